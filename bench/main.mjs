@@ -1,0 +1,61 @@
+import { parseArgs } from "node:util";
+
+/** Each command, what it says about itself, and the module that runs it, loaded only then. */
+const commands = {
+  model: {
+    about: "--shape NAME --type TYPE --out FILE [--seed 1] [--layers N]: write a GGUF of random weights",
+    run: model,
+  },
+  collectives: {
+    about: `[--ranks 2,4,8] [--latency 0.1,1,3,10] [--mbit 100,300,1000] [--payload BYTES,...] [--wire f32]
+              [--cipher none] [--seconds 5] [--json FILE] [--quick] [--loopback]: time one all-reduce over emulated LANs,
+              or between two ranks on loopback`,
+    run: collectives,
+  },
+  references: { about: "[--data DIR] [--only TEXT]: ask llama.cpp for test/references", run: references },
+  single: {
+    about: `[--shapes LIST] [--types LIST] [--threads 1,2] [--rounds 3] [--poll 0,50,100] [--steps 64] [--prompt 512]
+              [--dir DIR] [--json FILE]: compare one device with llama.cpp`,
+    run: single,
+  },
+};
+
+const [name = "", ...args] = process.argv.slice(2);
+const command = Object.hasOwn(commands, name) ? commands[/** @type {keyof typeof commands} */ (name)] : undefined;
+try {
+  if (command) await command.run(args);
+  else list();
+} catch (error) {
+  process.stderr.write(`${/** @type {Error} */ (error).message}\n`);
+  process.exitCode = 1;
+}
+
+function list() {
+  for (const [verb, { about }] of Object.entries(commands)) process.stderr.write(`  ${verb.padEnd(12)}${about}\n`);
+  process.exitCode = name ? 2 : 0;
+}
+
+/** @param {string[]} args */
+async function model(args) {
+  const { runModel } = await import("./modelCommand.mjs");
+  await runModel(args);
+}
+
+/** @param {string[]} args */
+async function references(args) {
+  const { values } = parseArgs({ args, options: { data: { type: "string" }, only: { type: "string" } } });
+  const { writeReferences } = await import("./references.mjs");
+  await writeReferences(values);
+}
+
+/** @param {string[]} args */
+async function single(args) {
+  const { run } = await import("./single.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function collectives(args) {
+  const { run } = await import("./collectives.mjs");
+  await run(args);
+}

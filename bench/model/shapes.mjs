@@ -1,0 +1,87 @@
+/**
+ * @typedef {object} Shape Hyperparameters of one model, as GGUF names them.
+ * @property {"llama" | "qwen2" | "qwen3"} architecture
+ * @property {number} layers
+ * @property {number} embedding
+ * @property {number} feedForward
+ * @property {number} heads
+ * @property {number} kvHeads
+ * @property {number} headSize
+ * @property {number} vocabulary
+ * @property {number} context
+ * @property {number} ropeBase
+ * @property {number} epsilon
+ * @property {"gpt-2" | "llama-bpe" | "qwen2"} preTokenizer
+ * @property {boolean} [tiedHead] The embedding is the output head too.
+ * @property {RopeScaling} [ropeScaling]
+ */
+
+/**
+ * @typedef {object} RopeScaling `llama3` is a tensor of factors per frequency, the others are metadata.
+ * @property {"linear" | "yarn" | "llama3"} type
+ * @property {number} factor
+ * @property {number} originalContext
+ */
+
+/** @type {Pick<Shape, "architecture" | "ropeBase" | "epsilon" | "preTokenizer">} */
+const llama = { architecture: "llama", ropeBase: 1e4, epsilon: 1e-5, preTokenizer: "gpt-2" };
+/** @type {Pick<Shape, "architecture" | "ropeBase" | "epsilon" | "preTokenizer" | "headSize" | "vocabulary" | "context">} */
+const llama3 = { ...llama, ropeBase: 5e5, preTokenizer: "llama-bpe", headSize: 128, vocabulary: 128256, context: 8192 };
+/** @type {Pick<Shape, "ropeBase" | "epsilon" | "preTokenizer">} */
+const qwen = { ropeBase: 1e6, epsilon: 1e-6, preTokenizer: "qwen2" };
+const llama2 = { ...llama, headSize: 128, vocabulary: 32000, context: 4096 };
+const size8b = { layers: 32, embedding: 4096, feedForward: 14336, heads: 32, kvHeads: 8 };
+const size70b = { layers: 80, embedding: 8192, feedForward: 28672, heads: 64, kvHeads: 8 };
+const tiny = { layers: 3, embedding: 256, feedForward: 768, heads: 8, vocabulary: 512, context: 1024 };
+/** @type {Shape} */
+const tinyLlama = { ...llama, ...tiny, kvHeads: 4, headSize: 32 };
+
+/**
+ * Shapes of models that people run, and tiny ones that compute the same things in milliseconds. Every matrix row of a tiny
+ * one is a multiple of 256, so that every quantization fits.
+ */
+export const shapes = {
+  "tiny-llama": tinyLlama,
+  "tiny-llama-tied": { ...tinyLlama, tiedHead: true },
+  "tiny-llama-linear": { ...tinyLlama, ropeScaling: { type: "linear", factor: 4, originalContext: 256 } },
+  "tiny-llama-yarn": { ...tinyLlama, ropeScaling: { type: "yarn", factor: 16, originalContext: 64 } },
+  "tiny-llama-llama3": { ...tinyLlama, ropeScaling: { type: "llama3", factor: 8, originalContext: 128 } },
+  "tiny-qwen2": { ...tiny, ...qwen, architecture: "qwen2", heads: 4, kvHeads: 2, headSize: 64, tiedHead: true },
+  "tiny-qwen3": { ...tiny, ...qwen, architecture: "qwen3", heads: 4, kvHeads: 2, headSize: 128, tiedHead: true },
+  "tinyllama-1.1b": {
+    ...llama2,
+    ...{ layers: 22, embedding: 2048, feedForward: 5632, heads: 32, kvHeads: 4, headSize: 64, context: 2048 },
+  },
+  "llama-2-7b": { ...llama2, layers: 32, embedding: 4096, feedForward: 11008, heads: 32, kvHeads: 32 },
+  "llama-2-70b": { ...llama2, ...size70b },
+  "llama-3-8b": { ...llama3, ...size8b },
+  "llama-3.1-8b": {
+    ...llama3,
+    ...size8b,
+    context: 131072,
+    ropeScaling: { type: "llama3", factor: 8, originalContext: 8192 },
+  },
+  "llama-3-70b": { ...llama3, ...size70b },
+  "qwen2.5-0.5b": {
+    ...qwen,
+    ...{ architecture: "qwen2", layers: 24, embedding: 896, feedForward: 4864, heads: 14, kvHeads: 2, headSize: 64 },
+    ...{ vocabulary: 151936, context: 32768, tiedHead: true },
+  },
+  "qwen3-0.6b": {
+    ...qwen,
+    ...{ architecture: "qwen3", layers: 28, embedding: 1024, feedForward: 3072, heads: 16, kvHeads: 8, headSize: 128 },
+    ...{ vocabulary: 151936, context: 40960, tiedHead: true },
+  },
+};
+
+/**
+ * The shape of this name, with another number of layers where one is given. Throws on an unknown name.
+ * @param {string} name
+ * @param {number} [layers]
+ * @returns {Shape}
+ */
+export function shapeNamed(name, layers) {
+  const found = /** @type {Record<string, Shape>} */ (shapes)[name];
+  if (!found) throw new Error(`there is no shape "${name}"; there are ${Object.keys(shapes).join(", ")}`);
+  return layers === undefined ? found : { ...found, layers };
+}

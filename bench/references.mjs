@@ -1,0 +1,149 @@
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { generateModel } from "./generateModel.mjs";
+import { askOracle } from "./oracleClient.mjs";
+
+/**
+ * @typedef {object} Reference What llama.cpp answers with one model.
+ * @property {import("./generateModel.mjs").ModelOptions} [generator] Makes the file again; without it, `file` names it.
+ * @property {string} [file]
+ * @property {string} sha256
+ * @property {{ prompt: number[], text?: string, tokens: number[], top: [token: number, logprob: number][][] }[]} runs
+ */
+
+const target = join(import.meta.dirname, "..", "test", "references");
+const basicTypes = ["Q4_0", "Q8_0", "Q4_K_M", "Q6_K", "F16"];
+const otherTypes = [
+  ...["F32", "BF16", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "IQ4_NL", "IQ4_XS", "IQ3_S", "IQ3_XXS"],
+  ...["IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S", "MXFP4", "TQ1_0", "TQ2_0"],
+];
+const variants = ["tiny-llama-tied", "tiny-llama-linear", "tiny-llama-yarn", "tiny-llama-llama3"];
+const tinyPrompt = Array.from({ length: 40 }, (_, i) => (i * 37 + 11) % 500);
+const families = [
+  { directory: "stories260K", prompts: ["", "Once upon a time, there was a little girl named Lily."] },
+  {
+    directory: "own-model",
+    prompts: ["ROMEO:", "JULIET:\nO Romeo,", "First Citizen:\nBefore we proceed any further,"],
+  },
+];
+
+/** @type {import("./oracleClient.mjs").OracleReply["llama"] | undefined} */
+let made;
+
+/**
+ * Writes what llama.cpp answers into `test/references`. `data` is a folder of trained models that this repository does not
+ * hold; without it, only the generated ones are asked.
+ * @param {{ data?: string, only?: string }} options `only`: the family to make, such as `tiny`.
+ */
+export async function writeReferences({ data, only }) {
+  await mkdir(target, { recursive: true });
+  if (!only || only === "tiny") await save("tiny", await tinyReferences());
+  for (const { directory, prompts } of families) {
+    if (!data || (only && only !== directory)) continue;
+    await save(directory, await trainedReferences(join(data, directory), prompts));
+  }
+  if (made) process.stderr.write(`made with llama.cpp ${made.release}, ${made.variant} kernels, ${made.cpu}\n`);
+}
+
+/** @returns {Promise<Reference[]>} */
+async function tinyReferences() {
+  const directory = await mkdtemp(join(tmpdir(), "stellium-references-"));
+  try {
+    /** @type {Reference[]} */
+    const references = [];
+    for (const generator of tinyModels())
+      references.push(await tinyReference(generator, join(directory, "model.gguf")));
+    return references;
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
+function tinyModels() {
+  const architectures = ["tiny-llama", "tiny-qwen2", "tiny-qwen3"];
+  return [
+    ...architectures.flatMap((shape) => basicTypes.map((type) => ({ shape, type, seed: 1 }))),
+    ...variants.map((shape) => ({ shape, type: "Q8_0", seed: 1 })),
+    ...otherTypes.map((type) => ({ shape: "tiny-llama", type, seed: 1 })),
+  ];
+}
+
+/**
+ * @param {{ shape: string, type: string, seed: number }} generator
+ * @param {string} path
+ * @returns {Promise<Reference>}
+ */
+async function tinyReference(generator, path) {
+  process.stderr.write(`${generator.shape} ${generator.type}\n`);
+  await generateModel({ ...generator, path });
+  const [result] = await answers(path, [{ kind: "greedy", tokens: tinyPrompt, count: 32 }]);
+  return { generator, sha256: await sha256(path), runs: [{ prompt: tinyPrompt, ...rounded(result) }] };
+}
+
+/**
+ * @param {string} directory
+ * @param {string[]} prompts
+ */
+async function trainedReferences(directory, prompts) {
+  const files = existsSync(directory) ? (await readdir(directory)).filter((name) => name.endsWith(".gguf")) : [];
+  /** @type {Reference[]} */
+  const references = [];
+  for (const file of files.sort()) references.push(await trainedReference(join(directory, file), prompts));
+  return references;
+}
+
+/**
+ * @param {string} path
+ * @param {string[]} texts
+ * @returns {Promise<Reference>}
+ */
+async function trainedReference(path, texts) {
+  process.stderr.write(`${basename(path)}\n`);
+  const prompts = await answers(path, [...texts.map((text) => ({ kind: /** @type {const} */ ("tokenize"), text }))]);
+  const results = await answers(
+    path,
+    prompts.map((tokens) => ({ kind: "greedy", tokens, count: 200 })),
+  );
+  const runs = results.map((result, index) => ({
+    prompt: prompts[index],
+    text: texts[index] ?? "",
+    ...rounded(result),
+  }));
+  return { file: basename(path), sha256: await sha256(path), runs };
+}
+
+/**
+ * @param {string} model
+ * @param {import("./oracleClient.mjs").OracleTask[]} tasks
+ */
+async function answers(model, tasks) {
+  const reply = await askOracle({ model, tasks });
+  made = reply.llama;
+  return reply.results;
+}
+
+/** @param {import("./oracleClient.mjs").GreedyResult} result @returns {import("./oracleClient.mjs").GreedyResult} */
+function rounded({ tokens, top }) {
+  return { tokens, top: top.map((best) => best.map(([token, logprob]) => [token, Number(logprob.toFixed(4))])) };
+}
+
+/** @param {string} path */
+async function sha256(path) {
+  return createHash("sha256")
+    .update(await readFile(path))
+    .digest("hex");
+}
+
+/**
+ * One line per model, so that a change shows which.
+ * @param {string} family
+ * @param {Reference[]} references
+ */
+async function save(family, references) {
+  if (!references.length) return;
+  const lines = references.map((reference) => JSON.stringify(reference)).join(",\n");
+  await writeFile(join(target, `${family}.json`), `{"made":${JSON.stringify(made)},"models":[\n${lines}\n]}\n`);
+}

@@ -1,0 +1,113 @@
+import { parseAddress } from "../cluster/control/address.ts";
+import type { ClusterOptions } from "../cluster/team.ts";
+import { type JoinToken, resolveToken } from "../cluster/token.ts";
+import { collectiveNames } from "../collective/collective.ts";
+import { wireNames } from "../collective/wire.ts";
+import { StelliumError } from "../errors.ts";
+import { mostRanks } from "../plan/shares.ts";
+import { choice, number, text, toggle, type Values } from "./arguments/option.ts";
+
+/** The secret of a cluster. */
+export const tokenOptions = {
+  token: text({
+    flag: "token",
+    value: "TOKEN",
+    summary: "what lets devices join: 16 characters or more; shows in `ps`, unlike STELLIUM_TOKEN",
+  }),
+  tokenFile: text({
+    flag: "token-file",
+    value: "FILE",
+    summary: "a file, readable by you alone, that holds the token",
+  }),
+};
+
+/** Where slices of models are kept. */
+export const cacheDirOption = text({ flag: "cache-dir", value: "DIR", summary: "where slices of models are kept" });
+
+/** Which devices share the model. */
+export const clusterOptions = {
+  devices: number({
+    flag: "devices",
+    value: "K",
+    summary: "share the model among K processes on this machine",
+    min: 1,
+    max: mostRanks,
+    whole: true,
+  }),
+  workers: number({
+    flag: "workers",
+    value: "K",
+    summary: "share the model with K devices that join by `stellium join`",
+    min: 1,
+    max: mostRanks - 1,
+    whole: true,
+  }),
+  listen: text({
+    flag: "listen",
+    value: "HOST:PORT",
+    summary: "where devices join (default 0.0.0.0 and any free port)",
+  }),
+  ...tokenOptions,
+  shares: text({ flag: "shares", value: "A,B,...", summary: "relative shares, this device's first (default: equal)" }),
+  wire: choice({
+    flag: "wire",
+    value: "TYPE",
+    summary: `how partial sums travel: ${wireNames.join(", ")} (default f16)`,
+    choices: wireNames,
+  }),
+  collective: choice({
+    flag: "collective",
+    value: "NAME",
+    summary: `how they are summed up: auto, ${collectiveNames.join(", ")} (default auto)`,
+    choices: ["auto", ...collectiveNames],
+  }),
+  insecureDataPlane: toggle({
+    flag: "insecure-data-plane",
+    summary: "sums travel unencrypted and unauthenticated: for measuring only",
+  }),
+  cacheDir: cacheDirOption,
+};
+
+type ClusterValues = Values<typeof clusterOptions>;
+
+/** What the options say of a cluster; undefined where one device is to do it alone. Throws `BAD_USAGE`. */
+export async function clusterOf(values: ClusterValues): Promise<ClusterOptions | undefined> {
+  const { devices, workers, wire, collective, cacheDir } = values;
+  if (devices !== undefined && workers !== undefined) throw badUsage("--devices and --workers exclude each other");
+  const count = workers ?? (devices ?? 1) - 1;
+  if (count === 0) return undefined;
+  return {
+    workers: count,
+    local: workers === undefined,
+    listen: values.listen === undefined ? undefined : parseAddress(values.listen),
+    token: await tokenOf(values),
+    shares: values.shares === undefined ? undefined : sharesOf(values.shares),
+    wire,
+    collective,
+    insecure: values.insecureDataPlane,
+    cacheDir,
+    onJoin: workers === undefined ? () => {} : tellJoinLine,
+  };
+}
+
+/** The token that was given, if any. Throws `BAD_USAGE`. */
+export function tokenOf({ token, tokenFile }: Values<typeof tokenOptions>): Promise<JoinToken | undefined> {
+  return resolveToken({ flag: token, file: tokenFile, env: process.env });
+}
+
+const tellJoinLine: NonNullable<ClusterOptions["onJoin"]> = ({ address, token, joined, wanted }) => {
+  if (joined === wanted) return void process.stderr.write("all devices have joined\n");
+  if (joined > 0) return void process.stderr.write(`${joined} of ${wanted} devices have joined\n`);
+  const line = `stellium join ${address} --token ${token.text}`;
+  process.stderr.write(`waiting for ${wanted} ${wanted === 1 ? "device" : "devices"}; run there:\n\n  ${line}\n\n`);
+};
+
+function sharesOf(text: string): number[] {
+  const shares = text.split(",").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
+  if (shares.every((share) => share >= 0 && Number.isFinite(share))) return shares;
+  throw badUsage(`--shares must be numbers such as 3,1,2, not ${JSON.stringify(text)}`);
+}
+
+function badUsage(detail: string): StelliumError {
+  return new StelliumError("BAD_USAGE", { detail });
+}

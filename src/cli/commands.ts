@@ -1,0 +1,164 @@
+import { defaultSampling } from "../serving/samplingParameters.ts";
+import type { Described } from "./arguments/help.ts";
+import { type Options, text, toggle, type Values } from "./arguments/option.ts";
+import type { Grammar } from "./arguments/parse.ts";
+import { cacheDirOption, clusterOptions, tokenOptions } from "./clusterOptions.ts";
+import type { Interruption } from "./interruption.ts";
+import {
+  jsonOption,
+  loadOptions,
+  predictOption,
+  promptOptions,
+  samplingOptions,
+  seedOption,
+  stopOption,
+} from "./options.ts";
+import { requireModel } from "./requireModel.ts";
+
+/** A verb of the command line. */
+export interface Command extends Described, Grammar {
+  /** Does it. Each verb's code is loaded when it is called for. */
+  readonly run: (values: never, interruption: Interruption) => Promise<void>;
+}
+
+/** Options of `stellium run`. */
+export const runOptions = {
+  ...loadOptions,
+  ...promptOptions,
+  system: text({ flag: "system", value: "TEXT", summary: "what the model is told before the conversation" }),
+  chatTemplateFile: text({
+    flag: "chat-template-file",
+    value: "FILE",
+    summary: "a Jinja template to use instead of the model's own",
+  }),
+  predict: predictOption(-1),
+  ...samplingOptions(defaultSampling),
+  stop: stopOption,
+  verbose: toggle({ flag: "verbose", summary: "tell the speed after each answer" }),
+};
+
+/** Options of `stellium generate`. */
+export const generateOptions = {
+  ...loadOptions,
+  ...promptOptions,
+  predict: predictOption(64),
+  ...samplingOptions({ ...defaultSampling, temperature: 0 }),
+  stop: stopOption,
+  ignoreEos: toggle({ flag: "ignore-eos", summary: "go on where the model would end" }),
+  json: jsonOption,
+};
+
+/** Options of `stellium show`. */
+export const showOptions = { model: loadOptions.model, json: jsonOption };
+
+/** Options of `stellium demo`. */
+export const demoOptions = {
+  predict: predictOption(300),
+  seed: seedOption,
+  threads: loadOptions.threads,
+  ...clusterOptions,
+};
+
+/** Options of `stellium join`. */
+export const joinOptions = {
+  address: text({ flag: "coordinator", value: "HOST:PORT", summary: "where the coordinator listens" }),
+  ...tokenOptions,
+  threads: loadOptions.threads,
+  cacheDir: cacheDirOption,
+  name: text({ flag: "name", value: "NAME", summary: "what to call this device (default: its host name)" }),
+};
+
+/** Options of `stellium cache`. */
+export const cacheOptions = {
+  action: text({ flag: "action", value: "prune", summary: "prune removes slices" }),
+  cacheDir: cacheDirOption,
+  olderThan: text({ flag: "older-than", value: "AGE", summary: "with prune: those not used for so long, such as 30d" }),
+  all: toggle({ flag: "all", summary: "with prune: all of them" }),
+  json: jsonOption,
+};
+
+/** Every verb, in the order of `stellium help`. */
+export const commands: readonly Command[] = [
+  command({
+    name: "run",
+    summary: "Chat with a model",
+    usage: "MODEL [PROMPT] [options]",
+    details: [
+      "Without a prompt it is a conversation in the terminal (/help explains it), or, where stdin is",
+      "no terminal, the answer to all of stdin. Names of control tokens in what you write, such as",
+      "<|im_end|>, are text to the model, and end nothing.",
+    ],
+    options: runOptions,
+    positionals: ["model", "prompt"],
+    examples: [
+      "stellium run model.gguf",
+      'stellium run model.gguf "Why is the sky blue?"',
+      'stellium run model.gguf --system "Answer in French." < question.txt',
+    ],
+    run: async (values, interruption) => (await import("./run.ts")).run(values, interruption),
+  }),
+  command({
+    name: "generate",
+    summary: "Continue a text",
+    usage: "-m FILE -p TEXT [options]",
+    details: ["The prompt is taken as it is, without a chat template; without one, the model starts from nothing."],
+    options: generateOptions,
+    positionals: ["model"],
+    examples: [
+      'stellium generate -m model.gguf -p "Once upon a time"',
+      "stellium generate -m model.gguf --prompt-file story.txt -n 200 --temp 0.8 --seed 7",
+      "stellium generate -m model.gguf -p Hello --json",
+    ],
+    run: async (values, interruption) => (await import("./generate.ts")).generate(values, interruption),
+  }),
+  command({
+    name: "join",
+    summary: "Take part in a cluster",
+    usage: "HOST:PORT --token TOKEN [options]",
+    details: [
+      "Run it on each further device: it receives its part of the model from the coordinator, keeps",
+      "that on disk, and computes with it. It joins again by itself when the coordinator restarts.",
+    ],
+    options: joinOptions,
+    positionals: ["address"],
+    examples: ["stellium join 192.168.1.20:7711 --token 7k2v0q9x4m1c8z5t3w6y0a2b4d"],
+    run: async (values, interruption) => (await import("./join.ts")).join(values, interruption),
+  }),
+  command({
+    name: "cache",
+    summary: "List or remove slices of models",
+    usage: "[prune] [options]",
+    details: ["Slices are parts of other devices' models that this device has received."],
+    options: cacheOptions,
+    positionals: ["action"],
+    examples: ["stellium cache", "stellium cache prune --older-than 30d"],
+    run: async (values) => (await import("./cache.ts")).cache(values),
+  }),
+  command({
+    name: "show",
+    summary: "Describe a model",
+    usage: "FILE [options]",
+    details: ["Reads what a GGUF file says about itself, and tells whether Stellium can run it."],
+    options: showOptions,
+    positionals: ["model"],
+    examples: ["stellium show model.gguf", "stellium show model.gguf --json"],
+    run: async ({ model, json }) => (await import("./show.ts")).show(requireModel(model), { json }),
+  }),
+  command({
+    name: "demo",
+    summary: "Have the bundled model write a scene",
+    usage: "[options]",
+    details: ["The model is tiny and comes with Stellium: it shows that everything works, and knows nothing."],
+    options: demoOptions,
+    positionals: [],
+    examples: ["stellium demo", "stellium demo --seed 1597"],
+    run: async (values, interruption) => (await import("./demo.ts")).demo(values, interruption),
+  }),
+];
+
+/** Keeps the types of a command's options and of its values together, and then forgets them. */
+function command<O extends Options>(
+  entry: Omit<Command, "run"> & { options: O; run: (values: Values<O>, interruption: Interruption) => Promise<void> },
+): Command {
+  return entry;
+}

@@ -1,0 +1,55 @@
+import { hostname } from "node:os";
+import type { RankReport } from "../cluster/team.ts";
+import type { RankShare } from "../plan/shares.ts";
+import type { TextModel } from "../serving/textModel.ts";
+
+/** What each device holds and what it did, as `--json` tells it, by rank. */
+export async function deviceReports(textModel: TextModel) {
+  const { coordinator } = textModel;
+  const { engine, memory, description } = coordinator;
+  const { threads } = engine.options;
+  const figures = { ...engine.statistics, threads, kvBytes: memory.kv };
+  const own = {
+    rank: 0,
+    host: hostname(),
+    share: description.share,
+    figures: { ...figures, peakRssBytes: peakRssBytes() },
+  };
+  return [own, ...(await coordinator.workers())].map(deviceReport);
+}
+
+function deviceReport({ rank, host, share, figures }: RankReport) {
+  const figure = (name: string) => figures[name] ?? 0;
+  const weights = figure("weightBytes");
+  return {
+    rank,
+    host,
+    threads: figure("threads"),
+    shares: shareReport(share),
+    peak_rss_bytes: figure("peakRssBytes"),
+    memory_cap_bytes: null,
+    weight_bytes: weights,
+    pinned_bytes: weights,
+    window_bytes: 0,
+    kv_bytes: figure("kvBytes"),
+    disk_bytes_read: weights,
+    compute_ms: figure("computeMs"),
+    disk_wait_ms: 0,
+    collective_ms: figure("wireMs") + figure("waitMs"),
+    wait_ms: figure("waitMs"),
+    cipher_ms: figure("cipherMs"),
+    collective_count: figure("collectives"),
+    bytes_sent: figure("bytesSent"),
+    bytes_received: figure("bytesReceived"),
+  };
+}
+
+/** KV heads and feed-forward columns. */
+function shareReport({ kvHeads, ffn }: RankShare) {
+  return { attention: kvHeads.count, ffn: ffn.count };
+}
+
+/** The most memory this process has had in RAM. Node counts in kilobytes on every system. */
+export function peakRssBytes(): number {
+  return process.resourceUsage().maxRSS * 1024;
+}

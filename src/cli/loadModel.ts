@@ -1,0 +1,25 @@
+import { log } from "../log.ts";
+import { TextModel } from "../serving/textModel.ts";
+import { clusterOf } from "./clusterOptions.ts";
+import type { LoadValues } from "./options.ts";
+import { Progress } from "./progress.ts";
+import { requireModel } from "./requireModel.ts";
+
+/** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
+export async function loadModel(values: LoadValues, signal: AbortSignal): Promise<TextModel> {
+  const { context, threads, batch, kv } = values;
+  const path = requireModel(values.model);
+  if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
+  using progress = new Progress("loading");
+  const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
+  const cluster = await clusterOf(values);
+  const textModel = await TextModel.open(path, { threads, context, batch, kvType: kv, cluster, onProgress, signal });
+  warnBeyondTraining(textModel);
+  return textModel;
+}
+
+function warnBeyondTraining({ coordinator: { context, engine } }: TextModel): void {
+  const trained = engine.description.hyperparameters.contextLength;
+  if (context <= trained) return;
+  log("warn", `the model was trained for ${trained} tokens; beyond them, of ${context}, it may write nonsense`);
+}

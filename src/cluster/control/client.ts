@@ -1,0 +1,169 @@
+import type { TLSSocket } from "node:tls";
+import { reasonOf, StelliumError } from "../../errors.ts";
+import type { JoinToken } from "../token.ts";
+import { onAbort } from "./abort.ts";
+import { formatAddress } from "./address.ts";
+import { backoffDelay, pause } from "./backoff.ts";
+import { Channel, type ChannelOptions } from "./channel.ts";
+import type { HeartbeatTimes } from "./heartbeat.ts";
+import type { CoordinatorMessage, Welcome, WorkerHello, WorkerMessage } from "./messages.ts";
+import { connectSecurely, refusalOf } from "./secure.ts";
+import { workerSide } from "./sides.ts";
+
+const connectDeadlineMs = 5000;
+
+/** A worker's end of a channel. */
+export type CoordinatorChannel = Channel<CoordinatorMessage, WorkerMessage>;
+
+/** A place in a cluster. */
+export interface CoordinatorConnection {
+  readonly welcome: Welcome;
+  readonly channel: CoordinatorChannel;
+  /** This device's own address towards the coordinator: the one to listen on for links. */
+  readonly localAddress: string;
+}
+
+/** What a device that joins is doing. */
+export type JoinState =
+  | { readonly state: "connecting" }
+  /** It has been let in, and waits for its place. */
+  | { readonly state: "connected" }
+  | { readonly state: "joined"; readonly rank: number; readonly size: number }
+  /** The next try is in `delayMs`; `error` says what came of the last. */
+  | { readonly state: "waiting"; readonly delayMs: number; readonly error: StelliumError };
+
+/** How to join. */
+export interface JoinOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly token: JoinToken;
+  /** Version of Stellium, told to a coordinator that speaks another protocol. */
+  readonly version: string;
+  /** Asked at each connection, since what is in the cache changes. */
+  readonly hello: () => WorkerHello | Promise<WorkerHello>;
+  /** Closes the connection and ends everything with `ABORTED`. */
+  readonly signal?: AbortSignal | undefined;
+  readonly onState?: (state: JoinState) => void;
+  readonly heartbeat?: HeartbeatTimes | undefined;
+  /** Version of the protocol; another than ours only in tests. */
+  readonly protocol?: number | undefined;
+}
+
+/**
+ * Joins a coordinator, and joins again whenever the connection has ended: yields each connection, which is closed when
+ * the next one is asked for or the loop is left. Waits (0.2 to 10 s, with jitter) for a coordinator that is not there.
+ * Throws `TOKEN_REJECTED`, `VERSION_MISMATCH`, `ABORTED`, and `PROTOCOL_VIOLATION` where something else answers.
+ */
+export async function* joinCoordinator(options: JoinOptions): AsyncGenerator<CoordinatorConnection, never> {
+  const { onState, signal } = options;
+  for (let attempt = 0; ; attempt++) {
+    onState?.({ state: "connecting" });
+    const outcome = await tryToJoin(options);
+    const failed = outcome instanceof StelliumError;
+    if (!failed) attempt = 0;
+    const error = failed ? outcome : yield* lend(outcome, options);
+    if (signal?.aborted) throwAborted();
+    const delayMs = backoffDelay(attempt);
+    onState?.({ state: "waiting", delayMs, error });
+    await pause(delayMs, signal).catch(throwAborted);
+  }
+}
+
+/** Hands a connection to the loop's body, and tells how it ended. */
+async function* lend(
+  connection: CoordinatorConnection,
+  { host, port, onState }: JoinOptions,
+): AsyncGenerator<CoordinatorConnection, StelliumError> {
+  const { rank, size } = connection.welcome;
+  onState?.({ state: "joined", rank, size });
+  try {
+    yield connection;
+  } finally {
+    await connection.channel.close("the device left");
+  }
+  const { error, reason } = await connection.channel.ended;
+  return error ?? new StelliumError("COORDINATOR_LOST", { address: formatAddress({ host, port }), reason });
+}
+
+/** A connection, or why there is none yet. Throws what no further try can mend. */
+async function tryToJoin(options: JoinOptions): Promise<CoordinatorConnection | StelliumError> {
+  if (options.signal?.aborted) throwAborted();
+  try {
+    return await connectOnce(options);
+  } catch (error) {
+    if (options.signal?.aborted) throwAborted();
+    if (error instanceof StelliumError && error.code === "COORDINATOR_LOST") return error;
+    throw error;
+  }
+}
+
+async function connectOnce(options: JoinOptions): Promise<CoordinatorConnection> {
+  const { host, port, token, onState } = options;
+  const socket = connectSecurely({ host, port }, token);
+  const deadline = setTimeout(() => socket.destroy(new Error("no answer in time")), connectDeadlineMs);
+  try {
+    await secured(socket, options);
+    const localAddress = socket.localAddress ?? "0.0.0.0";
+    const channel = await Channel.open(socket, channelOptions(options));
+    clearTimeout(deadline);
+    onState?.({ state: "connected" });
+    return { welcome: await introduce(channel, options), channel, localAddress };
+  } finally {
+    clearTimeout(deadline);
+  }
+}
+
+/** Waits for the handshake; what comes after, the channel stops by the signal itself. */
+function secured(socket: TLSSocket, { host, port, signal }: JoinOptions): Promise<void> {
+  const address = formatAddress({ host, port });
+  const forget = onAbort(signal, () => socket.destroy());
+  const handshake = new Promise<void>((resolve, reject) => {
+    const fail = (error: Error) => {
+      socket.destroy();
+      reject(connectionError(error, address));
+    };
+    const closed = () => fail(new Error("it closed the connection"));
+    socket.once("error", fail).once("close", closed);
+    socket.once("secureConnect", () => {
+      socket.off("error", fail).off("close", closed);
+      resolve();
+    });
+  });
+  return handshake.finally(forget);
+}
+
+function connectionError(error: Error, address: string): StelliumError {
+  const refusal = refusalOf(error);
+  if (refusal === "token") return new StelliumError("TOKEN_REJECTED", { address }, { cause: error });
+  // A name with several addresses fails with an error for all of them, which has a code and no message.
+  const unreachable = reasonOf(error) || ("code" in error ? String(error.code) : error.name);
+  const reason = refusal === "stranger" ? "it is no Stellium coordinator" : unreachable;
+  if (refusal === "unreachable") return new StelliumError("COORDINATOR_LOST", { address, reason }, { cause: error });
+  return new StelliumError("PROTOCOL_VIOLATION", { peer: `the program at ${address}`, reason }, { cause: error });
+}
+
+/** Says hello and waits for the place, for as long as the coordinator lives: it may wait for other devices. */
+async function introduce(channel: CoordinatorChannel, { hello, host, port }: JoinOptions): Promise<Welcome> {
+  try {
+    await channel.send(await hello());
+    const { value } = await channel.next();
+    if (value?.type === "welcome") return value;
+    const { reason } = value ? { reason: "it did not say welcome" } : await channel.ended;
+    throw new StelliumError("COORDINATOR_LOST", { address: formatAddress({ host, port }), reason });
+  } catch (error) {
+    await channel.close(`the device could not join: ${reasonOf(error)}`);
+    throw error;
+  }
+}
+
+function channelOptions(options: JoinOptions): ChannelOptions<CoordinatorMessage, WorkerMessage> {
+  const { host, port, version, protocol, heartbeat, signal } = options;
+  const address = formatAddress({ host, port });
+  const lost = (reason: string) => new StelliumError("COORDINATOR_LOST", { address, reason });
+  const peer = () => `the coordinator at ${address}`;
+  return { side: workerSide, version, protocol, heartbeat, signal, peer, lost };
+}
+
+function throwAborted(): never {
+  throw new StelliumError("ABORTED", { reason: "stopped" });
+}

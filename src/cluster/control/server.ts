@@ -1,0 +1,196 @@
+import type { Server, Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import { reasonOf, StelliumError } from "../../errors.ts";
+import type { JoinToken } from "../token.ts";
+import { onAbort } from "./abort.ts";
+import { type Address, formatAddress, plainHost, reachableHosts } from "./address.ts";
+import { Admission, type AdmissionLimits, defaultLimits } from "./admission.ts";
+import { Channel, type ChannelOptions } from "./channel.ts";
+import { printable } from "./fields.ts";
+import type { HeartbeatTimes } from "./heartbeat.ts";
+import { Inbox } from "./inbox.ts";
+import type { CoordinatorMessage, WorkerHello, WorkerMessage } from "./messages.ts";
+import { createServer, secureAcceptor } from "./secure.ts";
+import { coordinatorSide } from "./sides.ts";
+
+/** Devices that have joined and that nobody has taken yet; more have to wait outside. */
+const mostUntaken = 64;
+
+/** The coordinator's end of a channel. */
+export type WorkerChannel = Channel<WorkerMessage, CoordinatorMessage>;
+
+/** A worker that knows the token and has said who it is. It expects a `welcome`. */
+export interface WorkerConnection {
+  readonly hello: WorkerHello;
+  /** Where it connected from. */
+  readonly remoteAddress: string;
+  readonly channel: WorkerChannel;
+}
+
+/** How to listen. */
+export interface ListenOptions {
+  /** Default `0.0.0.0`. */
+  readonly host?: string | undefined;
+  /** Default 0: any free port. */
+  readonly port?: number | undefined;
+  readonly token: JoinToken;
+  /** Version of Stellium, told to a peer that speaks another protocol. */
+  readonly version: string;
+  /** Stops listening and closes all channels. */
+  readonly signal?: AbortSignal | undefined;
+  readonly heartbeat?: HeartbeatTimes | undefined;
+  readonly limits?: AdmissionLimits | undefined;
+  /** Version of the protocol; another than ours only in tests. */
+  readonly protocol?: number | undefined;
+  /** Told of each connection that did not become a worker. */
+  readonly onDrop?: (from: string, reason: string) => void;
+}
+
+/**
+ * Starts to listen for workers. Rejects with `BAD_USAGE` where the address cannot be listened on, and with `ABORTED`.
+ */
+export function listenForWorkers(options: ListenOptions): Promise<WorkerListener> {
+  return WorkerListener.open(options);
+}
+
+/** Workers, in the order in which they join: one reader iterates them. Ends when closed. */
+export class WorkerListener implements AsyncDisposable {
+  readonly #options: ListenOptions;
+  readonly #server: Server;
+  readonly #secure: (socket: Socket) => TLSSocket;
+  readonly #admission: Admission;
+  readonly #joined = new Inbox<WorkerConnection>();
+  #untaken = 0;
+  #forgetSignal = () => {};
+  #closed: Promise<void> | undefined;
+
+  /** See `listenForWorkers`. */
+  static async open(options: ListenOptions): Promise<WorkerListener> {
+    if (options.signal?.aborted) throw new StelliumError("ABORTED", { reason: "stopped" });
+    const listener = new WorkerListener(options);
+    await listener.#listen();
+    return listener;
+  }
+
+  private constructor(options: ListenOptions) {
+    this.#options = options;
+    this.#secure = secureAcceptor(options.token);
+    this.#admission = new Admission(options.limits ?? defaultLimits);
+    this.#server = createServer((socket) => this.#accept(socket));
+  }
+
+  /** The port that it listens on. */
+  get port(): number {
+    const address = this.#server.address();
+    return typeof address === "object" && address ? address.port : 0;
+  }
+
+  /** Under which addresses others may reach it, the most plausible first. */
+  get addresses(): Address[] {
+    const { port } = this;
+    return reachableHosts(this.#options.host ?? "0.0.0.0").map((host) => ({ host, port }));
+  }
+
+  /** `HOST:PORT` for the join line. */
+  get address(): string {
+    return formatAddress(this.addresses[0]!);
+  }
+
+  /** Connections that have not introduced themselves. */
+  get pending(): number {
+    return this.#admission.pending;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<WorkerConnection, void> {
+    for await (const worker of this.#joined) {
+      this.#untaken--;
+      if (worker.channel.isOpen) yield worker;
+    }
+  }
+
+  /** Stops listening, and drops who has not been taken yet. Channels that were taken belong to who took them. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #listen(): Promise<void> {
+    const { host = "0.0.0.0", port = 0, signal } = this.#options;
+    this.#forgetSignal = onAbort(signal, () => void this.close());
+    return new Promise((resolve, reject) => {
+      this.#server.once("error", (error) => {
+        this.#forgetSignal();
+        const detail = `cannot listen on ${formatAddress({ host, port })}: ${reasonOf(error)}`;
+        reject(new StelliumError("BAD_USAGE", { detail }, { cause: error }));
+      });
+      this.#server.listen({ host, port }, () => {
+        this.#server.removeAllListeners("error").on("error", (error) => this.#drop("?", reasonOf(error)));
+        resolve();
+      });
+    });
+  }
+
+  async #close(): Promise<void> {
+    this.#forgetSignal();
+    // The server reports its end only after that of all connections, also of those that go on.
+    this.#server.close();
+    this.#admission.close();
+    this.#joined.end();
+    const untaken = this.#joined.clear();
+    await Promise.all(untaken.map(({ channel }) => channel.close("the coordinator stopped")));
+  }
+
+  #accept(socket: Socket): void {
+    const from = plainHost(socket.remoteAddress);
+    const secure = this.#secure(socket);
+    this.#admission.enter(secure);
+    const refused = (error?: NodeJS.ErrnoException) => {
+      secure.off("close", refused);
+      this.#drop(from, `no handshake (${error?.code ?? "closed, or not in time"})`);
+    };
+    // Until the handshake is done only OpenSSL sees what a stranger sends.
+    secure.on("error", ignore).once("error", refused).once("close", refused);
+    secure.once("secure", () => {
+      secure.off("error", refused).off("close", refused);
+      this.#greet(secure, from).catch((error: unknown) => this.#drop(from, reasonOf(error)));
+    });
+  }
+
+  async #greet(secure: TLSSocket, from: string): Promise<void> {
+    let peer = from;
+    const channel: WorkerChannel = await Channel.open(
+      secure,
+      this.#channelOptions(() => peer),
+    );
+    const hello = await firstHello(channel);
+    peer = hello.name;
+    this.#admission.leave(secure);
+    if (this.#closed || this.#untaken >= mostUntaken) return channel.close("the coordinator takes no more devices");
+    this.#untaken++;
+    this.#joined.push({ hello, remoteAddress: from, channel }, () => {});
+  }
+
+  #channelOptions(peer: () => string): ChannelOptions<WorkerMessage, CoordinatorMessage> {
+    const { version, protocol, heartbeat, signal } = this.#options;
+    const lost = (reason: string) => new StelliumError("WORKER_LOST", { device: peer(), reason });
+    return { side: coordinatorSide, version, protocol, heartbeat, signal, peer, lost };
+  }
+
+  #drop(from: string, reason: string): void {
+    this.#admission.dropped(from, printable(reason, 200));
+    this.#options.onDrop?.(from, reason);
+  }
+}
+
+function ignore(): void {}
+
+async function firstHello(channel: WorkerChannel): Promise<WorkerHello> {
+  const { value } = await channel.next();
+  if (value?.type === "hello") return value;
+  await channel.close("a device introduces itself by hello");
+  throw new Error("it did not introduce itself");
+}

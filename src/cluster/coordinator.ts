@@ -1,0 +1,113 @@
+import { describe } from "../engine/architectures/support.ts";
+import { Engine, type StepRequest } from "../engine/engine.ts";
+import { kvCacheBytes } from "../engine/kvCache.ts";
+import { StelliumError } from "../errors.ts";
+import { type MemoryPlan, planMemory } from "../plan/memory.ts";
+import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
+import { planShares } from "../plan/shares.ts";
+import type { GgufModel } from "../weights/gguf/model.ts";
+import { planEngine, planShared, type SharedEngineOptions, type WantedEngineOptions } from "./engineOptions.ts";
+import { type ClusterOptions, type RankReport, Team } from "./team.ts";
+import { threadsAmong } from "./threads.ts";
+
+/** How a model is to be run; everything has a default. */
+export interface CoordinatorOptions extends WantedEngineOptions {
+  readonly threads?: number | undefined;
+  readonly cluster?: ClusterOptions | undefined;
+  /** Told the bytes of weights read so far and in all. */
+  readonly onProgress?: (bytes: number, total: number) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Rank 0: the device that has the model file. Plans, owns the engine that computes, and leads the other ranks, if any. */
+export class Coordinator implements AsyncDisposable {
+  readonly engine: Engine;
+  readonly memory: MemoryPlan;
+  /** What this rank has of the model. */
+  readonly description: RankDescription;
+  readonly #team: Team | undefined;
+
+  /**
+   * Plans, waits for the workers, and loads. Throws `MODEL_UNSUPPORTED`, `SHARES_INVALID` or `OUT_OF_MEMORY` before
+   * anything is loaded, `FILE_UNREADABLE`, `WORKER_LOST`, `ABORTED`.
+   */
+  static async start(model: GgufModel, options: CoordinatorOptions): Promise<Coordinator> {
+    const whole = await describe(model);
+    const { cluster, threads, signal } = options;
+    const team = cluster && (await Team.open({ model, description: whole, options: cluster, threads, signal }));
+    try {
+      const description = rankDescription(whole, planShares(whole, team?.shares ?? [1]), 0);
+      const shared = planShared(description, options);
+      const memory = planDevice(description, shared);
+      const placed = team?.place(shared);
+      const engine = await startEngine(description, shared, memory, options);
+      await placed;
+      await team?.link(engine);
+      return new Coordinator(engine, description, memory, team);
+    } catch (error) {
+      await team?.[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  private constructor(engine: Engine, description: RankDescription, memory: MemoryPlan, team: Team | undefined) {
+    this.engine = engine;
+    this.description = description;
+    this.memory = memory;
+    this.#team = team;
+  }
+
+  /** Tokens a sequence may have. */
+  get context(): number {
+    return this.engine.options.context;
+  }
+
+  /** Most tokens of one step. */
+  get batch(): number {
+    return this.engine.options.batch;
+  }
+
+  /**
+   * Takes a step on all ranks; see `Engine.step`. Where a worker is lost, rejects with `WORKER_LOST` naming it; steps are
+   * possible again when it, or one in its place, has joined, and start from an empty KV cache.
+   */
+  async step(request: StepRequest, signal?: AbortSignal): Promise<Float32Array> {
+    if (this.#team === undefined) return await this.engine.step(request, signal);
+    return await this.#team.guard(this.engine, () => this.engine.step(request, signal));
+  }
+
+  /** What the workers report of themselves, by rank from 1 on. */
+  async workers(): Promise<RankReport[]> {
+    return (await this.#team?.reports()) ?? [];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.engine[Symbol.asyncDispose]();
+    await this.#team?.[Symbol.asyncDispose]();
+  }
+}
+
+function startEngine(
+  description: RankDescription,
+  shared: SharedEngineOptions,
+  memory: MemoryPlan,
+  { threads, cluster, onProgress, signal }: CoordinatorOptions,
+): Promise<Engine> {
+  const among = cluster?.local ? threadsAmong(cluster.workers + 1) : undefined;
+  const options = planEngine(description, shared, threads ?? among);
+  return Engine.start({ description, options, signal, onProgress: (bytes) => onProgress?.(bytes, memory.weights) });
+}
+
+/** Plans this device's memory and refuses what cannot fit, with both numbers. */
+function planDevice(description: RankDescription, shared: SharedEngineOptions): MemoryPlan {
+  const kvBytes = kvCacheBytes(description.hyperparameters, shared.kvType, shared.context);
+  const plan = planMemory(description, { ...shared, outputs: 1 }, kvBytes);
+  const available = process.availableMemory();
+  if (plan.total <= available) return plan;
+  const what = `${description.files[0]} with a context of ${shared.context} tokens`;
+  throw new StelliumError("OUT_OF_MEMORY", { what, needed: gigabytes(plan.total), available: gigabytes(available) });
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(2)} GB`;
+}

@@ -1,0 +1,47 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import type { JoinToken } from "./token.ts";
+
+/** How devices on this machine are started. */
+export interface LocalWorkersOptions {
+  readonly count: number;
+  readonly port: number;
+  readonly token: JoinToken;
+  readonly threads: number;
+  readonly cacheDir?: string | undefined;
+}
+
+const main = fileURLToPath(new URL("../cli/main.js", import.meta.url));
+
+/** Worker processes on this machine, which join over loopback like any others. They end when this process does. */
+export class LocalWorkers implements AsyncDisposable {
+  readonly #children: readonly ChildProcess[];
+
+  constructor({ count, port, token, threads, cacheDir }: LocalWorkersOptions) {
+    const cache = cacheDir === undefined ? [] : ["--cache-dir", cacheDir];
+    const common = [main, "join", `127.0.0.1:${port}`, "--threads", String(threads), ...cache];
+    const env = { ...process.env, STELLIUM_TOKEN: token.text };
+    this.#children = Array.from({ length: count }, (_, i) =>
+      // Over the channel a child notices that its parent is gone, however that came about.
+      spawn(process.execPath, [...common, "--name", `local ${i + 1}`], {
+        env,
+        stdio: ["ignore", "ignore", "inherit", "ipc"],
+      }),
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#children.map(ended));
+  }
+}
+
+const patienceMs = 3000;
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exit = new Promise((resolve) => child.once("exit", resolve));
+  child.disconnect();
+  const timer = setTimeout(() => child.kill("SIGKILL"), patienceMs);
+  await exit;
+  clearTimeout(timer);
+}

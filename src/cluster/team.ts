@@ -1,0 +1,244 @@
+import { createHash, randomBytes } from "node:crypto";
+import { fasterCipher } from "../collective/cipher.ts";
+import type { WireName } from "../collective/wire.ts";
+import type { Engine } from "../engine/engine.ts";
+import type { ModelDescription } from "../engine/modelDescription.ts";
+import type { LinkSetup } from "../engine/rankLinks.ts";
+import { StelliumError } from "../errors.ts";
+import { rankDescription } from "../plan/rankDescription.ts";
+import { planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
+import { type ByteSource, openFile } from "../weights/byteSource.ts";
+import type { GgufModel } from "../weights/gguf/model.ts";
+import { modelHash } from "../weights/sliceIdentity.ts";
+import { cutPlan } from "../weights/sliceLayout.ts";
+import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
+import type { SharedEngineOptions } from "./engineOptions.ts";
+import { planLinks } from "./linkPlan.ts";
+import { LocalWorkers } from "./localWorkers.ts";
+import { Member, type Place } from "./member.ts";
+import { outlineOf, type RankPlan } from "./rankPlan.ts";
+import { threadsAmong } from "./threads.ts";
+import { JoinToken } from "./token.ts";
+import { version } from "./version.ts";
+
+/** Which devices are to share a model, and how they talk to each other. */
+export interface ClusterOptions {
+  /** How many workers there are to be. */
+  readonly workers: number;
+  /** Whether they are processes to be started on this machine; otherwise they join from elsewhere. */
+  readonly local: boolean;
+  /** Where to listen for workers; local ones join over loopback. */
+  readonly listen?: { readonly host: string; readonly port: number } | undefined;
+  /** Generated if absent. */
+  readonly token?: JoinToken | undefined;
+  /** Relative shares by rank; equal if absent. */
+  readonly shares?: readonly number[] | undefined;
+  /** f16 if absent. */
+  readonly wire?: WireName | undefined;
+  /** `auto` if absent. */
+  readonly collective?: LinkSetup["collective"] | undefined;
+  /** Sums travel as they are: for measuring. */
+  readonly insecure?: boolean | undefined;
+  readonly cacheDir?: string | undefined;
+  /** Told where workers can join, and how many have. */
+  readonly onJoin?: (state: { address: string; token: JoinToken; joined: number; wanted: number }) => void;
+}
+
+/** What a rank reports of itself. */
+export interface RankReport {
+  readonly rank: number;
+  readonly host: string;
+  readonly share: RankShare;
+  readonly figures: Readonly<Record<string, number>>;
+}
+
+/** What a team is opened with. */
+export interface TeamStart {
+  readonly model: GgufModel;
+  readonly description: ModelDescription;
+  readonly options: ClusterOptions;
+  /** Threads of each local worker; an equal share of the cores if absent. */
+  readonly threads: number | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** What a team is made of. */
+interface TeamParts extends TeamStart {
+  readonly token: JoinToken;
+  /** Relative, by rank. */
+  readonly shares: readonly number[];
+  readonly plan: SharePlan;
+  readonly listener: WorkerListener;
+}
+
+/** The workers of a cluster, as their coordinator leads them. */
+export class Team implements AsyncDisposable {
+  readonly #parts: TeamParts;
+  readonly #arrivals: AsyncIterator<WorkerConnection, void>;
+  readonly #local: LocalWorkers | undefined;
+  readonly #session = randomBytes(16).toString("hex");
+  readonly #members: (Member | undefined)[] = [];
+  readonly #watched = new WeakSet<Member>();
+  #sources: readonly ByteSource[] = [];
+  #hash = "";
+  #shared: SharedEngineOptions | undefined;
+  #mending: Promise<void> | undefined;
+
+  /** Listens for workers and, where they are to be local, starts them. Throws `SHARES_INVALID`, `BAD_USAGE`. */
+  static async open(start: TeamStart): Promise<Team> {
+    const { description, options, signal } = start;
+    const shares = options.shares ?? Array<number>(options.workers + 1).fill(1);
+    if (shares.length !== options.workers + 1) {
+      const reason = `there are ${options.workers + 1} devices and ${shares.length} shares`;
+      throw new StelliumError("SHARES_INVALID", { reason });
+    }
+    const plan = planShares(description, shares);
+    const token = options.token ?? JoinToken.generate();
+    const listen = options.listen ?? { host: options.local ? "127.0.0.1" : "0.0.0.0", port: 0 };
+    const listener = await listenForWorkers({ ...listen, token, version, signal });
+    return new Team({ ...start, token, shares, plan, listener });
+  }
+
+  private constructor(parts: TeamParts) {
+    this.#parts = parts;
+    this.#arrivals = parts.listener[Symbol.asyncIterator]();
+    this.#local = parts.options.local ? startLocalWorkers(parts) : undefined;
+  }
+
+  /** Relative shares by rank. */
+  get shares(): readonly number[] {
+    return this.#parts.shares;
+  }
+
+  /** Gives each rank but this one to a worker, and waits until all have loaded their slices. */
+  async place(shared: SharedEngineOptions): Promise<void> {
+    this.#shared = shared;
+    this.#hash = await modelHash(this.#parts.model);
+    this.#sources = await Promise.all(this.#parts.model.files.map((file) => openFile(file)));
+    await this.#fill();
+  }
+
+  /** Links all ranks. */
+  async link(engine: Engine): Promise<void> {
+    const members = this.#present();
+    const own = { host: this.#listenHost(), port: await engine.listen(this.#listenHost()) };
+    const addresses = [own, ...(await Promise.all(members.map((member) => member.listening())))];
+    const { wire = "f16", collective = "auto", insecure } = this.#parts.options;
+    const cipher = insecure ? "none" : fasterCipher();
+    const [first, ...others] = planLinks(addresses, { wire, collective, cipher });
+    await Promise.all(members.map((member, i) => member.link(others[i]!)));
+    for (const member of members) this.#watch(member, engine);
+    await Promise.all([engine.link(first!), ...members.map((member) => member.linked())]);
+  }
+
+  /**
+   * Runs a step. Where a rank is lost meanwhile, all links are cut, so that no rank goes on waiting, and the step fails
+   * with `WORKER_LOST`; the next step waits until the rank has been filled again.
+   */
+  async guard<T>(engine: Engine, step: () => Promise<T>): Promise<T> {
+    await this.#mending;
+    try {
+      return await step();
+    } catch (error) {
+      if (!(error instanceof StelliumError && error.code === "LINK_LOST")) throw error;
+      const lost = await this.#whoIsLost(Number(error.values["peer"]));
+      this.#mending = this.#mend(engine);
+      this.#mending.catch(() => {});
+      throw new StelliumError(
+        "WORKER_LOST",
+        { device: lost, reason: String(error.values["reason"]) },
+        { cause: error },
+      );
+    }
+  }
+
+  /** What the workers report of themselves. */
+  reports(): Promise<RankReport[]> {
+    return Promise.all(
+      this.#present().map(async (member) => ({
+        rank: member.rank,
+        host: member.connection.hello.host,
+        share: this.#parts.plan.ranks[member.rank]!,
+        figures: await member.statistics(),
+      })),
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#parts.listener.close();
+    await Promise.all(this.#present().map((member) => member.connection.channel.close("the coordinator stopped")));
+    await this.#local?.[Symbol.asyncDispose]();
+    await Promise.all(this.#sources.map((source) => source.close()));
+  }
+
+  /** A worker that is gone without its connections being closed would keep this rank waiting. */
+  #watch(member: Member, engine: Engine): void {
+    if (this.#watched.has(member)) return;
+    this.#watched.add(member);
+    void member.gone.then(() => engine.cutLinks());
+  }
+
+  #present(): Member[] {
+    return this.#members.filter((member) => member !== undefined);
+  }
+
+  /** Waits for workers until every rank has one, and each has its slice in memory. */
+  async #fill(): Promise<void> {
+    const loading: Promise<void>[] = [];
+    for (let rank = 1; rank < this.shares.length; rank++) {
+      if (this.#members[rank]?.connection.channel.isOpen) continue;
+      this.#announce();
+      const { value: connection } = await this.#arrivals.next();
+      if (!connection) throw new StelliumError("ABORTED", { reason: "no longer listening for workers" });
+      const member = await Member.place(connection, this.#placeOf(rank));
+      this.#members[rank] = member;
+      loading.push(member.loaded());
+    }
+    this.#announce();
+    await Promise.all(loading);
+  }
+
+  #announce(): void {
+    const { listener, token, options } = this.#parts;
+    const { onJoin, workers: wanted } = options;
+    const joined = this.#present().filter(({ connection }) => connection.channel.isOpen).length;
+    onJoin?.({ address: listener.address, token, joined, wanted });
+  }
+
+  #placeOf(rank: number): Place {
+    const { shares, description: whole, plan: sharePlan } = this.#parts;
+    const model = outlineOf(this.#parts.model, this.#hash);
+    const plan: RankPlan = { rank, shares: [...shares], model, engine: { ...this.#shared! } };
+    const description = rankDescription(whole, sharePlan, rank);
+    const { blocks } = cutPlan(description, { hash: this.#hash, name: model.name });
+    const share = createHash("sha256").update(JSON.stringify(description.share)).digest("hex");
+    return { size: shares.length, session: this.#session, plan, share, sources: this.#sources, blocks };
+  }
+
+  /** Has lost ranks filled again, and all ranks linked anew. */
+  async #mend(engine: Engine): Promise<void> {
+    engine.cutLinks();
+    await this.#fill();
+    await this.link(engine);
+  }
+
+  /** The name of the worker that is gone. Its channel tells a moment later than its links. */
+  async #whoIsLost(peer: number): Promise<string> {
+    const moment = new Promise<void>((resolve) => setTimeout(resolve, 200));
+    await Promise.race([moment, ...this.#present().map((member) => member.gone)]);
+    const closed = this.#present().find(({ connection }) => !connection.channel.isOpen);
+    return (closed ?? this.#members[peer])?.name ?? `of rank ${peer}`;
+  }
+
+  /** The address at which workers reach this device, which they connected to. */
+  #listenHost(): string {
+    const { options, listener } = this.#parts;
+    return options.local ? "127.0.0.1" : listener.addresses[0]!.host;
+  }
+}
+
+function startLocalWorkers({ options, shares, listener, token, threads }: TeamParts): LocalWorkers {
+  const { workers: count, cacheDir } = options;
+  const each = threads ?? threadsAmong(shares.length);
+  return new LocalWorkers({ count, port: listener.port, token, threads: each, cacheDir });
+}

@@ -1,0 +1,134 @@
+import { hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
+import { type FileHandle, open } from "node:fs/promises";
+import { inspect } from "node:util";
+import { reasonOf, StelliumError } from "../errors.ts";
+
+const fewestCharacters = 16;
+const mostCharacters = 1024;
+/** More than any token takes in UTF-8. */
+const fileBytes = 8 * mostCharacters;
+/** No letters and digits that are taken for each other, no marks that end a double click's selection. */
+const alphabet = "0123456789abcdefghjkmnpqrstvwxyz";
+const generatedCharacters = 26;
+const salt = "stellium join token";
+const keyBytes = 32;
+
+/** What a key is for: keys of different purposes say nothing about each other. */
+export type KeyPurpose = "control" | "comparison";
+
+/** Where a token may come from: the flag, else the file, else `STELLIUM_TOKEN`, since what was typed beats what was set. */
+export interface TokenSources {
+  /** The token itself, as given on the command line. */
+  readonly flag?: string | undefined;
+  readonly env?: Readonly<Record<string, string | undefined>> | undefined;
+  /** Path of a file that holds the token and that its owner alone can read. */
+  readonly file?: string | undefined;
+}
+
+/**
+ * The secret that lets devices into a cluster. It prints as `[join token]` wherever it is logged by accident; only
+ * `text` shows it. Someone who listens while a device joins can try guesses offline, so a chosen token has to be as hard
+ * to guess as a generated one.
+ */
+export class JoinToken {
+  readonly #text: string;
+
+  /** A new token of 130 random bits. */
+  static generate(): JoinToken {
+    const random = [...randomBytes(generatedCharacters)];
+    return new JoinToken(random.map((byte) => alphabet[byte % alphabet.length]).join(""));
+  }
+
+  /** Throws `BAD_USAGE` unless `text` is 16 to 1,024 printable characters. */
+  static parse(text: string): JoinToken {
+    // The same characters come composed from one system's keyboard and decomposed from another's.
+    const token = text.normalize("NFC");
+    const length = [...token].length;
+    if (length < fewestCharacters || length > mostCharacters) {
+      throw refusal(`a join token has ${fewestCharacters} to ${mostCharacters} characters, and this one has ${length}`);
+    }
+    if (!/^[^\p{C}\p{Zl}\p{Zp}]+$/u.test(token)) throw refusal("a join token is made of printable characters only");
+    return new JoinToken(token);
+  }
+
+  private constructor(text: string) {
+    this.#text = text;
+  }
+
+  /** The secret itself, for a join line. */
+  get text(): string {
+    return this.#text;
+  }
+
+  /** 32 bytes derived by HKDF-SHA-256. */
+  key(purpose: KeyPurpose): Buffer {
+    return Buffer.from(hkdfSync("sha256", this.#text, salt, purpose, keyBytes));
+  }
+
+  /** Compares in a time that says nothing about either. */
+  equals(other: JoinToken): boolean {
+    return timingSafeEqual(this.key("comparison"), other.key("comparison"));
+  }
+
+  toString(): string {
+    return "[join token]";
+  }
+
+  toJSON(): string {
+    return this.toString();
+  }
+
+  [inspect.custom](): string {
+    return this.toString();
+  }
+}
+
+/**
+ * The token that was given, or undefined where none was. Throws `BAD_USAGE` if it is no token or if others than its
+ * owner may read the file, `FILE_UNREADABLE`.
+ */
+export async function resolveToken({ flag, env, file }: TokenSources): Promise<JoinToken | undefined> {
+  const text = flag ?? (file === undefined ? env?.["STELLIUM_TOKEN"] || undefined : await readToken(file));
+  return text === undefined ? undefined : JoinToken.parse(text);
+}
+
+async function readToken(path: string): Promise<string> {
+  const handle = await open(path, "r").catch((error: unknown) => {
+    throw new StelliumError("FILE_UNREADABLE", { path, reason: reasonOf(error) }, { cause: error });
+  });
+  try {
+    await checkOwnerOnly(handle, path);
+    return await readText(handle, path);
+  } finally {
+    await handle.close();
+  }
+}
+
+async function checkOwnerOnly(handle: FileHandle, path: string): Promise<void> {
+  const { mode } = await handle.stat();
+  if (process.platform === "win32" || (mode & 0o077) === 0) return;
+  const octal = (mode & 0o777).toString(8).padStart(4, "0");
+  throw refusal(`${path} has mode ${octal}, so others can read the token; run \`chmod 600 ${path}\``);
+}
+
+/** Read bytewise rather than by size, so that a pipe (`<(pass show stellium)`) does as well as a file. */
+async function readText(handle: FileHandle, path: string): Promise<string> {
+  const buffer = Buffer.alloc(fileBytes);
+  let length = 0;
+  while (length < fileBytes) {
+    const { bytesRead } = await readSome(handle, path, buffer, length);
+    if (bytesRead === 0) break;
+    length += bytesRead;
+  }
+  return buffer.toString("utf8", 0, length).trim();
+}
+
+function readSome(handle: FileHandle, path: string, buffer: Buffer, at: number) {
+  return handle.read(buffer, at, buffer.length - at, null).catch((error: unknown) => {
+    throw new StelliumError("FILE_UNREADABLE", { path, reason: reasonOf(error) }, { cause: error });
+  });
+}
+
+function refusal(detail: string): StelliumError {
+  return new StelliumError("BAD_USAGE", { detail });
+}

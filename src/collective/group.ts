@@ -1,0 +1,127 @@
+import { StelliumError } from "../errors.ts";
+import { PollSet } from "../native/sockets.ts";
+import { type Link, linkLost } from "./link.ts";
+import type { Wire } from "./wire.ts";
+
+/** What a rank spent on collectives and links, since it was opened. */
+export interface LinkStatistics {
+  /** Collectives taken part in. */
+  readonly count: number;
+  /** Milliseconds in them, but for `waitMs`: sending, receiving, encrypting, decoding, adding. */
+  readonly wireMs: number;
+  /** Milliseconds without anything to send, until the first byte came from the rank that was due: for the slowest. */
+  readonly waitMs: number;
+  /** Milliseconds spent encrypting and decrypting. */
+  readonly cipherMs: number;
+  /** Bytes on the wire, with headers and tags. */
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+}
+
+/** What a group is made of. */
+export interface GroupOptions {
+  readonly rank: number;
+  readonly size: number;
+  /** Links to all other ranks, as `openLinks` returns them; the group closes them. */
+  readonly links: ReadonlyMap<number, Link>;
+  readonly wire: Wire;
+  /** Milliseconds that one collective may take, waiting for the slowest rank included. */
+  readonly deadlineMs: number;
+  /** Values that are reduced at once, at most. */
+  readonly maxElements: number;
+}
+
+/** Bytes of memory that a group holds for its buffers, those of its links included, for the memory plan. */
+export function groupBytes(size: number, wire: Wire, maxElements: number, maxPayload: number): number {
+  const frame = maxPayload + 32;
+  return wire.bytes(maxElements) + 2 * frame * (size - 1);
+}
+
+/** The ranks that compute together, as seen by one of them: used by one thread, which it blocks. */
+export class Group implements Disposable {
+  readonly rank: number;
+  readonly size: number;
+  readonly wire: Wire;
+  readonly deadlineMs: number;
+  readonly maxElements: number;
+  /** Room for one encoded payload: own contributions go out from here, and results. */
+  readonly encoded: Uint8Array;
+  readonly pollSet: PollSet;
+  /** What `transfer` counts. */
+  readonly times = { wireMs: 0, waitMs: 0 };
+  /** When the collective under way has to end: a time of `performance.now()`. */
+  deadline = 0;
+  readonly #links: ReadonlyMap<number, Link>;
+  #count = 0;
+  #lost: StelliumError | undefined;
+
+  constructor({ rank, size, links, wire, deadlineMs, maxElements }: GroupOptions) {
+    this.rank = rank;
+    this.size = size;
+    this.wire = wire;
+    this.deadlineMs = deadlineMs;
+    this.maxElements = maxElements;
+    this.encoded = new Uint8Array(wire.bytes(maxElements));
+    this.pollSet = new PollSet(2 * size);
+    this.#links = links;
+  }
+
+  /** The link to another rank. */
+  link(rank: number): Link {
+    const link = this.#links.get(rank);
+    if (link === undefined) throw linkLost(this.rank, rank, "there was never a link");
+    return link;
+  }
+
+  /** The other ranks, the next one first, so that not all send to the same one at the same time. */
+  others(): number[] {
+    return Array.from({ length: this.size - 1 }, (_, i) => (this.rank + 1 + i) % this.size);
+  }
+
+  /**
+   * Runs one collective under the group's deadline. Where it fails, the other ranks are told which one is lost, and
+   * every later collective fails with the same error: partial sums cannot be taken up again.
+   */
+  run(collective: () => void): void {
+    if (this.#lost !== undefined) throw this.#lost;
+    this.deadline = performance.now() + this.deadlineMs;
+    this.#count++;
+    try {
+      collective();
+    } catch (error) {
+      if (error instanceof StelliumError && error.code === "LINK_LOST") this.#giveUp(error);
+      throw error;
+    }
+  }
+
+  #giveUp(error: StelliumError): void {
+    this.#lost = error;
+    for (const link of this.#links.values()) link.giveUp(Number(error.values["peer"]));
+  }
+
+  /** Encodes values to the start of `encoded`. */
+  encode(values: Float32Array): Uint8Array {
+    if (values.length > this.maxElements) {
+      throw new RangeError(`${values.length} values are more than the ${this.maxElements} that were planned`);
+    }
+    const bytes = this.encoded.subarray(0, this.wire.bytes(values.length));
+    this.wire.encode(values, bytes);
+    return bytes;
+  }
+
+  statistics(): LinkStatistics {
+    const links = [...this.#links.values()];
+    const sum = (of: (link: Link) => number) => links.reduce((total, link) => total + of(link), 0);
+    return {
+      count: this.#count,
+      ...this.times,
+      cipherMs: sum((link) => link.cipherMs),
+      bytesSent: sum((link) => link.bytesSent),
+      bytesReceived: sum((link) => link.bytesReceived),
+    };
+  }
+
+  [Symbol.dispose](): void {
+    for (const link of this.#links.values()) link.close();
+  }
+}

@@ -1,0 +1,70 @@
+import type { Group } from "./group.ts";
+import type { Incoming } from "./transfer.ts";
+
+/** What every wire type can be cut at: a q8_0 block. */
+const segmentStep = 32;
+
+/** A part of values, and of their encoding. */
+export interface Segment {
+  readonly values: Float32Array;
+  /** Where its encoding begins and ends in that of all values. */
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Cuts values into one segment per rank, as equal as whole blocks allow; some may be empty. */
+export function segmentsOf(group: Group, values: Float32Array): Segment[] {
+  const blocks = Math.ceil(values.length / segmentStep);
+  const border = (rank: number) => Math.min(Math.floor((rank * blocks) / group.size) * segmentStep, values.length);
+  return Array.from({ length: group.size }, (_, rank) => ({
+    values: values.subarray(border(rank), border(rank + 1)),
+    start: group.wire.bytes(border(rank)),
+    end: group.wire.bytes(border(rank + 1)),
+  }));
+}
+
+/** The values that a part of their encoding belongs to. `offset` is in bytes, at a block. */
+function valuesAt(group: Group, values: Float32Array, part: Uint8Array, offset: number): Float32Array {
+  const { blockBytes, blockElements } = group.wire;
+  const start = (offset / blockBytes) * blockElements;
+  return values.subarray(start, start + (part.length / blockBytes) * blockElements);
+}
+
+/** Values from `from` take the place of `values`. */
+export function replacing(group: Group, from: number, values: Float32Array): Incoming {
+  const take: Incoming["take"] = (part, offset) => group.wire.decode(part, valuesAt(group, values, part, offset));
+  return { link: group.link(from), bytes: group.wire.bytes(values.length), take };
+}
+
+/** Values from `from` are added to `values`. */
+export function adding(group: Group, from: number, values: Float32Array): Incoming {
+  const take: Incoming["take"] = (part, offset) => group.wire.accumulate(part, valuesAt(group, values, part, offset));
+  return { link: group.link(from), bytes: group.wire.bytes(values.length), take };
+}
+
+/** Like `replacing`, and keeps the bytes as they came in `encoded`, to be passed on. */
+export function keeping(group: Group, from: number, values: Float32Array, encoded: Uint8Array): Incoming {
+  const incoming = replacing(group, from, values);
+  return {
+    ...incoming,
+    take(part, offset) {
+      encoded.set(part, offset);
+      incoming.take(part, offset);
+    },
+  };
+}
+
+/**
+ * Sums up `values` over all ranks in the order of ranks; this rank's are those that are encoded in `own`. Of the first
+ * two summands rank 1 takes its own first, which gives the same sum, so that it is done while the other's come.
+ */
+export function summing(group: Group, values: Float32Array, own: Uint8Array): Incoming[] {
+  const { rank, size, wire } = group;
+  const ranks = Array.from({ length: size }, (_, i) => i);
+  if (rank === 1) ranks.splice(0, 2, 1, 0);
+  return ranks.map((from, i): Incoming => {
+    if (from !== rank) return i === 0 ? replacing(group, from, values) : adding(group, from, values);
+    const take = (part: Uint8Array) => (i === 0 ? wire.decode(part, values) : wire.accumulate(part, values));
+    return { link: undefined, bytes: own, take };
+  });
+}

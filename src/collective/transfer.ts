@@ -1,0 +1,140 @@
+import { readiness } from "../native/sockets.ts";
+import type { Group } from "./group.ts";
+import { type Link, orLost } from "./link.ts";
+import type { Wire } from "./wire.ts";
+
+/** Bytes to send over a link, cut into frames. They must not change until the transfer ends. */
+export interface Outgoing {
+  readonly link: Link;
+  readonly bytes: Uint8Array;
+}
+
+/** Bytes to receive, or this rank's own in their place. */
+export interface Incoming {
+  /** Where they come from; undefined: `bytes` are taken as if they had come. */
+  readonly link: Link | undefined;
+  /** How many, or the bytes themselves. */
+  readonly bytes: number | Uint8Array;
+  /** Takes a part of them. `offset` is where it belongs, in bytes; `part` is valid only during the call. */
+  take(part: Uint8Array, offset: number): void;
+}
+
+/**
+ * Sends everything, at the same time, and receives everything, in the order given, at the same time: nobody stops
+ * receiving because it sends, so that ranks cannot block each other whatever the sizes. Both sides cut what they
+ * exchange into frames alike. Throws `LINK_LOST`.
+ */
+export function transfer(group: Group, outgoing: readonly Outgoing[], incoming: readonly Incoming[]): void {
+  const started = performance.now();
+  const waitedBefore = group.times.waitMs;
+  new Transfer(group, outgoing, incoming).run();
+  group.times.wireMs += performance.now() - started - (group.times.waitMs - waitedBefore);
+}
+
+/** Bytes of all frames of a message but the last: as many as fit, in whole blocks and aligned for their decoding. */
+function frameStep(wire: Wire, maxPayload: number): number {
+  return maxPayload - (maxPayload % (wire.blockBytes * 2));
+}
+
+class Transfer {
+  readonly #group: Group;
+  readonly #outgoing: Sender[];
+  readonly #incoming: readonly Incoming[];
+  /** The incoming message at hand, and how much of it has come. */
+  #message = 0;
+  #offset = 0;
+
+  constructor(group: Group, outgoing: readonly Outgoing[], incoming: readonly Incoming[]) {
+    this.#group = group;
+    this.#outgoing = outgoing.map(({ link, bytes }) => new Sender(link, bytes, frameStep(group.wire, link.maxPayload)));
+    this.#incoming = incoming;
+  }
+
+  run(): void {
+    for (;;) {
+      const moved = this.#send();
+      const received = this.#receive();
+      if (this.#outgoing.length === 0 && this.#message === this.#incoming.length) return;
+      if (!moved && !received) this.#wait();
+    }
+  }
+
+  /** Gets each sender on by a frame. Returns whether one could. */
+  #send(): boolean {
+    let moved = false;
+    for (let i = 0; i < this.#outgoing.length; i++) {
+      const sender = this.#outgoing[i]!;
+      moved = sender.advance() || moved;
+      if (sender.done) this.#outgoing.splice(i--, 1);
+    }
+    return moved;
+  }
+
+  /** Takes frames of the message at hand, and of the next ones, while sending has nothing to do in between. */
+  #receive(): boolean {
+    let moved = false;
+    while (this.#message < this.#incoming.length) {
+      if (!this.#receiveFrame(this.#incoming[this.#message]!)) return moved;
+      moved = true;
+      if (this.#outgoing.length > 0) return true;
+    }
+    return moved;
+  }
+
+  #receiveFrame({ link, bytes, take }: Incoming): boolean {
+    const total = typeof bytes === "number" ? bytes : bytes.length;
+    if (total > 0) {
+      const part = link === undefined ? (bytes as Uint8Array) : this.#nextFrame(link, total);
+      if (part === undefined) return false;
+      take(part, this.#offset);
+      this.#offset += part.length;
+    }
+    if (this.#offset < total) return true;
+    this.#message++;
+    this.#offset = 0;
+    return true;
+  }
+
+  #nextFrame(link: Link, total: number): Uint8Array | undefined {
+    return link.receive(Math.min(frameStep(this.#group.wire, link.maxPayload), total - this.#offset));
+  }
+
+  #wait(): void {
+    const { rank, pollSet, times, deadline } = this.#group;
+    const link = this.#incoming[this.#message]?.link;
+    pollSet.clear();
+    for (const sender of this.#outgoing) pollSet.add(sender.link.socket, readiness.writable);
+    if (link !== undefined) pollSet.add(link.socket, readiness.readable);
+    const idle = this.#outgoing.length === 0 && this.#offset === 0 && link?.receiving === false;
+    const started = performance.now();
+    orLost(rank, (link ?? this.#outgoing[0]!.link).peer, () => pollSet.wait(deadline));
+    if (idle) times.waitMs += performance.now() - started;
+  }
+}
+
+/** Sends one message, frame by frame. */
+class Sender {
+  readonly link: Link;
+  readonly #bytes: Uint8Array;
+  readonly #step: number;
+  #staged = 0;
+
+  constructor(link: Link, bytes: Uint8Array, step: number) {
+    this.link = link;
+    this.#bytes = bytes;
+    this.#step = step;
+  }
+
+  get done(): boolean {
+    return this.#staged === this.#bytes.length && !this.link.sending;
+  }
+
+  /** Sends what is staged, or stages the next frame first. Returns whether a whole frame went. */
+  advance(): boolean {
+    if (!this.link.sending && this.#staged < this.#bytes.length) {
+      this.link.stage(this.#bytes.subarray(this.#staged, this.#staged + this.#step));
+      this.#staged = Math.min(this.#staged + this.#step, this.#bytes.length);
+    }
+    return this.link.flush();
+  }
+}

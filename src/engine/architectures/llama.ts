@@ -1,0 +1,10 @@
+import type { Architecture } from "./architecture.ts";
+
+/** Llama 1 to 3.x, Mistral, Yi, TinyLlama, DeepSeek-R1-Distill-Llama. */
+export default {
+  rope: "norm",
+  ropeFactors: true,
+  qkNorm: false,
+  requiredBiases: [],
+  optionalBiases: ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"],
+} satisfies Architecture;

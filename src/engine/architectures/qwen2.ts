@@ -1,0 +1,10 @@
+import type { Architecture } from "./architecture.ts";
+
+/** Qwen 2 and 2.5, QwQ, DeepSeek-R1-Distill-Qwen. */
+export default {
+  rope: "neox",
+  ropeFactors: false,
+  qkNorm: false,
+  requiredBiases: ["attn_q", "attn_k", "attn_v"],
+  optionalBiases: [],
+} satisfies Architecture;

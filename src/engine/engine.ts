@@ -1,0 +1,274 @@
+import { Worker } from "node:worker_threads";
+import { type ErrorCode, StelliumError } from "../errors.ts";
+import { openGgml } from "../native/ggml.ts";
+import { allocateNative, type NativeMemory } from "../native/memory.ts";
+import { shutdownSocket } from "../native/sockets.ts";
+import type { RankDescription } from "../plan/rankDescription.ts";
+import { beginReading, loadCounter } from "../weights/loader.ts";
+import {
+  command,
+  control,
+  type EngineMemory,
+  type EngineOptions,
+  type EngineReady,
+  type EngineSetup,
+  engineMemory,
+  putExchange,
+  statistic,
+  status,
+  takeExchange,
+  type WeightOrigin,
+} from "./protocol.ts";
+import type { LinkSetup } from "./rankLinks.ts";
+
+/** A step, as the main thread asks for it. */
+export interface StepRequest {
+  /** Ids, each below the vocabulary's size. */
+  readonly tokens: ArrayLike<number>;
+  /** Position of the first of them: how many tokens of the sequence are in the KV cache already. */
+  readonly position: number;
+  /** The last so many tokens get logits. */
+  readonly outputs: number;
+}
+
+/** What starting an engine takes. */
+export interface EngineStart {
+  readonly description: RankDescription;
+  /** Where the weights come from; the files of the description if absent. */
+  readonly origin?: WeightOrigin;
+  readonly options: EngineOptions;
+  /** Told the bytes of weights read so far, and at the end. */
+  readonly onProgress?: (bytes: number) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What an engine counts; see `statistic`. */
+export type EngineStatistics = Readonly<Record<Exclude<keyof typeof statistic, "length">, number>>;
+
+const progressInterval = 100;
+const running = new Uint8Array([0, 0]);
+const stopping = new Uint8Array([1, 0]);
+
+/** The main thread's end of the engine thread. One step at a time. */
+export class Engine implements AsyncDisposable {
+  readonly description: RankDescription;
+  readonly options: EngineOptions;
+  readonly ready: EngineReady;
+  readonly #memory: EngineMemory;
+  readonly #abortFlag: NativeMemory;
+  readonly #exited: Promise<void>;
+  #sockets: number[] = [];
+  #ended = false;
+
+  /** Starts an engine thread and has it load the weights. Throws what that meets, or `ABORTED`. */
+  static async start({ description, options, origin, onProgress, signal }: EngineStart): Promise<Engine> {
+    if (signal?.aborted) throw aborted(signal);
+    const from = origin ?? { kind: "gguf", files: description.files };
+    beginReading(from.kind === "gguf" ? from.files[0]! : from.path);
+    // Loaded here first: the thread that loads the backends is the one that receives native code's log.
+    openGgml();
+    const memory = engineMemory(options, description.hyperparameters.vocabularySize);
+    const abortFlag = allocateNative(running.length);
+    abortFlag.view.set(running);
+    const setup: EngineSetup = {
+      description,
+      options,
+      origin: from,
+      abortFlag: abortFlag.address,
+      shared: memory,
+    };
+    const worker = new Worker(new URL("./engineThread.js", import.meta.url), { workerData: setup });
+    const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
+    const stop = () => Atomics.store(memory.loading, loadCounter.stop, 1);
+    signal?.addEventListener("abort", stop);
+    const timer = setInterval(() => onProgress?.(loadedBytes(memory)), progressInterval);
+    try {
+      const ready = await readiness(worker, memory);
+      signal?.throwIfAborted();
+      onProgress?.(memory.statistics[statistic.weightBytes]!);
+      return new Engine(description, options, ready, worker, memory, abortFlag, exited);
+    } catch (error) {
+      await worker.terminate();
+      abortFlag[Symbol.dispose]();
+      throw signal?.aborted ? aborted(signal) : error;
+    } finally {
+      clearInterval(timer);
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  private constructor(
+    description: RankDescription,
+    options: EngineOptions,
+    ready: EngineReady,
+    worker: Worker,
+    memory: EngineMemory,
+    abortFlag: NativeMemory,
+    exited: Promise<void>,
+  ) {
+    this.description = description;
+    this.options = options;
+    this.ready = ready;
+    this.#memory = memory;
+    this.#abortFlag = abortFlag;
+    this.#exited = exited;
+    worker.on("error", (error) => this.#end(error));
+    worker.on("exit", () => this.#end(new Error("its thread ended")));
+  }
+
+  /**
+   * Takes a step. `signal` stops it within one operation of a block; what it wrote to the KV cache is then void, and
+   * the next step may start from the same position.
+   *
+   * @returns logits, (vocabulary size, outputs), valid until the next step
+   */
+  async step(request: StepRequest, signal?: AbortSignal): Promise<Float32Array> {
+    this.#check(request);
+    if (signal?.aborted) throw aborted(signal);
+    const { control: cells, tokens } = this.#memory;
+    tokens.set(request.tokens);
+    cells[control.tokens] = request.tokens.length;
+    cells[control.position] = request.position;
+    cells[control.outputs] = request.outputs;
+    this.#abortFlag.view.set(running);
+    const stop = () => this.#abortFlag.view.set(stopping);
+    signal?.addEventListener("abort", stop);
+    try {
+      await this.#command(command.step);
+    } finally {
+      signal?.removeEventListener("abort", stop);
+    }
+    return this.#result(request.outputs, signal);
+  }
+
+  /** Opens a socket for links to other ranks; those that were open are closed. Returns the port. */
+  async listen(host: string, port = 0): Promise<number> {
+    return (await this.#request<{ port: number }>(command.listen, { host, port })).port;
+  }
+
+  /** Opens the links to the other ranks, which do so at the same time. Throws `LINK_LOST`. */
+  async link(setup: LinkSetup): Promise<void> {
+    this.#sockets = (await this.#request<{ sockets: number[] }>(command.link, setup)).sockets;
+  }
+
+  /** Takes the steps that rank 0 takes, until the links are lost: rejects with `LINK_LOST` then. */
+  async follow(): Promise<never> {
+    await this.#request(command.follow, {});
+    throw new Error("unreachable: following ends by an error");
+  }
+
+  /** Ends all connections to other ranks: a thread that waits for one goes on, with `LINK_LOST`. */
+  cutLinks(): void {
+    for (const socket of this.#sockets) shutdownSocket(socket);
+    this.#sockets = [];
+  }
+
+  /** Milliseconds on the engine thread, and traffic, summed over the engine's life. */
+  get statistics(): EngineStatistics {
+    const values = Object.entries(statistic).map(([name, index]) => [name, this.#memory.statistics[index] ?? 0]);
+    return Object.fromEntries(values) as EngineStatistics;
+  }
+
+  /** Sum of the milliseconds spent in graphs. */
+  get computeMs(): number {
+    return this.statistics.computeMs;
+  }
+
+  /** Bytes of the weights in memory. */
+  get weightBytes(): number {
+    return this.#memory.statistics[statistic.weightBytes]!;
+  }
+
+  /** Bytes of intermediate results, so far. */
+  get computeBytes(): number {
+    return this.#memory.statistics[statistic.computeBytes]!;
+  }
+
+  /** Stops the step under way, if any, and frees everything. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#abortFlag.view.set(stopping);
+    this.cutLinks();
+    this.#memory.control[control.command] = command.close;
+    Atomics.add(this.#memory.control, control.request, 1);
+    Atomics.notify(this.#memory.control, control.request);
+    await this.#exited;
+    this.#abortFlag[Symbol.dispose]();
+  }
+
+  #check({ tokens, position, outputs }: StepRequest): void {
+    const { batch, context, outputs: mostOutputs } = this.options;
+    const { vocabularySize } = this.description.hyperparameters;
+    const fits = tokens.length > 0 && tokens.length <= batch && position >= 0 && position + tokens.length <= context;
+    if (this.#ended) throw new StelliumError("ENGINE_FAILED", { reason: "it is closed" });
+    if (!fits)
+      throw new RangeError(`a step of ${tokens.length} tokens at ${position} does not fit ${batch} and ${context}`);
+    if (outputs > Math.min(mostOutputs, tokens.length)) throw new RangeError(`${outputs} outputs do not fit`);
+    for (let i = 0; i < tokens.length; i++) {
+      const token = tokens[i]!;
+      if (!(token >= 0 && token < vocabularySize)) throw new RangeError(`there is no token ${token}`);
+    }
+  }
+
+  /** Asks for something that takes and gives a value. */
+  async #request<T>(what: number, value: unknown): Promise<T> {
+    if (this.#ended) throw new StelliumError("ENGINE_FAILED", { reason: "it is closed" });
+    putExchange(this.#memory, value);
+    await this.#command(what);
+    if (this.#memory.control[control.status] === status.failed) throw failure(this.#memory);
+    return takeExchange<T>(this.#memory);
+  }
+
+  async #command(what: number): Promise<void> {
+    const { control: cells } = this.#memory;
+    const before = Atomics.load(cells, control.response);
+    cells[control.command] = what;
+    Atomics.add(cells, control.request, 1);
+    Atomics.notify(cells, control.request);
+    const waiting = Atomics.waitAsync(cells, control.response, before);
+    if (waiting.async) await waiting.value;
+  }
+
+  #result(outputs: number, signal: AbortSignal | undefined): Float32Array {
+    const how = this.#memory.control[control.status];
+    if (how === status.failed) throw failure(this.#memory);
+    if (how === status.aborted) throw aborted(signal);
+    return this.#memory.logits.subarray(0, outputs * this.description.hyperparameters.vocabularySize);
+  }
+
+  /** The thread ended by itself: whoever waits for a response is told. */
+  #end(error: unknown): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    const { control: cells } = this.#memory;
+    putExchange(this.#memory, { code: "ENGINE_FAILED", values: { reason: String(error) } });
+    cells[control.status] = status.failed;
+    Atomics.add(cells, control.response, 1);
+    Atomics.notify(cells, control.response);
+  }
+}
+
+function loadedBytes(memory: EngineMemory): number {
+  return Atomics.load(memory.loading, loadCounter.mebibytes) * 2 ** 20;
+}
+
+function readiness(worker: Worker, memory: EngineMemory): Promise<EngineReady> {
+  return new Promise((resolve, reject) => {
+    worker.once("error", reject);
+    worker.once("exit", () => reject(new StelliumError("ENGINE_FAILED", { reason: "its thread ended" })));
+    worker.once("message", (message: EngineReady | { failed: true }) => {
+      if ("failed" in message) reject(failure(memory));
+      else resolve(message);
+    });
+  });
+}
+
+function failure(memory: EngineMemory): StelliumError {
+  const { code, values } = takeExchange<{ code: ErrorCode; values: Record<string, string | number> }>(memory);
+  return new StelliumError(code, values);
+}
+
+function aborted(signal: AbortSignal | undefined): StelliumError {
+  return new StelliumError("ABORTED", { reason: String(signal?.reason ?? "it was asked to") });
+}

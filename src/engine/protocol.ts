@@ -1,0 +1,131 @@
+import { StelliumError } from "../errors.ts";
+import type { Pointer } from "../native/ggml.ts";
+import type { RankDescription } from "../plan/rankDescription.ts";
+import type { SliceHeader } from "../weights/sliceHeader.ts";
+import type { KvType } from "./kvCache.ts";
+
+/** How an engine is set up. */
+export interface EngineOptions {
+  /** Threads that compute. */
+  readonly threads: number;
+  /** How long idle compute threads spin, 0 to 100; see `openBackend`. */
+  readonly poll: number;
+  /** Tokens a sequence may have. */
+  readonly context: number;
+  /** Most tokens of one step. */
+  readonly batch: number;
+  readonly kvType: KvType;
+  /** Most tokens of one step that may have logits. */
+  readonly outputs: number;
+  /** One graph for all blocks, or one for each. */
+  readonly graphs: "whole" | "block";
+}
+
+/** Where an engine's weights come from: the model's files, or a rank's slice of them in this device's layouts. */
+export type WeightOrigin =
+  | { readonly kind: "gguf"; readonly files: readonly string[] }
+  | { readonly kind: "slice"; readonly path: string; readonly header: SliceHeader };
+
+/** What the engine thread is started with. Memory in it is shared. */
+export interface EngineSetup {
+  readonly description: RankDescription;
+  readonly origin: WeightOrigin;
+  readonly options: EngineOptions;
+  readonly abortFlag: Pointer;
+  readonly shared: EngineMemory;
+}
+
+/** Memory that both threads see: on the way of a token they exchange no messages. */
+export interface EngineMemory {
+  /** See `control`. */
+  readonly control: Int32Array;
+  /** See `loadCounter`. */
+  readonly loading: Int32Array;
+  /** Ids of the tokens of a step. */
+  readonly tokens: Int32Array;
+  /** (vocabulary size, outputs) */
+  readonly logits: Float32Array;
+  /** See `statistic`. */
+  readonly statistics: Float64Array;
+  /** What goes with a command, and its result or failure, as UTF-8 JSON. */
+  readonly exchange: Uint8Array;
+}
+
+/** Indices into `control`. The main thread raises `request`, the engine thread answers by raising `response`. */
+export const control = {
+  request: 0,
+  response: 1,
+  command: 2,
+  tokens: 3,
+  position: 4,
+  outputs: 5,
+  status: 6,
+  exchangeBytes: 7,
+  length: 8,
+} as const;
+
+/**
+ * What the engine thread is asked to do: take a step; end; open a socket for links (`LinkListener`); open the links to
+ * the other ranks (`LinkSetup`); take the steps that rank 0 takes, until the links are closed.
+ */
+export const command = { step: 1, close: 2, listen: 3, link: 4, follow: 5 } as const;
+
+/** How it went. */
+export const status = { done: 0, aborted: 1, failed: 2 } as const;
+
+/** Indices into `statistics`. Times are in milliseconds; times, counts and traffic are sums over the engine's life. */
+export const statistic = {
+  computeMs: 0,
+  steps: 1,
+  weightBytes: 2,
+  computeBytes: 3,
+  wireMs: 4,
+  waitMs: 5,
+  cipherMs: 6,
+  collectives: 7,
+  bytesSent: 8,
+  bytesReceived: 9,
+  length: 10,
+} as const;
+
+/** Bytes of `EngineMemory.exchange`: addresses and keys of 63 peers fit. */
+const exchangeBytes = 64 * 1024;
+
+/** Writes a value to the exchange. */
+export function putExchange({ control: cells, exchange }: EngineMemory, value: unknown): void {
+  const { read, written } = new TextEncoder().encodeInto(JSON.stringify(value), exchange);
+  if (read === 0) throw new RangeError("the exchange is too small");
+  cells[control.exchangeBytes] = written;
+}
+
+/** Reads what the other side wrote to the exchange. */
+export function takeExchange<T>({ control: cells, exchange }: EngineMemory): T {
+  return JSON.parse(new TextDecoder().decode(exchange.slice(0, cells[control.exchangeBytes]))) as T;
+}
+
+/** Allocates the memory of an engine. */
+export function engineMemory(options: EngineOptions, vocabularySize: number): EngineMemory {
+  const shared = (bytes: number) => new SharedArrayBuffer(bytes);
+  return {
+    control: new Int32Array(shared(4 * control.length)),
+    loading: new Int32Array(shared(4 * 8)),
+    tokens: new Int32Array(shared(4 * options.batch)),
+    logits: new Float32Array(shared(4 * vocabularySize * options.outputs)),
+    statistics: new Float64Array(shared(8 * statistic.length)),
+    exchange: new Uint8Array(shared(exchangeBytes)),
+  };
+}
+
+/** What the engine thread says, once, when the weights are loaded. */
+export interface EngineReady {
+  readonly device: string;
+  readonly features: readonly string[];
+  /** Number of tensors by layout. */
+  readonly layouts: ReadonlyMap<string, number>;
+}
+
+/** What the other thread needs to throw an error anew. */
+export function failureOf(error: unknown): { code: string; values: Record<string, string | number> } {
+  if (error instanceof StelliumError) return { code: error.code, values: error.values };
+  return { code: "ENGINE_FAILED", values: { reason: String(error) } };
+}

@@ -1,0 +1,163 @@
+/**
+ * Every error a user can meet, in one table: what is said, the HTTP status it maps to, and how to mend it.
+ * Callers match `error.code`, never the text.
+ */
+const table = {
+  BAD_USAGE: { status: 400, message: "{detail}", hint: "See `stellium help` for the commands and their options." },
+  FILE_UNREADABLE: {
+    status: 400,
+    message: "cannot read {path}: {reason}",
+    hint: "Check the path and its permissions.",
+  },
+  GGUF_INVALID: {
+    status: 400,
+    message: "{path} is not a valid GGUF file: {reason} (at byte {offset})",
+    hint: "Download the file again; it may have been cut short.",
+  },
+  MODEL_UNSUPPORTED: {
+    status: 400,
+    message: "cannot run {model}: {reason}",
+    hint: "Run `stellium show FILE` to see what Stellium makes of it.",
+  },
+  PLATFORM_UNSUPPORTED: {
+    status: 500,
+    message: "there is no native build of ggml for {platform}",
+    hint: "Set STELLIUM_NATIVE_DIR to a folder that holds one (libggml-base, libggml, libggml-cpu, libllama).",
+  },
+  NATIVE_MISSING: {
+    status: 500,
+    message: "the native package {package} is not installed",
+    hint: "Run `npm install` again without --omit=optional, or set STELLIUM_NATIVE_DIR.",
+  },
+  NATIVE_INCOMPATIBLE: {
+    status: 500,
+    message: "the native libraries in {directory} do not fit this version of Stellium: {reason}",
+    hint: "Install the pinned version of the native package, or unset STELLIUM_NATIVE_DIR.",
+  },
+  NATIVE_FAILED: {
+    status: 500,
+    message: "{operation} failed in the native library",
+    hint: "Run with STELLIUM_LOG=debug for its own log.",
+  },
+  OUT_OF_MEMORY: {
+    status: 507,
+    message: "{what} needs {needed}, and {available} is available",
+    hint: "Use a smaller quantization, a shorter context (-c) or close other programs.",
+  },
+  CONTEXT_EXCEEDED: {
+    status: 400,
+    message: "the prompt has {prompt} tokens and {predict} more were asked for, but the context holds {context}",
+    hint: "Shorten the prompt, ask for fewer tokens (-n), or enlarge the context (-c).",
+  },
+  TEMPLATE_FAILED: {
+    status: 400,
+    message: "the model's chat template failed: {reason}",
+    hint: "Give another template with --chat-template-file, or use `stellium generate` with a plain prompt.",
+  },
+  SHARES_INVALID: {
+    status: 400,
+    message: "the model cannot be shared out: {reason}",
+    hint: "Give --shares one number for each of 1 to 64 devices, none below 0 and at least one above it, such as 3,1,2.",
+  },
+  URL_UNREADABLE: {
+    status: 502,
+    message: "cannot read {url}: {reason}",
+    hint: "Check the address and the connection; the server has to answer Range requests.",
+  },
+  URL_CHANGED: {
+    status: 502,
+    message: "{url} changed while it was read: {reason}",
+    hint: "Start again, so that all of the model is of one version.",
+  },
+  SLICE_INVALID: {
+    status: 500,
+    message: "the slice {path} cannot be used: {reason}",
+    hint: "Start again: what is damaged or missing is fetched anew. `stellium cache prune` removes what is left over.",
+  },
+  DISK_FULL: {
+    status: 507,
+    message: "there is no room for the slice {path}: it needs {needed} more, and {available} may be used",
+    hint: "Make room, for example by `stellium cache prune --older-than 30d`, or set STELLIUM_CACHE_DIR to another disk.",
+  },
+  LINK_LOST: {
+    status: 503,
+    message: "device {rank} lost its link to device {peer}: {reason}",
+    hint: "Check that the device is on and its network cable or Wi-Fi holds, and start it again with `stellium join`.",
+  },
+  LINKS_UNSUPPORTED: {
+    status: 500,
+    message: "devices cannot be linked on {platform}: {reason}",
+    hint: "Use Linux or macOS for several devices; one device alone works everywhere.",
+  },
+  TOKEN_REJECTED: {
+    status: 401,
+    message: "the coordinator at {address} does not accept this join token",
+    hint: "Copy the join line again from where the coordinator runs; a token that was generated changes with each start.",
+  },
+  VERSION_MISMATCH: {
+    status: 400,
+    message: "this device speaks version {ours} of the cluster protocol, and {peer} speaks version {theirs}",
+    hint: "Install the same version of Stellium on every device.",
+  },
+  COORDINATOR_LOST: {
+    status: 503,
+    message: "there is no connection to the coordinator at {address}: {reason}",
+    hint: "Check that it runs, and that this device reaches it: same network, right address, no firewall in between.",
+  },
+  WORKER_LOST: {
+    status: 503,
+    message: "the device {device} was lost: {reason}",
+    hint: "Check its power and network. It rejoins by itself, or run the join line again there, and then ask again.",
+  },
+  PROTOCOL_VIOLATION: {
+    status: 502,
+    message: "{peer} does not keep to the cluster protocol: {reason}",
+    hint: "Check the address, and that every device runs the same version of Stellium.",
+  },
+  ABORTED: { status: 499, message: "stopped before the end: {reason}", hint: "Nothing needs mending." },
+  ENGINE_FAILED: {
+    status: 500,
+    message: "the engine stopped: {reason}",
+    hint: "Run with STELLIUM_LOG=debug and report what it says.",
+  },
+  UNEXPECTED: {
+    status: 500,
+    message: "something failed that should not: {reason}",
+    hint: "Run with STELLIUM_LOG=debug to see where, and report it.",
+  },
+} as const;
+
+/** The code of an entry in the error table. */
+export type ErrorCode = keyof typeof table;
+
+/** An error with a code from the table. `message` says what happened, `hint` how to mend it. */
+export class StelliumError extends Error {
+  readonly code: ErrorCode;
+  /** HTTP status an API answers with. */
+  readonly status: number;
+  readonly hint: string;
+  /** What the message is about, by the names in the table. */
+  readonly values: Readonly<Record<string, string | number>>;
+
+  constructor(code: ErrorCode, values: Record<string, string | number> = {}, options?: ErrorOptions) {
+    const entry = table[code];
+    super(
+      entry.message.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? "?")),
+      options,
+    );
+    this.name = "StelliumError";
+    this.code = code;
+    this.values = values;
+    this.status = entry.status;
+    this.hint = entry.hint;
+  }
+}
+
+/** The table itself, for documentation and tests. */
+export const errorTable: Readonly<Record<ErrorCode, { status: number; message: string; hint: string }>> = table;
+
+/** What went wrong, without the call and path that Node's own messages end in. */
+export function reasonOf(error: unknown): string {
+  const { message } = error instanceof Error ? error : new Error(String(error));
+  return message.replace(/^(E[A-Z]+: [^,]+), .*$/s, "$1");
+}

@@ -1,0 +1,111 @@
+import { readdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import koffi, { type LibraryHandle } from "koffi";
+import { reasonOf, StelliumError } from "../errors.ts";
+import { logNative } from "./nativeLog.ts";
+
+/** Platform packages that hold ggml and llama.cpp, by `process.platform`-`process.arch`. */
+const packages: Record<string, string> = {
+  "linux-x64": "linux-x64",
+  "linux-arm64": "linux-arm64",
+  "linux-arm": "linux-armv7l",
+  "darwin-arm64": "mac-arm64-metal",
+  "darwin-x64": "mac-x64",
+  "win32-x64": "win-x64",
+  "win32-arm64": "win-arm64",
+};
+
+/** The native libraries of this process. */
+export interface NativeLibraries {
+  /** Folder that they were found in. */
+  readonly directory: string;
+  /** libggml-base: tensors, graphs, backends. */
+  readonly base: LibraryHandle;
+  /** libggml: the registry of backends. */
+  readonly ggml: LibraryHandle;
+  /** libllama, loaded at the first call: only the coordinator has a vocabulary. */
+  llama(): LibraryHandle;
+}
+
+let loaded: NativeLibraries | undefined;
+
+/**
+ * Loads ggml and, once per process, its backends; of the CPU builds ggml keeps the one it scores best.
+ * Throws `PLATFORM_UNSUPPORTED`, `NATIVE_MISSING` or `NATIVE_INCOMPATIBLE`.
+ */
+export function nativeLibraries(): NativeLibraries {
+  loaded ??= loadLibraries(nativeDirectory());
+  return loaded;
+}
+
+/** The folder of the native libraries: `STELLIUM_NATIVE_DIR`, or this platform's package. */
+export function nativeDirectory(environment: NodeJS.ProcessEnv = process.env): string {
+  return environment["STELLIUM_NATIVE_DIR"] || packageDirectory(`${process.platform}-${process.arch}`);
+}
+
+/** Folder of the platform package for `platform`, such as `linux-x64`. */
+export function packageDirectory(platform: string): string {
+  const name = packages[platform];
+  if (name === undefined) throw new StelliumError("PLATFORM_UNSUPPORTED", { platform });
+  try {
+    const entry = createRequire(import.meta.url).resolve(`@node-llama-cpp/${name}`);
+    return join(dirname(entry), "..", "bins", name);
+  } catch (error) {
+    throw new StelliumError("NATIVE_MISSING", { package: `@node-llama-cpp/${name}` }, { cause: error });
+  }
+}
+
+/** Runs what binds functions of the libraries. Throws `NATIVE_INCOMPATIBLE` where one is missing. */
+export function orIncompatible<T>(directory: string, bind: () => T): T {
+  try {
+    return bind();
+  } catch (error) {
+    if (error instanceof StelliumError) throw error;
+    throw new StelliumError("NATIVE_INCOMPATIBLE", { directory, reason: reasonOf(error) }, { cause: error });
+  }
+}
+
+function loadLibraries(directory: string): NativeLibraries {
+  const base = load(directory, "ggml-base");
+  const ggml = load(directory, "ggml");
+  orIncompatible(directory, () => {
+    logNative(base, "ggml_log_set");
+    if (ggml.func("size_t ggml_backend_dev_count()")() === 0) {
+      ggml.func("void ggml_backend_load_all_from_path(str)")(directory);
+    }
+  });
+  let llama: LibraryHandle | undefined;
+  return {
+    directory,
+    base,
+    ggml,
+    llama() {
+      llama ??= load(directory, "llama");
+      return llama;
+    },
+  };
+}
+
+function load(directory: string, library: string): LibraryHandle {
+  const file = findLibrary(directory, library);
+  // Global, so that the backends and libllama find the symbols of the libraries below them.
+  return orIncompatible(directory, () => koffi.load(join(directory, file), { global: true }));
+}
+
+function findLibrary(directory: string, library: string): string {
+  const pattern = new RegExp(`^(lib)?${library}(\\.v[\\d.]+)?\\.(so|dylib|dll)$`);
+  const file = filesIn(directory).find((name) => pattern.test(name));
+  if (file === undefined) {
+    throw new StelliumError("NATIVE_INCOMPATIBLE", { directory, reason: `there is no ${library} library in it` });
+  }
+  return file;
+}
+
+function filesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    throw new StelliumError("FILE_UNREADABLE", { path: directory, reason: reasonOf(error) }, { cause: error });
+  }
+}

@@ -1,0 +1,5 @@
+import { workerData } from "node:worker_threads";
+import { type LoadTask, loadWeights } from "./loader.ts";
+
+const { tasks, counters } = workerData as { tasks: LoadTask[]; counters: Int32Array };
+loadWeights(tasks, counters);

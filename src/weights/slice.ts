@@ -1,0 +1,34 @@
+import type { GgufTensor } from "./gguf/model.ts";
+import { rowBytes } from "./gguf/types.ts";
+
+/** Neighbouring rows, columns, heads: `count` of them from `start` on. */
+export interface Range {
+  readonly start: number;
+  readonly count: number;
+}
+
+/**
+ * A part of a tensor. Columns run along the contiguous dimension and lie on quantization-block borders; a tensor of one
+ * dimension is one row. Plain data: it crosses threads and the network.
+ */
+export interface TensorSlice {
+  readonly tensor: GgufTensor;
+  readonly rows: Range;
+  readonly columns: Range;
+}
+
+/** All of a tensor of one or two dimensions. */
+export function wholeTensor(tensor: GgufTensor): TensorSlice {
+  const [columns = 1, rows = 1] = tensor.shape;
+  return { tensor, rows: { start: 0, count: rows }, columns: { start: 0, count: columns } };
+}
+
+/** Elements per dimension of a slice, as many dimensions as its tensor has, the contiguous one first. */
+export function sliceShape({ tensor, rows, columns }: TensorSlice): number[] {
+  return tensor.shape.length === 1 ? [columns.count] : [columns.count, rows.count];
+}
+
+/** Bytes of a slice in the plain layout. */
+export function sliceBytes({ tensor, rows, columns }: TensorSlice): number {
+  return rows.count * rowBytes(tensor.type, columns.count);
+}

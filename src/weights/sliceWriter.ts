@@ -1,0 +1,184 @@
+import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
+import { StelliumError } from "../errors.ts";
+import type { Device, Ggml } from "../native/ggml.ts";
+import { ByteFeed, SliceConverter } from "./sliceConverter.ts";
+import { partialPath, sliceName, slicePath } from "./sliceDirectory.ts";
+import { checkRoom, onDisk, realDisk, type SliceDisk } from "./sliceDisk.ts";
+import {
+  type EncodedHeader,
+  encodeHeader,
+  encodeRecord,
+  recordBytes,
+  type SliceBlock,
+  type SliceHeader,
+} from "./sliceHeader.ts";
+import { adoptSlice } from "./slicePartials.ts";
+import { BlockChecksum, filledBlocks, syncDirectoryOf } from "./sliceStore.ts";
+
+/** What a writer needs. */
+export interface SliceWriterOptions {
+  readonly ggml: Ggml;
+  readonly device: Device;
+  /** Where slices are kept; made if it is not there. */
+  readonly directory: string;
+  readonly header: SliceHeader;
+  /** Blocks known to be damaged, to be written again. */
+  readonly damaged?: readonly number[];
+  readonly disk?: SliceDisk;
+}
+
+/**
+ * Writes a slice block by block. A block counts once its bytes are on the disk and after them its record in the journal;
+ * what was written before a cut is taken up by the next writer of the same slice. The file has a name of its own
+ * until `finish`, so that no half slice is taken for a whole one; of two processes that write the same slice,
+ * the one that ends last has its file stay.
+ */
+export class SliceWriter implements AsyncDisposable {
+  /** Path of the slice once it is finished. */
+  readonly path: string;
+  readonly #options: SliceWriterOptions;
+  readonly #encoded: EncodedHeader;
+  readonly #partial: string;
+  readonly #file: FileHandle;
+  readonly #missing: Set<number>;
+  readonly #disk: SliceDisk;
+  readonly #converter: SliceConverter;
+  #open = true;
+
+  /**
+   * Goes on with what there is of a slice: a damaged one, or what another writer has left behind; otherwise starts anew.
+   * A slice of another build or device that is in the way is removed.
+   * Throws `DISK_FULL` before anything is written, `FILE_UNREADABLE` where the system refuses.
+   */
+  static open(options: SliceWriterOptions): Promise<SliceWriter> {
+    const { directory, header, damaged = [], disk = realDisk } = options;
+    const partial = partialPath(directory, sliceName(header));
+    return onDisk(directory, 0, async () => {
+      await mkdir(directory, { recursive: true });
+      const complete = await adoptSlice(directory, header, partial);
+      const missing = filledBlocks(header).filter((i) => !complete?.has(i) || damaged.includes(i));
+      try {
+        await checkRoom(disk, directory, slicePath(directory, header), bytesOf(header, missing));
+        const file = await open(partial, complete ? "r+" : "wx+");
+        return await new SliceWriter(options, partial, file, missing).#begin(complete === undefined);
+      } catch (error) {
+        await released(partial, options);
+        throw error;
+      }
+    });
+  }
+
+  private constructor(options: SliceWriterOptions, partial: string, file: FileHandle, missing: readonly number[]) {
+    this.path = slicePath(options.directory, options.header);
+    this.#options = options;
+    this.#encoded = encodeHeader(options.header);
+    this.#partial = partial;
+    this.#file = file;
+    this.#missing = new Set(missing);
+    this.#disk = options.disk ?? realDisk;
+    this.#converter = new SliceConverter(options.ggml, options.device);
+  }
+
+  /** Blocks that are still to be written, in order. */
+  get missing(): readonly number[] {
+    return [...this.#missing].sort((a, b) => a - b);
+  }
+
+  /**
+   * Writes one missing block. Where that fails it stays missing, and the writer can go on, also with the same block.
+   * Throws what `plain` does, `SLICE_INVALID` where it has too few bytes or too many, `DISK_FULL`, `FILE_UNREADABLE`.
+   *
+   * @param plain - the plain bytes of all the block's tensors, in the header's order, in pieces of any size
+   */
+  async writeBlock(index: number, plain: AsyncIterable<Uint8Array>): Promise<void> {
+    const block = this.#options.header.blocks[index];
+    if (block === undefined || !this.#missing.has(index)) throw this.#invalid(`its block ${index} is not missing`);
+    const feed = new ByteFeed(plain, (reason) => this.#invalid(`what came for its block ${index} ${reason}`));
+    try {
+      const checksum = await this.#write(block, feed);
+      await this.#onDisk(async () => {
+        await this.#file.datasync();
+        await this.#record(index, encodeRecord(this.#encoded.hash, index, block.bytes, checksum));
+      });
+      this.#missing.delete(index);
+    } finally {
+      await feed.close();
+    }
+  }
+
+  /** Gives the slice its name, and returns its path. Throws `SLICE_INVALID` where blocks are missing. */
+  async finish(): Promise<string> {
+    if (this.#missing.size > 0) throw this.#invalid(`${this.#missing.size} of its blocks are missing`);
+    await this.#onDisk(async () => {
+      await this.#file.sync();
+      await this.#close();
+      await rename(this.#partial, this.path);
+      await syncDirectoryOf(this.path);
+    });
+    return this.path;
+  }
+
+  /** Stops writing. What was written stays, for the next writer. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#open) return;
+    await this.#close();
+    await released(this.#partial, this.#options);
+  }
+
+  async #close(): Promise<void> {
+    this.#open = false;
+    this.#converter[Symbol.dispose]();
+    await this.#file.close();
+  }
+
+  /** Records of missing blocks are struck out before a file that was cut gets its length again. */
+  async #begin(isNew: boolean): Promise<this> {
+    try {
+      await this.#onDisk(async () => {
+        if (isNew) await this.#disk.write(this.#file, this.#encoded.bytes, 0);
+        else for (const index of this.#missing) await this.#record(index, Buffer.alloc(recordBytes));
+        await this.#file.datasync();
+        await this.#file.truncate(this.#encoded.fileBytes);
+      });
+      return this;
+    } catch (error) {
+      await this.#close();
+      throw error;
+    }
+  }
+
+  async #write(block: SliceBlock, feed: ByteFeed): Promise<Uint8Array> {
+    const checksum = new BlockChecksum();
+    for (const tensor of block.tensors) {
+      let offset = this.#encoded.dataOffset + block.offset + tensor.offset;
+      for await (const piece of this.#converter.convert(tensor, feed)) {
+        checksum.update(piece);
+        await this.#onDisk(() => this.#disk.write(this.#file, piece, offset));
+        offset += piece.length;
+      }
+    }
+    await feed.expectEnd();
+    return checksum.digest();
+  }
+
+  #record(index: number, record: Uint8Array): Promise<void> {
+    return this.#disk.write(this.#file, record, this.#encoded.journalOffset + index * recordBytes);
+  }
+
+  #onDisk<T>(action: () => Promise<T>): Promise<T> {
+    return onDisk(this.path, bytesOf(this.#options.header, this.missing), action);
+  }
+
+  #invalid(reason: string): StelliumError {
+    return new StelliumError("SLICE_INVALID", { path: this.path, reason });
+  }
+}
+
+/** Leaves a partial slice, if there is one, to any other writer, by a name that says so. */
+async function released(partial: string, { directory, header }: SliceWriterOptions): Promise<void> {
+  await rename(partial, partialPath(directory, sliceName(header), 0)).catch(() => {});
+}
+
+function bytesOf({ blocks }: SliceHeader, indices: readonly number[]): number {
+  return indices.reduce((sum, i) => sum + blocks[i]!.bytes, 0);
+}

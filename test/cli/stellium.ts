@@ -1,0 +1,57 @@
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "../..");
+
+/** The built command line. */
+export const program = join(root, "dist/cli/main.js");
+/** The bundled model. */
+export const model = join(root, "models/stellium-shakespeare-5m-q8_0.gguf");
+
+/** How a process ended, and what it wrote. */
+export interface Outcome {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** How to start a process. */
+export interface Start {
+  input?: string;
+  env?: Record<string, string>;
+}
+
+/** Starts the command line with its stdin open. One thread: tests share the machine. */
+export function start(args: readonly string[], { env = {} }: Start = {}) {
+  const child = spawn(process.execPath, [program, ...args], { env: { ...environment(), ...env } });
+  const outcome: Outcome = { code: null, signal: null, stdout: "", stderr: "" };
+  child.stdout.setEncoding("utf8").on("data", (text) => (outcome.stdout += text));
+  child.stderr.setEncoding("utf8").on("data", (text) => (outcome.stderr += text));
+  const ended = new Promise<Outcome>((resolve) => {
+    child.on("close", (code, signal) => resolve(Object.assign(outcome, { code, signal })));
+  });
+  return { child, outcome, ended };
+}
+
+/** Runs the command line to its end. */
+export function stellium(args: readonly string[], options: Start = {}): Promise<Outcome> {
+  const { child, ended } = start(args, options);
+  child.stdin.on("error", () => {});
+  child.stdin.end(options.input ?? "");
+  return ended;
+}
+
+/** Waits until `condition` holds. */
+export async function until(condition: () => boolean, ms = 20_000): Promise<void> {
+  for (const end = Date.now() + ms; !condition(); ) {
+    if (Date.now() > end) throw new Error(`still waiting after ${ms} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** This process's environment without what would change the outcome. */
+export function environment(): Record<string, string> {
+  const kept = Object.entries(process.env).filter(([name]) => !name.startsWith("STELLIUM_") && name !== "CI");
+  return { ...(Object.fromEntries(kept) as Record<string, string>), STELLIUM_THREADS: "1" };
+}

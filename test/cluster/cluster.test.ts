@@ -1,0 +1,135 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { ClusterOptions } from "#stellium/cluster/team";
+import { JoinToken } from "#stellium/cluster/token";
+import { defaultSampling } from "#stellium/serving/sampler";
+import { TextModel } from "#stellium/serving/textModel";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const demo = join(root, "models/stellium-shakespeare-5m-q8_0.gguf");
+const sampling = { ...defaultSampling, temperature: 0 };
+const token = JoinToken.generate();
+let cacheDir: string;
+const children = new Set<ChildProcess>();
+
+beforeAll(() => {
+  cacheDir = mkdtempSync(join(tmpdir(), "stellium-test-"));
+});
+afterAll(() => {
+  for (const child of children) child.kill("SIGKILL");
+  rmSync(cacheDir, { recursive: true });
+});
+
+/** A device that joins at `address`. */
+function startWorker(address: string, name: string): ChildProcess {
+  const args = [join(root, "dist/cli/main.js"), "join", address, "--threads", "1", "--name", name];
+  const env = { ...process.env, STELLIUM_TOKEN: token.text, STELLIUM_CACHE_DIR: cacheDir };
+  const child = spawn(process.execPath, args, { env, stdio: ["ignore", "ignore", "pipe"] });
+  children.add(child);
+  return child;
+}
+
+/** Opens the bundled model on a cluster; `started` is called once with the address that workers can join at. */
+function open(cluster: Partial<ClusterOptions>, started?: (address: string) => void): Promise<TextModel> {
+  let told = false;
+  const onJoin: ClusterOptions["onJoin"] = ({ address }) => {
+    if (!told) started?.(address);
+    told = true;
+  };
+  const options = { workers: 1, local: true, token, cacheDir, onJoin, ...cluster };
+  return TextModel.open(demo, { threads: 1, context: 512, cluster: options });
+}
+
+async function write(model: TextModel, count: number, signal?: AbortSignal): Promise<string> {
+  let text = "";
+  const request = { prompt: model.encodePrompt("ROMEO:\n"), maxTokens: count, sampling, ignoreEos: true };
+  for await (const written of model.generate(request, signal)) text += written.text;
+  return text;
+}
+
+describe("a cluster", () => {
+  it("of processes on this machine writes what one device writes, and says what each did", async () => {
+    await using alone = await TextModel.open(demo, { threads: 1, context: 512 });
+    await using shared = await open({ workers: 2, shares: [2, 1, 1], wire: "f32" });
+    expect(await write(shared, 12)).toBe(await write(alone, 12));
+    const reports = await shared.coordinator.workers();
+    expect(reports.map(({ rank, share }) => [rank, share.kvHeads.count])).toEqual([
+      [1, 2],
+      [2, 2],
+    ]);
+    for (const { figures } of reports) {
+      expect(figures["collectives"]).toBeGreaterThan(100);
+      expect(figures["bytesSent"]).toBeGreaterThan(0);
+      expect(figures["computeMs"]).toBeGreaterThan(0);
+    }
+  });
+
+  it("keeps slices: a second start sends none", async () => {
+    const { listSlices } = await import("#stellium/weights/sliceList");
+    const { sliceDirectory } = await import("#stellium/weights/sliceDirectory");
+    const slices = async () => (await listSlices(sliceDirectory(cacheDir))).map(({ path }) => path).sort();
+    {
+      await using _ = await open({ workers: 2, shares: [2, 1, 1] });
+    }
+    const before = await slices();
+    await using again = await open({ workers: 2, shares: [2, 1, 1] });
+    expect(await write(again, 3)).not.toBe("");
+    expect(await slices()).toEqual(before);
+  });
+
+  it("stops when asked to, and goes on", async () => {
+    await using shared = await open({});
+    const stopper = new AbortController();
+    const stopped = write(shared, 400, stopper.signal);
+    setTimeout(() => stopper.abort("enough"), 150);
+    await expect(stopped).rejects.toMatchObject({ code: "ABORTED" });
+    expect(await write(shared, 8)).toBe(await write(shared, 8));
+  });
+
+  it("names a device that is lost, within 5 s, and goes on when another joins in its place", async () => {
+    const workers: ChildProcess[] = [];
+    let address = "";
+    const listen = { host: "127.0.0.1", port: 0 };
+    await using shared = await open({ workers: 2, local: false, listen }, (at) => {
+      address = at;
+      workers.push(startWorker(at, "first"), startWorker(at, "second"));
+    });
+    const expected = await write(shared, 10);
+    const failed = write(shared, 400).then(
+      () => undefined,
+      (error: unknown) => ({ error, at: performance.now() }),
+    );
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const killedAt = performance.now();
+    workers[0]!.kill("SIGKILL");
+    const failure = await failed;
+    expect(failure?.error).toMatchObject({ code: "WORKER_LOST", message: expect.stringContaining("first") });
+    expect(failure!.at - killedAt).toBeLessThan(5000);
+    startWorker(address, "third");
+    expect(await write(shared, 10)).toBe(expected);
+  });
+
+  it("does not let in who has another token", async () => {
+    const refused = new Promise<string>((resolve) => {
+      const stopper = new AbortController();
+      open({ workers: 1, local: false, listen: { host: "127.0.0.1", port: 0 } }, (at) => {
+        const env = { ...process.env, STELLIUM_TOKEN: "another token than theirs" };
+        const child = spawn(process.execPath, [join(root, "dist/cli/main.js"), "join", at], { env });
+        children.add(child);
+        let text = "";
+        child.stderr.on("data", (data) => {
+          text += data;
+        });
+        child.once("exit", (code) => {
+          resolve(`${code} ${text}`);
+          startWorker(at, "with the right one");
+        });
+      }).then((model) => model[Symbol.asyncDispose](), stopper.abort);
+    });
+    expect(await refused).toMatch(/^1 stellium: the coordinator at .* does not accept this join token/);
+  });
+});

@@ -1,0 +1,76 @@
+import { existsSync, readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { type ChatMessage, createChatTemplate, fallbackChatTemplate } from "#stellium/serving/chatTemplate";
+import { strftime } from "#stellium/serving/strftime";
+
+const file = "../shared/data/templates/chat-templates.json";
+const absent = !existsSync(file);
+
+interface Case {
+  chat_template: string;
+  data: Record<string, unknown> & { messages: ChatMessage[] };
+  target: string;
+}
+const cases: Record<string, Case> = absent ? {} : JSON.parse(readFileSync(file, "utf8"));
+
+function renderCase({ chat_template, data }: Case): string {
+  const { messages, tools, add_generation_prompt, bos_token, eos_token, ...extra } = data;
+  const specials = { bosToken: String(bos_token ?? ""), eosToken: String(eos_token ?? "") };
+  return createChatTemplate(chat_template, specials).render({
+    messages,
+    tools: tools as unknown[] | undefined,
+    addGenerationPrompt: add_generation_prompt as boolean | undefined,
+    now: new Date("2025-07-10T12:00:00Z"),
+    extra,
+  });
+}
+
+describe.skipIf(absent)(`real chat templates${absent ? ` (skipped: no ${file})` : ""}`, () => {
+  it("number 53", () => expect(Object.keys(cases)).toHaveLength(53));
+  it.each(Object.keys(cases))("%s", (name) => expect(renderCase(cases[name]!)).toBe(cases[name]!.target));
+});
+
+const specials = { bosToken: "<s>", eosToken: "</s>" };
+const render = (source: string, extra: Record<string, unknown> = {}, now?: Date) =>
+  createChatTemplate(source, specials).render({ messages: [], addGenerationPrompt: false, extra, now });
+
+describe("chat template", () => {
+  it("falls back to ChatML", () => {
+    const messages = [
+      { role: "system", content: "Be brief." },
+      { role: "user", content: "Hi" },
+    ];
+    const text = createChatTemplate(fallbackChatTemplate, specials).render({ messages, addGenerationPrompt: true });
+    expect(text).toBe(
+      "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+    );
+  });
+
+  it("offers the variables of Hugging Face, which extra ones cannot replace", () => {
+    expect(render("{{ bos_token }}{{ eos_token }}{{ x }}", { x: 1, bos_token: "no" })).toBe("<s></s>1");
+    expect(render("{% if tools is none %}none{% endif %}")).toBe("none");
+  });
+
+  it.each([
+    ["{{ raise_exception('roles must alternate') }}", "roles must alternate"],
+    ["{% if %}", ""],
+    ["{{ range(1000000000) | length }}", "range()"],
+    ["{{ range(0, 10, 0) | length }}", "range()"],
+  ])("fails with TEMPLATE_FAILED and the reason: %s", (source, reason) => {
+    const failure = expect.objectContaining({ code: "TEMPLATE_FAILED", message: expect.stringContaining(reason) });
+    expect(() => render(source)).toThrow(failure);
+  });
+
+  it("counts as Python's range does", () => {
+    const list = "{{ range(3) | join(' ') }},{{ range(2, 5) | join(' ') }},{{ range(5, 0, -2) | join(' ') }}";
+    expect(render(list)).toBe("0 1 2,2 3 4,5 3 1");
+  });
+
+  it("tells the given time", () => {
+    const now = new Date(2026, 1, 3, 15, 4, 5);
+    expect(render("{{ strftime_now('%d %b %Y') }}", {}, now)).toBe("03 Feb 2026");
+    expect(strftime(now, "%A, %B %-d, %Y %H:%M:%S %I:%M %p %j %y %% %Q")).toBe(
+      "Tuesday, February 3, 2026 15:04:05 03:04 PM 034 26 % %Q",
+    );
+  });
+});
