@@ -43,7 +43,8 @@ const scriptExists = spawnSync("script", ["--version"]).status === 0;
 
 /** A conversation through a pseudo-terminal, by util-linux's script(1). */
 function converse(...args: string[]) {
-  const command = [process.execPath, program, "run", model, "--seed", "5", ...args].join(" ");
+  // A shell that stays between would take Ctrl-C too, and end with its own exit code.
+  const command = ["exec", process.execPath, program, "run", model, "--seed", "5", ...args].join(" ");
   const child = spawn("script", ["-qec", command, "/dev/null"], { env: { ...environment(), TERM: "xterm" } });
   const talk = { output: "" };
   child.stdout.setEncoding("utf8").on("data", (text) => (talk.output += text));
