@@ -1,7 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import type { Engine } from "#stellium/engine/engine";
-import type { EngineOptions } from "#stellium/engine/protocol";
 import { argmax, startEngine } from "./oracle.ts";
 
 const demo = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
@@ -17,16 +16,8 @@ async function logitsAfter(engine: Engine, tokens: number[], batch: number): Pro
   return Float32Array.from(logits);
 }
 
-async function greedy(options: Partial<EngineOptions>, count = 24): Promise<number[]> {
-  await using engine = await startEngine(demo, options);
-  const tokens: number[] = [];
-  let logits = await logitsAfter(engine, prompt, engine.options.batch);
-  for (let i = 0; i < count; i++) {
-    const token = argmax(logits);
-    tokens.push(token);
-    logits = await engine.step({ tokens: [token], position: prompt.length + i, outputs: 1 });
-  }
-  return tokens;
+function largestDifference(a: Float32Array, b: Float32Array): number {
+  return a.reduce((most, logit, i) => Math.max(most, Math.abs(logit - b[i]!)), 0);
 }
 
 describe("engine", () => {
@@ -46,23 +37,28 @@ describe("engine", () => {
     expect(await logitsAfter(engine, prompt.slice(0, 30), 512)).toEqual(first);
   });
 
-  it("writes the same with one thread and with two", async () => {
-    expect(await greedy({ threads: 1 })).toEqual(await greedy({ threads: 2 }));
+  // Kernels split their sums by thread, and quantized activations make the difference larger than rounding.
+  it.each([1, 300])("agrees with itself on two threads, for %i tokens at once", async (batch) => {
+    await using one = await startEngine(demo, { threads: 1 });
+    await using two = await startEngine(demo, { threads: 2 });
+    const tokens = prompt.slice(0, batch === 1 ? 24 : 300);
+    const [a, b] = [await logitsAfter(one, tokens, batch), await logitsAfter(two, tokens, batch)];
+    expect(argmax(a)).toBe(argmax(b));
+    expect(largestDifference(a, b)).toBeLessThan(0.35);
   });
 
   it("agrees with itself when a prompt comes in batches of other sizes", async () => {
     await using engine = await startEngine(demo);
     const whole = await logitsAfter(engine, prompt, 512);
     const batched = await logitsAfter(engine, prompt, 64);
-    const difference = whole.reduce((most, logit, i) => Math.max(most, Math.abs(logit - batched[i]!)), 0);
-    expect(difference).toBeLessThan(0.35);
+    expect(largestDifference(whole, batched)).toBeLessThan(0.35);
   });
 
   it.each(["f32", "q8_0"] as const)("computes with a KV cache of %s", async (kvType) => {
     await using ours = await startEngine(demo, { kvType });
     await using f16 = await startEngine(demo);
     const [a, b] = [await logitsAfter(ours, prompt, 512), await logitsAfter(f16, prompt, 512)];
-    const difference = a.reduce((most, logit, i) => Math.max(most, Math.abs(logit - b[i]!)), 0);
+    const difference = largestDifference(a, b);
     expect(difference).toBeGreaterThan(0);
     expect(difference).toBeLessThan(kvType === "f32" ? 0.3 : 0.6);
   });
