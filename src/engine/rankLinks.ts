@@ -1,5 +1,6 @@
 import { autoCollective } from "../collective/auto.ts";
 import { broadcast } from "../collective/broadcast.ts";
+import { calibrate } from "../collective/calibrate.ts";
 import type { CipherName } from "../collective/cipher.ts";
 import { type Collective, type CollectiveName, openCollective } from "../collective/collective.ts";
 import { Group, type LinkStatistics } from "../collective/group.ts";
@@ -107,7 +108,9 @@ export class RankLinks implements Disposable {
 
 /** `auto` measures the links first, which all ranks do together. */
 function openReduction(name: LinkSetup["collective"], group: Group): Collective {
-  return name === "auto" ? autoCollective(group, measure(group)) : openCollective(name, group);
+  if (name !== "auto") return openCollective(name, group);
+  const measurements = measure(group);
+  return autoCollective(group, measurements, calibrate(group, measurements));
 }
 
 /** Sums up as soon as a block is computed, in the same thread. */
