@@ -12,6 +12,11 @@ const commands = {
               or between two ranks on loopback`,
     run: collectives,
   },
+  scaling: {
+    about: `[--shape llama-2-7b] [--type Q4_0] [--ranks 2] [--latency 1] [--mbit 300] [--cpu 0.8] [--rounds 3]
+              [--tokens 24] [--dir DIR]: decode on one device and on several of an emulated LAN`,
+    run: scaling,
+  },
   references: { about: "[--data DIR] [--only TEXT]: ask llama.cpp for test/references", run: references },
   single: {
     about: `[--shapes LIST] [--types LIST] [--threads 1,2] [--rounds 3] [--poll 0,50,100] [--steps 64] [--prompt 512]
@@ -57,5 +62,11 @@ async function single(args) {
 /** @param {string[]} args */
 async function collectives(args) {
   const { run } = await import("./collectives.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function scaling(args) {
+  const { run } = await import("./scaling.mjs");
   await run(args);
 }
