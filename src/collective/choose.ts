@@ -1,5 +1,5 @@
+import { binomialTree } from "./binomialTree.ts";
 import type { CollectiveName } from "./collective.ts";
-import { binomialTree } from "./tree.ts";
 
 /** What was measured between the ranks; plain JSON, the same on all of them. Rows send, columns receive. */
 export interface LinkMeasurements {
