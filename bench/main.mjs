@@ -3,7 +3,8 @@ import { parseArgs } from "node:util";
 /** Each command, what it says about itself, and the module that runs it, loaded only then. */
 const commands = {
   model: {
-    about: "--shape NAME --type TYPE --out FILE [--seed 1] [--layers N]: write a GGUF of random weights",
+    about: `--shape NAME --type TYPE --out FILE [--seed 1] [--layers N] [--header-only]: write a GGUF of random weights, or
+              its header alone`,
     run: model,
   },
   collectives: {
