@@ -1,13 +1,10 @@
 import { parseArgs } from "node:util";
 import { generateModel, writeHeader } from "./generateModel.mjs";
 
-/** @type {import("node:util").ParseArgsConfig["options"]} */
-/** @type {import("node:util").ParseArgsConfig["options"]} */
+const text = { type: /** @type {const} */ ("string") };
 const options = {
-  ...Object.fromEntries(
-    ["shape", "type", "out", "seed", "layers"].map((name) => [name, { type: /** @type {const} */ ("string") }]),
-  ),
-  "header-only": { type: "boolean" },
+  ...{ shape: text, type: text, out: text, seed: text, layers: text },
+  "header-only": { type: /** @type {const} */ ("boolean") },
 };
 
 /**
@@ -17,13 +14,7 @@ const options = {
  */
 export async function runModel(args) {
   const { values } = parseArgs({ args, options });
-  const {
-    shape,
-    type,
-    out,
-    seed = "1",
-    layers,
-  } = /** @type {Record<string, string | undefined>} */ (/** @type {unknown} */ (values));
+  const { shape, type, out, seed = "1", layers } = values;
   if (!shape || !type || !out) throw new Error("model needs --shape NAME --type TYPE --out FILE");
   const started = performance.now();
   const model = { shape, type, path: out, seed: whole(seed), layers: layers === undefined ? undefined : whole(layers) };

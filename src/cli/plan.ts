@@ -30,6 +30,7 @@ export async function plan(values: PlanValues): Promise<void> {
   const wire = values.wire ?? "f16";
   const shares = values.shares === undefined ? undefined : sharesOf(values.shares);
   const planned = planModel(description, { ...values, wire, shares });
+  refuseSpare(values, planned.ranks.length);
   const rates = await ratesOf({ ...values, path, weightBytes: mostWeightBytes(planned) }, planned.ranks.length);
   const facts = {
     model: modelFacts(model, description),
@@ -38,6 +39,15 @@ export async function plan(values: PlanValues): Promise<void> {
   const text = values.json ? JSON.stringify(planReport(facts), null, 2) : planText(facts);
   process.stdout.write(`${text}\n`);
   refuse(planned);
+}
+
+/** A figure for a device that is not planned was meant otherwise. */
+function refuseSpare({ memory, compute, disk }: PlanValues, devices: number): void {
+  for (const [flag, figures] of Object.entries({ memory, compute, disk })) {
+    if (figures === undefined || figures.length <= devices) continue;
+    const detail = `--${flag} has ${figures.length} figures, and there ${devices === 1 ? "is 1 device" : `are ${devices} devices`}`;
+    throw new StelliumError("BAD_USAGE", { detail });
+  }
 }
 
 function modelFacts(model: GgufModel, { blocks }: ModelDescription): PlanFacts["model"] {

@@ -34,7 +34,7 @@ export interface PlannedModel {
   readonly ranks: readonly RankPlan[];
 }
 
-/** Shares a model out and plans every device's memory. Throws `SHARES_INVALID`, or `BAD_USAGE` for too many caps. */
+/** Shares a model out and plans every device's memory. Throws `SHARES_INVALID`. */
 export function planModel(description: ModelDescription, wanted: WantedPlan): PlannedModel {
   const shares = sharesOf(wanted);
   const plan = planShares(description, shares);
