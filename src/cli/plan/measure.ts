@@ -71,7 +71,8 @@ async function readRate(file: FileHandle, size: number): Promise<number> {
     while (read < enoughBytes && next + requestBytes <= size && performance.now() - started < longEnoughMs) {
       const position = next;
       next += requestBytes;
-      read += (await file.read(room, 0, requestBytes, position)).bytesRead;
+      const { bytesRead } = await file.read(room, 0, requestBytes, position);
+      read += bytesRead;
     }
   };
   const lanes = await Promise.allSettled(Array.from({ length: requestsInFlight }, (_, lane) => readOn(lane)));
