@@ -81,7 +81,7 @@ export function predictStep(cluster: PlannedCluster, tokens: number, rule: Windo
 }
 
 /** A step as the simulation takes it: sums behind all blocks but the head, and behind that the next step's start. */
-export function stepOf(cluster: PlannedCluster, tokens: number, network: NetworkPrediction): Step {
+function stepOf(cluster: PlannedCluster, tokens: number, network: NetworkPrediction): Step {
   const devices = cluster.devices.map((device) => stepDevice(device, tokens, cluster.promptSpeedup));
   const last = devices[0]!.blocks.length - 1;
   const syncMs = devices[0]!.blocks.map((_, i) => (i === last ? network.broadcastMs : network.allReduceMs));
@@ -104,7 +104,7 @@ function stepDevice({ memory, rates }: PlannedDevice, tokens: number, promptSpee
 }
 
 /** Predicts one all-reduce of a step's hidden states, and the broadcast of its embeddings, which travel as f32. */
-export function predictNetwork(cluster: PlannedCluster, tokens: number): NetworkPrediction {
+function predictNetwork(cluster: PlannedCluster, tokens: number): NetworkPrediction {
   const { devices, embeddingLength, link, wire, collective } = cluster;
   const elements = tokens * embeddingLength;
   const payloadBytes = wireBytes(wire, elements);

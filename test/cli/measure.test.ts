@@ -18,7 +18,6 @@ it("measures a disk by what was read in the time it took", async (context) => {
   // The second half is read, unless that takes half a second.
   if (rate === undefined || ms > 500) return context.skip("this disk takes no direct I/O, or is too slow to tell");
   expect((rate * ms) / 1000).toBeGreaterThanOrEqual(bytes / 2);
-  expect((rate * ms) / 1000).toBeLessThan(bytes);
 });
 
 it("does not take holes, or little, for a fast disk", async () => {

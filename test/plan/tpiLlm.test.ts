@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { simulate } from "#stellium/plan/simulation";
 import { isSteady, isTightlySteady } from "#stellium/plan/steadyState";
-import type { Step } from "#stellium/plan/step";
+import type { Step, WindowRule } from "#stellium/plan/step";
 import {
   type LayerTimes,
   looseSteadyCondition,
@@ -93,5 +94,24 @@ describe("the paper's peak memory", () => {
     expect(at(2).worker).toBe(attention + ffn);
     expect(at(3)).toEqual({ master: 2 * 8192 * 32000 + 8192 + ffn, worker: attention + 2 * ffn });
     expect(at(4)).toEqual({ master: 2 * 8192 * 32000 + 8192 + ffn + attention, worker: 2 * attention + 2 * ffn });
+  });
+});
+
+/** Llama 2-70B in F32 on a worker of eight, its memory read at 10 GB/s and its disk at 1.5 GB/s. docs/planning.md has it. */
+describe("the paper's scheduler beside ours", () => {
+  const attention = 4 * (2 * 1.125 * 8192 ** 2 * 0.125 + 8192);
+  const ffn = 4 * (3 * 8192 * 28672 * 0.125 + 8192);
+  const block = (bytes: number) => ({ bytes, computeMs: bytes / 10e6, pinned: false });
+  const blocks = Array.from({ length: 80 }, () => [block(attention), block(ffn)]).flat();
+  const seconds = (ringBytes: number, syncMs: number, rule: WindowRule) => {
+    const step = { devices: [{ blocks, ringBytes, diskBytesPerMs: 1.5e6 }], syncMs: Array(160).fill(syncMs) };
+    return simulate(step, rule).stepMs / 1000;
+  };
+
+  it("takes a window of two that is free late 26 s a token, where the disk takes 23 s", () => {
+    const window = attention + ffn;
+    expect(seconds(window, 14.2, { free: "late", windowBlocks: 2 })).toBeCloseTo(26.24, 2);
+    expect(seconds(window, 14.2, { windowBlocks: 2 })).toBeCloseTo(22.8, 1);
+    expect((80 * window) / 1.5e9).toBeCloseTo(22.8, 1);
   });
 });
