@@ -14,6 +14,11 @@ export interface DeviceDemand extends MemoryDemand {
   readonly capBytes?: number | undefined;
   /** See `WindowDemand`. */
   readonly windowBlocks?: number | undefined;
+  /**
+   * Room that each block takes as this device lays it out, and one more for what belongs to no block; what the blocks
+   * have in the plain layout if absent.
+   */
+  readonly rooms?: readonly number[] | undefined;
 }
 
 /** Where a device's memory goes under its cap, in bytes. */
@@ -39,15 +44,16 @@ export interface DeviceMemory {
 export function planDeviceMemory(description: RankDescription, demand: DeviceDemand): DeviceMemory {
   const { kvBytes, linkBytes, capBytes, windowBlocks } = demand;
   const { weights, compute, runtime } = planMemory(description, demand, kvBytes);
-  const blockBytes = description.blocks.map((block) => sum(block.weights.map(sliceBytes)));
+  const plain = description.blocks.map((block) => sum(block.weights.map(sliceBytes)));
+  const blockBytes = demand.rooms?.slice(0, -1) ?? plain;
   // RoPE's factors are in no block.
-  const otherBytes = weights - sum(blockBytes);
+  const otherBytes = demand.rooms?.at(-1) ?? weights - sum(plain);
   const fixedBytes = kvBytes + compute + linkBytes + runtime + otherBytes;
   const budgetBytes = (capBytes ?? Number.POSITIVE_INFINITY) - fixedBytes;
   const window = planWindow({ blockBytes, budgetBytes, windowBlocks });
   return {
     capBytes,
-    weightBytes: weights,
+    weightBytes: sum(blockBytes) + otherBytes,
     blockBytes,
     window,
     kvBytes,

@@ -69,7 +69,6 @@ export function isStreamed({ bytes, pinned }: StepBlock): boolean {
   return bytes > 0 && !pinned;
 }
 
-/** Of all; 0 of none. */
 export function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, value) => total + value, 0);
 }
