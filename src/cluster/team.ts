@@ -133,10 +133,10 @@ export class Team implements AsyncDisposable {
 
   /**
    * Runs a step. Where a rank is lost meanwhile, all links are cut, so that no rank goes on waiting, and the step fails
-   * with `WORKER_LOST`; the next step waits until the rank has been filled again.
+   * with `WORKER_LOST`; the next step waits until the rank has been filled again, or `signal` ends the wait.
    */
-  async guard<T>(engine: Engine, step: () => Promise<T>): Promise<T> {
-    await this.#mending;
+  async guard<T>(engine: Engine, step: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    await orAborted(this.#mending, signal);
     try {
       return await step();
     } catch (error) {
@@ -234,6 +234,22 @@ export class Team implements AsyncDisposable {
   #listenHost(): string {
     const { options, listener } = this.#parts;
     return options.local ? "127.0.0.1" : listener.addresses[0]!.host;
+  }
+}
+
+/** Waits for `promise`, but no longer than `signal` allows. */
+async function orAborted(promise: Promise<void> | undefined, signal: AbortSignal | undefined): Promise<void> {
+  if (promise === undefined || signal === undefined) return await promise;
+  const stop = new AbortController();
+  const stopped = new Promise<never>((_, reject) => {
+    const abort = () => reject(new StelliumError("ABORTED", { reason: String(signal.reason) }));
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort, { signal: stop.signal });
+  });
+  try {
+    await Promise.race([promise, stopped]);
+  } finally {
+    stop.abort();
   }
 }
 

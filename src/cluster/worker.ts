@@ -141,8 +141,8 @@ function answerStatistics(channel: CoordinatorChannel, mailbox: Mailbox<Coordina
 }
 
 function figuresOf(engine: Engine): Record<string, number> {
-  const { threads, kvType, context } = engine.options;
-  const kvBytes = kvCacheBytes(engine.description.hyperparameters, kvType, context);
+  const { threads, kvType, context, slots } = engine.options;
+  const kvBytes = kvCacheBytes(engine.description.hyperparameters, kvType, context, slots);
   return {
     ...engine.statistics,
     threads,
