@@ -1,0 +1,106 @@
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { getRequestListener } from "@hono/node-server";
+import { reasonOf, StelliumError } from "../errors.ts";
+import { createApp } from "./app.ts";
+import type { Api } from "./context.ts";
+import { errorBody } from "./errorBody.ts";
+
+/** What keeps clients from holding connections for nothing. Times are in milliseconds. */
+const limits = {
+  maxHeaderSize: 16 * 1024,
+  headersTimeout: 10_000,
+  /** For the request, not for its answer. */
+  requestTimeout: 60_000,
+  keepAliveTimeout: 15_000,
+  connectionsCheckingInterval: 2_000,
+};
+
+const mostConnections = 2048;
+
+/** What a server is started with. */
+export interface ServerOptions {
+  readonly host: string;
+  /** 0 is any free port. */
+  readonly port: number;
+  readonly api: Omit<Api, "draining" | "stopping">;
+}
+
+/** The API on a socket. */
+export class ApiServer {
+  readonly #server: Server;
+  readonly #draining: AbortController;
+  readonly #stopping: AbortController;
+  readonly #host: string;
+
+  /** Starts to listen. Throws `LISTEN_FAILED`. */
+  static async start({ host, port, api }: ServerOptions): Promise<ApiServer> {
+    const [draining, stopping] = [new AbortController(), new AbortController()];
+    const app = createApp({ ...api, draining: draining.signal, stopping: stopping.signal });
+    const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false, errorHandler: refuse });
+    const server = createServer(limits, (request, response) => void listener(request, response));
+    server.maxConnections = mostConnections;
+    try {
+      server.listen(port, plain(host));
+      await once(server, "listening");
+    } catch (error) {
+      throw new StelliumError(
+        "LISTEN_FAILED",
+        { address: `${host}:${port}`, reason: reasonOf(error) },
+        { cause: error },
+      );
+    }
+    return new ApiServer(server, host, draining, stopping);
+  }
+
+  private constructor(server: Server, host: string, draining: AbortController, stopping: AbortController) {
+    this.#server = server;
+    this.#host = host;
+    this.#draining = draining;
+    this.#stopping = stopping;
+  }
+
+  /** Where clients reach it, such as `http://127.0.0.1:7710`. */
+  get url(): string {
+    const host = plain(this.#host);
+    return `http://${host.includes(":") ? `[${host}]` : host}:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /**
+   * Takes no more requests, waits until those that run have ended, and after `graceMs` ends them by an error. Returns
+   * when all connections are closed.
+   */
+  async close(graceMs: number): Promise<void> {
+    if (!this.#server.listening) return;
+    const closed = once(this.#server, "close");
+    this.#draining.abort("the server is stopping");
+    this.#server.close();
+    // A connection whose answer ends from now on would be kept for a next request.
+    const idle = setInterval(() => this.#server.closeIdleConnections(), 50);
+    const late = setTimeout(() => this.#stop(), graceMs);
+    try {
+      await closed;
+    } finally {
+      clearInterval(idle);
+      clearTimeout(late);
+    }
+  }
+
+  /** Errors get a moment to reach their clients. */
+  #stop(): void {
+    this.#stopping.abort("the server is stopping");
+    setTimeout(() => this.#server.closeAllConnections(), 1000).unref();
+  }
+}
+
+function plain(host: string): string {
+  return host.replace(/^\[(.*)\]$/, "$1");
+}
+
+/** Requests that are no requests never reach the app. */
+function refuse(error: unknown): Response {
+  const known = error instanceof Error && error.name === "RequestError";
+  const told = known ? new StelliumError("REQUEST_INVALID", { reason: "the request has no valid address" }) : error;
+  return Response.json(errorBody(told), { status: known ? 400 : 500 });
+}
