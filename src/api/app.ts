@@ -36,12 +36,12 @@ export function createApp(api: Api): Hono<ApiEnvironment> {
   app.use(async (c, next) => {
     const started = performance.now();
     await next();
+    if (api.draining.aborted) c.header("Connection", "close");
     account(api, c, started);
   });
   app.use(async (c, next) => {
     const answered = guard(api, c);
     if (answered === undefined) await next();
-    if (api.draining.aborted) c.header("Connection", "close");
     return answered;
   });
   for (const prefix of prefixes) addRoutes(app, api, prefix);

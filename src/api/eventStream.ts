@@ -138,7 +138,7 @@ export class EventStream {
   }
 
   #ping(): void {
-    if (this.#wanted === undefined) return this.#armPing();
-    this.#push(": ping\n\n");
+    if (this.#wanted === undefined) this.#armPing();
+    else this.#push(": ping\n\n");
   }
 }

@@ -102,7 +102,7 @@ function ended(shape: ResponseShape, { items }: OutputItems, result: GenerationR
     output: items.map(itemObject),
     usage: {
       input_tokens: prompt_tokens,
-      input_tokens_details: prompt_tokens_details,
+      input_tokens_details: { ...prompt_tokens_details, cache_write_tokens: 0 },
       output_tokens: completion_tokens,
       output_tokens_details: { reasoning_tokens: 0 },
       total_tokens,
