@@ -7,7 +7,7 @@ import { completions } from "./completions.ts";
 import type { Api, ApiContext, ApiEnvironment } from "./context.ts";
 import { embeddings } from "./embeddings.ts";
 import { errorBody, statusOf } from "./errorBody.ts";
-import { logFailure } from "./respond.ts";
+import { logFailure, toldError } from "./respond.ts";
 import { responses } from "./responses/responses.ts";
 import { checkHost, checkKey, crossOriginHeaders, keyOf, preflightHeaders } from "./security.ts";
 import { health, metrics, modelById, models, props, slots } from "./state.ts";
@@ -45,8 +45,8 @@ export function createApp(api: Api): Hono<ApiEnvironment> {
     return answered;
   });
   for (const prefix of prefixes) addRoutes(app, api, prefix);
-  app.notFound((c) => failure(new StelliumError("NOT_FOUND", { what: "such path" }), c));
-  app.onError((error, c) => failure(error, c));
+  app.notFound((c) => failure(api, new StelliumError("NOT_FOUND", { what: "such path" }), c));
+  app.onError((error, c) => failure(api, error, c));
   return app;
 }
 
@@ -74,9 +74,10 @@ function guard({ access, draining }: Api, c: ApiContext): Response | undefined {
   return undefined;
 }
 
-function failure(error: Error, c: ApiContext): Response {
+function failure(api: Api, error: Error, c: ApiContext): Response {
   logFailure(error);
-  return c.json(errorBody(error), statusOf(error) as ContentfulStatusCode);
+  const told = toldError(api, error);
+  return c.json(errorBody(told), statusOf(told) as ContentfulStatusCode);
 }
 
 /** Counts a request and tells the log of it, when its answer has ended. */

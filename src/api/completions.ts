@@ -26,7 +26,7 @@ const mostPrompts = 64;
 
 const completionBody = z.looseObject({
   ...generationFields,
-  prompt: promptsSchema.nullish(),
+  prompt: promptsSchema,
   logprobs: z.int().min(0).max(20).nullish(),
   echo: z.boolean().nullish(),
   suffix: z.string().nullish(),
@@ -49,9 +49,7 @@ export async function completions(api: Api, c: ApiContext): Promise<Response> {
   const body = await readBody(c.req.raw, completionBody);
   const model = requireModel(api);
   checkCompletion(body);
-  const wanted = promptsOf(model, body.prompt ?? "").map((prompt, index) =>
-    completionOf(api, model, body, prompt, index),
-  );
+  const wanted = promptsOf(model, body.prompt).map((prompt, index) => completionOf(api, model, body, prompt, index));
   const job: Job = { api, model, body, wanted };
   if (!body.stream) return c.json(await complete(job, requestSignal(api, c)));
   return respondStream(api, c, (stream, signal) => streamCompletions(job, stream, signal));

@@ -90,8 +90,8 @@ export class EventStream {
   /** Hands all there is to a client that waits; has one that does not wait watched. */
   #flush(): void {
     if (this.#closed) return;
-    if (this.#wanted === undefined) return this.#watch();
-    if (this.#unread.length > 0) this.#deliver(this.#wanted);
+    if (this.#wanted === undefined) this.#watch();
+    else if (this.#unread.length > 0) this.#deliver(this.#wanted);
     else if (this.#ended) this.#finish(this.#wanted);
   }
 

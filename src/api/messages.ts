@@ -28,7 +28,7 @@ export type RequestMessage = z.infer<typeof messageSchema>;
 export type RequestContent = z.infer<typeof content>;
 
 /** Kinds of parts that are text. */
-const textParts: ReadonlySet<string> = new Set(["text", "input_text", "output_text", "refusal"]);
+const textParts: ReadonlySet<string> = new Set(["text", "input_text", "output_text", "reasoning_text", "refusal"]);
 
 /** The message as templates want it. Throws `REQUEST_UNSUPPORTED` for content that is no text. */
 export function templateMessage(message: RequestMessage, index: number): ChatMessage {

@@ -70,8 +70,14 @@ function endByError(api: Api, stream: EventStream, fail: FailureEvent, error: un
     api.metrics.streamFailed();
     logFailure(error);
   }
-  fail(stream, error);
+  fail(stream, toldError(api, error));
   stream.end();
+}
+
+/** What a client is told: it was not the client who stopped a request that ends with the server. */
+export function toldError({ stopping }: Api, error: unknown): unknown {
+  const stopped = stopping.aborted && error instanceof StelliumError && error.code === "ABORTED";
+  return stopped ? new StelliumError("SERVER_STOPPING") : error;
 }
 
 /** Tells the server's log what a client is not told. */

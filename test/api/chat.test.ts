@@ -36,7 +36,11 @@ describe("a whole answer", () => {
     });
     expect(body.id).toMatch(/^chatcmpl-/);
     const { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details } = body.usage;
-    expect([completion_tokens, total_tokens, prompt_tokens_details]).toEqual([2, prompt_tokens + 2, { cached_tokens: 1 }]);
+    expect([completion_tokens, total_tokens, prompt_tokens_details]).toEqual([
+      2,
+      prompt_tokens + 2,
+      { cached_tokens: 1 },
+    ]);
   });
 
   it("is there without /v1 as well", async () => {
@@ -157,7 +161,13 @@ describe("what the model is given", () => {
     await post(chat, {
       messages: [
         { role: "developer", content: "Be short." },
-        { role: "user", content: [{ type: "text", text: "a" }, { type: "text", text: "b" }] },
+        {
+          role: "user",
+          content: [
+            { type: "text", text: "a" },
+            { type: "text", text: "b" },
+          ],
+        },
       ],
     });
     expect(model.prompt).toBe(

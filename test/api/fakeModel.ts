@@ -88,10 +88,7 @@ export class FakeModel implements ServedModel {
     return [{ id: 0, state, promptTokens: 0, cachedTokens: 0, generatedTokens: 0, context }];
   }
 
-  async *generate(
-    request: GenerationRequest,
-    signal?: AbortSignal,
-  ): AsyncGenerator<GeneratedToken, GenerationResult> {
+  async *generate(request: GenerationRequest, signal?: AbortSignal): AsyncGenerator<GeneratedToken, GenerationResult> {
     const { pieces = ["Hel", "lo"], failure, prefill, beforePiece } = this.#options;
     this.requests.push(request);
     this.running++;

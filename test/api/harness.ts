@@ -1,8 +1,8 @@
 import { createApp } from "#stellium/api/app";
 import type { Api } from "#stellium/api/context";
 import { ApiMetrics } from "#stellium/api/metrics";
-import { ApiServer } from "#stellium/api/server";
 import type { ServedModel } from "#stellium/api/servedModel";
+import { ApiServer } from "#stellium/api/server";
 import { defaultSampling } from "#stellium/serving/samplingParameters";
 
 type Parts = Partial<Api> & { served?: ServedModel };

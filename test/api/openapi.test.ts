@@ -19,9 +19,9 @@ interface Schema {
 /** Says what is wrong with a value by OpenAI's own description; null where nothing is. */
 function createValidator() {
   // `nullable` is of OpenAPI 3.0, where a type had no other way to say so.
-  const reviver = (_: unknown, value: { nullable?: boolean } | null) => {
-    if (value?.nullable !== true) return value;
-    const { nullable, ...schema } = value;
+  const reviver = (_: unknown, value: unknown) => {
+    const { nullable, ...schema } = (value ?? {}) as { nullable?: boolean };
+    if (nullable !== true) return value;
     return { anyOf: [schema, { type: "null" }] };
   };
   const document = parse(readFileSync(path, "utf8"), reviver) as { components: { schemas: Record<string, Schema> } };
@@ -76,7 +76,11 @@ describe.skipIf(!present)("responses are what OpenAI's description says", () => 
 
   it("of responses", async () => {
     for (const { post } of [plain, rich]) {
-      const body = { input: "Hi", top_logprobs: 1, tools: [{ type: "function", name: "sum", parameters: {}, strict: false }] };
+      const body = {
+        input: "Hi",
+        top_logprobs: 1,
+        tools: [{ type: "function", name: "sum", parameters: {}, strict: false }],
+      };
       expect(faults("Response", await json(post("/v1/responses", body)))).toBe(null);
       const events = eventsOf(await (await post("/v1/responses", { ...body, stream: true })).text());
       for (const { event, data } of events) expect([event, eventFaults(data)]).toEqual([data.type, null]);

@@ -33,12 +33,14 @@ describe("the key", () => {
   ])("%j gives %i", async (headers, status) => {
     const response = await post(chat, ask("Hi"), { headers });
     expect(response.status).toBe(status);
-    if (status === 401) expect((await json(response)).error).toMatchObject({ type: "authentication_error", code: "invalid_api_key" });
+    if (status === 401)
+      expect((await json(response)).error).toMatchObject({ type: "authentication_error", code: "invalid_api_key" });
   });
 
   it("is not needed for health, but for everything else", async () => {
     expect((await get("/health")).status).toBe(200);
-    for (const path of ["/v1/models", "/metrics", "/slots", "/props", "/nowhere"]) expect((await get(path)).status).toBe(401);
+    for (const path of ["/v1/models", "/metrics", "/slots", "/props", "/nowhere"])
+      expect((await get(path)).status).toBe(401);
   });
 
   it("may be anything where none is wanted", async () => {

@@ -56,7 +56,7 @@ describe("a stream of events", () => {
 
 describe("a request", () => {
   it("is stopped when the client cancels its stream", async () => {
-    const model = new FakeModel({ pieces: ["a", "b"], beforePiece: () => pauseAfterFirst(model) });
+    const model = new FakeModel({ pieces: ["a", "b"], beforePiece: pauseAfterFirst() });
     const { post } = testApp({ served: model });
     const response = await post(chat, ask("Hi", { stream: true }));
     const reader = response.body!.getReader();
@@ -77,12 +77,10 @@ describe("a request", () => {
 });
 
 /** The first piece comes at once, and the second never. */
-function pauseAfterFirst(model: FakeModel): Promise<void> | undefined {
-  const first = model.requests.length > 0 && !paused.has(model);
-  paused.add(model);
-  return first ? undefined : new Promise(() => {});
+function pauseAfterFirst(): () => Promise<void> | undefined {
+  let pieces = 0;
+  return () => (pieces++ === 0 ? undefined : new Promise(() => {}));
 }
-const paused = new WeakSet<FakeModel>();
 
 describe("on a socket", () => {
   let server: ApiServer | undefined;
@@ -111,7 +109,9 @@ describe("on a socket", () => {
         response.on("error", () => {}).on("close", () => resolve());
         response.pause();
         // Node tells of the end of what is paused only when somebody reads on.
-        void until(() => model.requests.length === 1 && model.running === 0).then(() => setTimeout(() => response.resume(), 1500));
+        void until(() => model.requests.length === 1 && model.running === 0).then(() =>
+          setTimeout(() => response.resume(), 1500),
+        );
       });
       client.on("error", () => resolve());
       client.end(body);
@@ -121,7 +121,7 @@ describe("on a socket", () => {
   });
 
   it("ending waits for requests that run, refuses new ones, and ends those that take too long by an error", async () => {
-    const model = new FakeModel({ pieces: ["a", "b"], beforePiece: () => pauseAfterFirst(model) });
+    const model = new FakeModel({ pieces: ["a", "b"], beforePiece: pauseAfterFirst() });
     server = await testServer({ served: model });
     const { url } = server;
     const body = JSON.stringify(ask("Hi", { stream: true }));
@@ -130,7 +130,7 @@ describe("on a socket", () => {
     const closed = server.close(300);
     await expect(fetch(`${url}/health`)).rejects.toThrow();
     expect(model.running).toBe(1);
-    expect(await answer).toMatch(/"error":\{"message":"stopped before the end: the server is stopping"/);
+    expect(await answer).toMatch(/"error":\{"message":"the server is stopping","type":"unavailable_error"/);
     await closed;
     server = undefined;
   });
