@@ -116,9 +116,15 @@ describe("responses", () => {
       }),
     );
     expect(model.prompt).toBe(
-      ["system\nBe short.", "user\nHi", "assistant\nYes?", "user\nBye"]
-        .map((m) => `<|im_start|>${m}<|im_end|>\n`)
-        .join("") + "<|im_start|>assistant\n",
+      [
+        "system\nBe short.<|im_end|>\n",
+        "user\nHi<|im_end|>\n",
+        "assistant\nYes?<|im_end|>\n",
+        "user\nBye<|im_end|>\n",
+        "assistant\n",
+      ]
+        .map((message) => `<|im_start|>${message}`)
+        .join(""),
     );
     expect(body).toMatchObject({
       object: "response",
