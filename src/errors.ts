@@ -158,11 +158,6 @@ const table = {
   },
   MODEL_LOADING: { status: 503, message: "Loading model", hint: "Ask again in a moment." },
   SERVER_STOPPING: { status: 503, message: "the server is stopping", hint: "Ask again when it has started anew." },
-  CLIENT_STALLED: {
-    status: 408,
-    message: "the client has not read its answer for {seconds} seconds",
-    hint: "Read the stream as it comes.",
-  },
   LISTEN_FAILED: {
     status: 500,
     message: "cannot listen on {address}: {reason}",

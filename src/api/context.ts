@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Context } from "hono";
 import type { SamplingParameters } from "../serving/samplingParameters.ts";
-import type { StreamTimes } from "./eventStream.ts";
 import type { ApiMetrics } from "./metrics.ts";
 import type { AccessRules } from "./security.ts";
 import type { ServedModel } from "./servedModel.ts";
@@ -18,7 +17,8 @@ export interface Api {
   readonly access: AccessRules;
   /** What requests do not say of how tokens are chosen. */
   readonly sampling: SamplingParameters;
-  readonly times: StreamTimes;
+  /** Streams with nothing to say say so this often, in milliseconds. */
+  readonly pingMs: number;
   readonly metrics: ApiMetrics;
   /** Aborted when no more requests are taken. */
   readonly draining: AbortSignal;

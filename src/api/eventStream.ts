@@ -1,25 +1,15 @@
-import { StelliumError } from "../errors.ts";
-
-/** Times of a stream, in milliseconds. */
-export interface StreamTimes {
-  /** A comment is sent where nothing else was for so long. */
-  readonly pingMs: number;
-  /** A client that leaves something unread for so long is cut off. */
-  readonly stallMs: number;
-}
-
 const encoder = new TextEncoder();
 
 /**
  * Server-sent events on their way to one client. What the client has not read yet is kept here, so a slow client holds
- * nobody up, and one that stops reading is cut off.
+ * nobody up; the server cuts off one that stops reading.
  */
 export class EventStream {
   /** The body of the response. */
   readonly body: ReadableStream<Uint8Array>;
   /** Settles with the first event. */
   readonly begun: Promise<void>;
-  readonly #times: StreamTimes;
+  readonly #pingMs: number;
   readonly #gone = new AbortController();
   #begin!: () => void;
   #controller!: ReadableStreamDefaultController<Uint8Array>;
@@ -27,12 +17,12 @@ export class EventStream {
   /** Set while the client waits for more. */
   #wanted: (() => void) | undefined;
   #pingTimer: NodeJS.Timeout | undefined;
-  #stallTimer: NodeJS.Timeout | undefined;
   #ended = false;
   #closed = false;
 
-  constructor(times: StreamTimes) {
-    this.#times = times;
+  /** @param pingMs - a comment is sent where nothing else was for so long */
+  constructor(pingMs: number) {
+    this.#pingMs = pingMs;
     this.begun = new Promise((resolve) => {
       this.#begin = resolve;
     });
@@ -87,17 +77,14 @@ export class EventStream {
     return more;
   }
 
-  /** Hands all there is to a client that waits; has one that does not wait watched. */
+  /** Hands all there is to a client that waits. */
   #flush(): void {
-    if (this.#closed) return;
-    if (this.#wanted === undefined) this.#watch();
-    else if (this.#unread.length > 0) this.#deliver(this.#wanted);
+    if (this.#closed || this.#wanted === undefined) return;
+    if (this.#unread.length > 0) this.#deliver(this.#wanted);
     else if (this.#ended) this.#finish(this.#wanted);
   }
 
   #deliver(wanted: () => void): void {
-    clearTimeout(this.#stallTimer);
-    this.#stallTimer = undefined;
     this.#wanted = undefined;
     this.#controller.enqueue(encoder.encode(this.#unread.join("")));
     this.#unread = [];
@@ -107,34 +94,20 @@ export class EventStream {
 
   #finish(wanted: () => void): void {
     this.#closed = true;
-    clearTimeout(this.#stallTimer);
     this.#controller.close();
     wanted();
-  }
-
-  #watch(): void {
-    const { stallMs } = this.#times;
-    this.#stallTimer ??= setTimeout(() => this.#cutOff(), stallMs).unref();
-  }
-
-  #cutOff(): void {
-    if (this.#closed) return;
-    const error = new StelliumError("CLIENT_STALLED", { seconds: this.#times.stallMs / 1000 });
-    this.#controller.error(error);
-    this.#close(error.message);
   }
 
   #close(reason: string): void {
     this.#closed = true;
     this.#unread = [];
     clearTimeout(this.#pingTimer);
-    clearTimeout(this.#stallTimer);
     this.#gone.abort(reason);
   }
 
   #armPing(): void {
     clearTimeout(this.#pingTimer);
-    this.#pingTimer = setTimeout(() => this.#ping(), this.#times.pingMs).unref();
+    this.#pingTimer = setTimeout(() => this.#ping(), this.#pingMs).unref();
   }
 
   #ping(): void {

@@ -42,7 +42,7 @@ export async function respondStream(
   produce: (stream: EventStream, signal: AbortSignal) => Promise<void>,
   fail: FailureEvent = failChat,
 ): Promise<Response> {
-  const stream = new EventStream(api.times);
+  const stream = new EventStream(api.pingMs);
   const signal = AbortSignal.any([requestSignal(api, c), stream.gone]);
   let streaming = false;
   const produced = produce(stream, signal).then(

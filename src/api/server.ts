@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { createServer, type Server } from "node:http";
+import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import { reasonOf, StelliumError } from "../errors.ts";
@@ -24,6 +24,8 @@ export interface ServerOptions {
   readonly host: string;
   /** 0 is any free port. */
   readonly port: number;
+  /** A client that takes nothing of what is sent to it for so many milliseconds is cut off. */
+  readonly stallMs: number;
   readonly api: Omit<Api, "draining" | "stopping">;
 }
 
@@ -35,11 +37,14 @@ export class ApiServer {
   readonly #host: string;
 
   /** Starts to listen. Throws `LISTEN_FAILED`. */
-  static async start({ host, port, api }: ServerOptions): Promise<ApiServer> {
+  static async start({ host, port, stallMs, api }: ServerOptions): Promise<ApiServer> {
     const [draining, stopping] = [new AbortController(), new AbortController()];
     const app = createApp({ ...api, draining: draining.signal, stopping: stopping.signal });
     const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false, errorHandler: refuse });
-    const server = createServer(limits, (request, response) => void listener(request, response));
+    const server = createServer(limits, (request, response) => {
+      watch(response, stallMs);
+      void listener(request, response);
+    });
     server.maxConnections = mostConnections;
     try {
       server.listen(port, plain(host));
@@ -96,6 +101,22 @@ export class ApiServer {
 
 function plain(host: string): string {
   return host.replace(/^\[(.*)\]$/, "$1");
+}
+
+/**
+ * Has the socket's own timeout, which knows progress from none, end a client that does not take what is sent to it. The
+ * timeout is on only while something is: a client that waits for a prompt to be computed is not stalled.
+ */
+function watch(response: ServerResponse, stallMs: number): void {
+  const { socket } = response;
+  let sending = false;
+  const look = () => {
+    const now = socket !== null && socket.writableLength > 0;
+    if (now !== sending) socket?.setTimeout(now ? stallMs : 0);
+    sending = now;
+  };
+  const timer = setInterval(look, Math.min(stallMs / 4, 1000)).unref();
+  response.once("close", () => clearInterval(timer));
 }
 
 /** Requests that are no requests never reach the app. */

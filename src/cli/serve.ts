@@ -25,7 +25,12 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
   checkAccess(values, host);
   configureLog(values);
   let model: ServedModel | undefined;
-  const server = await ApiServer.start({ host, port: values.port, api: apiOf(values, host, () => model) });
+  const server = await ApiServer.start({
+    host,
+    port: values.port,
+    stallMs: values.stallTimeout * 1000,
+    api: apiOf(values, host, () => model),
+  });
   say(`OPENAI_BASE_URL=${server.url}/v1`, { url: server.url });
   const { signal } = interruption;
   try {
@@ -68,7 +73,7 @@ function apiOf(values: ServeValues, host: string, model: () => ServedModel | und
     model,
     access: { apiKey: keyOf(values), allowedHosts: [...values.allowedHosts, host], corsOrigins: values.corsOrigins },
     sampling: values,
-    times: { pingMs: values.ssePingInterval * 1000, stallMs: values.stallTimeout * 1000 },
+    pingMs: values.ssePingInterval * 1000,
     metrics: new ApiMetrics(),
   };
 }

@@ -16,7 +16,7 @@ export function apiParts({ served, ...parts }: Parts) {
     model: () => served,
     access: { allowedHosts: [], corsOrigins: [] },
     sampling: defaultSampling,
-    times: { pingMs: 60_000, stallMs: 60_000 },
+    pingMs: 60_000,
     metrics: new ApiMetrics(),
     ...parts,
   };
@@ -33,8 +33,8 @@ export function testApp(parts: Parts) {
 }
 
 /** The API on a socket of this machine. */
-export function testServer(parts: Parts): Promise<ApiServer> {
-  return ApiServer.start({ host: "127.0.0.1", port: 0, api: apiParts(parts) });
+export function testServer(parts: Parts, { stallMs = 60_000 } = {}): Promise<ApiServer> {
+  return ApiServer.start({ host: "127.0.0.1", port: 0, stallMs, api: apiParts(parts) });
 }
 
 /** A response's JSON, whatever it is. */

@@ -7,11 +7,11 @@ import { FakeModel } from "./fakeModel.ts";
 import { ask, json, testApp, testServer } from "./harness.ts";
 
 const chat = "/v1/chat/completions";
-const times = { pingMs: 60_000, stallMs: 60_000 };
+const pingMs = 60_000;
 
 describe("a stream of events", () => {
   it("hands on what there is, in order, and ends", async () => {
-    const stream = new EventStream(times);
+    const stream = new EventStream(pingMs);
     stream.send({ a: 1 });
     stream.send("plain", "name");
     stream.end();
@@ -19,7 +19,7 @@ describe("a stream of events", () => {
   });
 
   it("sends comments to a client that waits", async () => {
-    const stream = new EventStream({ ...times, pingMs: 5 });
+    const stream = new EventStream(5);
     const reader = stream.body.getReader();
     for (let i = 0; i < 2; i++) expect(new TextDecoder().decode((await reader.read()).value)).toBe(": ping\n\n");
     stream.send(1);
@@ -31,26 +31,6 @@ describe("a stream of events", () => {
     expect(await rest()).toMatch(/^(: ping\n\n)*data: 1\n\n$/);
     await reader.cancel();
     expect(stream.gone.aborted).toBe(true);
-  });
-
-  it("cuts off a client that does not read", async () => {
-    const stream = new EventStream({ ...times, stallMs: 20 });
-    stream.send(1);
-    await until(() => stream.gone.aborted);
-    await expect(new Response(stream.body).text()).rejects.toMatchObject({ code: "CLIENT_STALLED" });
-  });
-
-  it("does not cut off one that reads, nor one that has nothing to read", async () => {
-    const stream = new EventStream({ ...times, stallMs: 30 });
-    const reader = stream.body.getReader();
-    for (let i = 0; i < 3; i++) {
-      const read = reader.read();
-      await new Promise((resolve) => setTimeout(resolve, 50));
-      expect(stream.gone.aborted).toBe(false);
-      stream.send(i);
-      await read;
-    }
-    await reader.cancel();
   });
 });
 
@@ -69,7 +49,7 @@ describe("a request", () => {
 
   it("gets comments while its prompt is computed", async () => {
     const prefill = new Promise<void>((resolve) => setTimeout(resolve, 900));
-    const { post } = testApp({ served: new FakeModel({ prefill }), times: { ...times, pingMs: 20 } });
+    const { post } = testApp({ served: new FakeModel({ prefill }), pingMs: 20 });
     const text = await (await post(chat, ask("Hi", { stream: true }))).text();
     expect(text).toMatch(/^(: ping\n\n)+data: /);
     expect(text).toMatch(/data: \[DONE\]\n\n$/);
@@ -102,22 +82,16 @@ describe("on a socket", () => {
   it("a client that stops reading is cut off, and holds no slot until then", async () => {
     const pieces = new Array<string>(400).fill("x".repeat(100_000));
     const model = new FakeModel({ pieces });
-    server = await testServer({ served: model, times: { ...times, stallMs: 300 } });
+    server = await testServer({ served: model }, { stallMs: 300 });
     const body = JSON.stringify(ask("Hi", { stream: true }));
-    const closed = new Promise<void>((resolve) => {
-      const client = httpRequest(server!.url + chat, { method: "POST" }, (response) => {
-        response.on("error", () => {}).on("close", () => resolve());
-        response.pause();
-        // Node tells of the end of what is paused only when somebody reads on.
-        void until(() => model.requests.length === 1 && model.running === 0).then(() =>
-          setTimeout(() => response.resume(), 1500),
-        );
-      });
-      client.on("error", () => resolve());
-      client.end(body);
-    });
+    const client = httpRequest(server.url + chat, { method: "POST" }, (response) => response.pause());
+    client.on("error", () => {});
+    client.end(body);
     await until(() => model.running === 0 && model.requests.length === 1);
-    await closed;
+    // It returns when the last connection is closed, and nobody but the server would close this one.
+    await server.close(120_000);
+    server = undefined;
+    client.destroy();
   });
 
   it("ending waits for requests that run, refuses new ones, and ends those that take too long by an error", async () => {
