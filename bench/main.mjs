@@ -2,6 +2,10 @@ import { parseArgs } from "node:util";
 
 /** Each command, what it says about itself, and the module that runs it, loaded only then. */
 const commands = {
+  answers: {
+    about: "[--only TEXT] [--steps 32] [--json FILE]: compare what 2 to 8 ranks answer with what one device does",
+    run: answers,
+  },
   model: {
     about: `--shape NAME --type TYPE --out FILE [--seed 1] [--layers N] [--header-only]: write a GGUF of random weights, or
               its header alone`,
@@ -69,5 +73,11 @@ async function collectives(args) {
 /** @param {string[]} args */
 async function scaling(args) {
   const { run } = await import("./scaling.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function answers(args) {
+  const { run } = await import("./answers.mjs");
   await run(args);
 }
