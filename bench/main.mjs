@@ -22,6 +22,11 @@ const commands = {
               [--tokens 24] [--dir DIR]: decode on one device and on several of an emulated LAN`,
     run: scaling,
   },
+  await run(args);
+}
+
+/** @param {string[]} args */
+  perplexity: { about: "what each wire type changes of it, on the models that are there", run: perplexity },
   references: { about: "[--data DIR] [--only TEXT]: ask llama.cpp for test/references", run: references },
   single: {
     about: `[--shapes LIST] [--types LIST] [--threads 1,2] [--rounds 3] [--poll 0,50,100] [--steps 64] [--prompt 512]
@@ -80,4 +85,9 @@ async function scaling(args) {
 async function answers(args) {
   const { run } = await import("./answers.mjs");
   await run(args);
+}
+
+async function perplexity() {
+  const { run } = await import("./perplexity.mjs");
+  await run();
 }
