@@ -6,6 +6,7 @@ import { type MemoryPlan, planMemory } from "../plan/memory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { planShares } from "../plan/shares.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
+import type { Traffic } from "./control/channel.ts";
 import { planEngine, planShared, type SharedEngineOptions, type WantedEngineOptions } from "./engineOptions.ts";
 import { type ClusterOptions, type RankReport, Team } from "./team.ts";
 import { threadsAmong } from "./threads.ts";
@@ -74,6 +75,11 @@ export class Coordinator implements AsyncDisposable {
   async step(request: StepRequest, signal?: AbortSignal): Promise<Float32Array> {
     if (this.#team === undefined) return await this.engine.step(request, signal);
     return await this.#team.guard(this.engine, () => this.engine.step(request, signal));
+  }
+
+  /** Bytes of the control channels, but for their encryption: slices that were sent, and plans and messages. */
+  get controlTraffic(): Traffic {
+    return this.#team?.traffic ?? { sent: 0, received: 0 };
   }
 
   /** What the workers report of themselves, by rank from 1 on. */

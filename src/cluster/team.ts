@@ -11,6 +11,7 @@ import { type ByteSource, openFile } from "../weights/byteSource.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import { modelHash } from "../weights/sliceIdentity.ts";
 import { cutPlan } from "../weights/sliceLayout.ts";
+import type { Traffic } from "./control/channel.ts";
 import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
 import { planLinks } from "./linkPlan.ts";
@@ -150,6 +151,13 @@ export class Team implements AsyncDisposable {
         { cause: error },
       );
     }
+  }
+
+  /** Bytes of the control channels to the workers that are there. */
+  get traffic(): Traffic {
+    const channels = this.#present().map(({ connection }) => connection.channel.traffic);
+    const sum = (of: keyof Traffic) => channels.reduce((total, traffic) => total + traffic[of], 0);
+    return { sent: sum("sent"), received: sum("received") };
   }
 
   /** What the workers report of themselves. */

@@ -134,19 +134,21 @@ function answerStatistics(channel: CoordinatorChannel, mailbox: Mailbox<Coordina
   const answer = async () => {
     for (;;) {
       await mailbox.take("stats-request");
-      await channel.send({ type: "stats", figures: figuresOf(engine) });
+      await channel.send({ type: "stats", figures: figuresOf(engine, channel) });
     }
   };
   answer().catch(() => {});
 }
 
-function figuresOf(engine: Engine): Record<string, number> {
+function figuresOf(engine: Engine, { traffic }: CoordinatorChannel): Record<string, number> {
   const { threads, kvType, context } = engine.options;
   const kvBytes = kvCacheBytes(engine.description.hyperparameters, kvType, context);
   return {
     ...engine.statistics,
     threads,
     kvBytes,
+    controlBytesSent: traffic.sent,
+    controlBytesReceived: traffic.received,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
   };
 }
