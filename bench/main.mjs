@@ -27,7 +27,20 @@ const commands = {
 
 /** @param {string[]} args */
   perplexity: { about: "what each wire type changes of it, on the models that are there", run: perplexity },
+  await run(args);
+}
+
+/** @param {string[]} args */
+  perplexity: {
+    about: "[--windows 120] [--ranks 2,4]: what each wire type changes of it, on the models that are there",
+    run: perplexity,
+  },
   references: { about: "[--data DIR] [--only TEXT]: ask llama.cpp for test/references", run: references },
+  restart: {
+    about: `[--shape llama-2-7b] [--type Q4_0] [--layers N] [--devices 4] [--dir DIR]: what a first and a second start
+              of local devices take and send`,
+    run: restart,
+  },
   single: {
     about: `[--shapes LIST] [--types LIST] [--threads 1,2] [--rounds 3] [--poll 0,50,100] [--steps 64] [--prompt 512]
               [--dir DIR] [--json FILE]: compare one device with llama.cpp`,
@@ -87,7 +100,14 @@ async function answers(args) {
   await run(args);
 }
 
-async function perplexity() {
+/** @param {string[]} args */
+async function perplexity(args) {
   const { run } = await import("./perplexity.mjs");
-  await run();
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function restart(args) {
+  const { run } = await import("./restart.mjs");
+  await run(args);
 }

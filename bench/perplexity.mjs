@@ -1,52 +1,62 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { wireNames } from "#stellium/collective/wire";
 import { engineOptions } from "./answers/cases.mjs";
 import { demo, stories } from "./answers/models.mjs";
-import { excerptFor, perplexity, windowTokens } from "./answers/perplexity.mjs";
+import { longText, perplexity, tokensOf, windowTokens } from "./answers/perplexity.mjs";
 import { Ranks } from "./answers/ranks.mjs";
 import { abortOnSignals } from "./single/interruption.mjs";
 
 /** @typedef {import("./answers/perplexity.mjs").Text} Text */
 /** @typedef {import("./answers/models.mjs").ComparedModel} ComparedModel */
+/** @typedef {import("#stellium/engine/protocol").EngineOptions} EngineOptions */
+/** @typedef {import("#stellium/collective/wire").WireName} WireName */
 
-const folder = fileURLToPath(new URL("../../shared/data/stories260K/", import.meta.url));
-const sizes = [2, 4, 8];
+const head = `| model | windows | one device | with the other KV cache | ranks | f32 | f16 | q8_0 |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+`;
 
-/** `perplexity`: what each wire type changes of it, among 2, 4 and 8 ranks, against one device. */
-export async function run() {
+/**
+ * `perplexity`: what each wire type changes of it against one device; and as a yardstick, what one device changes of it
+ * when its KV cache is f32 in place of f16, or the other way round.
+ * @param {string[]} args
+ */
+export async function run(args) {
+  const options = /** @type {const} */ ({ windows: { type: "string" }, ranks: { type: "string" } });
+  const { windows = "120", ranks = "2,4" } = parseArgs({ args, options }).values;
+  const sizes = ranks.split(",").map(Number);
   const interruption = abortOnSignals();
   try {
-    process.stdout.write(
-      "| model | text | one device | ranks | f32 | f16 | q8_0 |\n| --- | --- | --- | --- | --- | --- | --- |\n",
-    );
+    process.stdout.write(head);
     for (const model of [demo("q8_0"), demo("f16"), demo("q4_0"), ...["f32", "f16", "q8_0", "q4_0"].map(stories)]) {
       const path = await model.file();
-      if (path !== undefined) await measureModel(model, path, interruption.signal);
+      if (path !== undefined) await measureModel(model, path, Number(windows), sizes, interruption.signal);
     }
   } finally {
     interruption.end();
   }
 }
 
-/** @param {ComparedModel} model @param {string} path @param {AbortSignal} signal */
-async function measureModel({ name, type }, path, signal) {
+/** @param {ComparedModel} model @param {string} path @param {number} windows @param {number[]} sizes @param {AbortSignal} signal */
+async function measureModel({ name, type }, path, windows, sizes, signal) {
+  const text = tokensOf(path, longText(), windows);
   const options = { ...engineOptions(type), batch: 256, outputs: windowTokens };
-  for (const [title, text] of textsFor(name, path)) {
-    const alone = await measured(path, [1], options, text, ["f32"], signal);
-    for (const size of sizes) {
-      const shared = await measured(path, Array(size).fill(1), options, text, wireNames, signal);
-      const changes = shared.map((value) => `${((value / (alone[0] ?? 0) - 1) * 100).toFixed(4)} %`);
-      process.stdout.write(`| ${[name, title, alone[0]?.toFixed(4), size, ...changes].join(" | ")} |\n`);
-    }
+  /** @type {EngineOptions["kvType"]} */
+  const otherCache = options.kvType === "f32" ? "f16" : "f32";
+  const [alone = 0] = await measured(path, [1], options, text, ["f32"], signal);
+  const other = await measured(path, [1], { ...options, kvType: otherCache }, text, ["f32"], signal);
+  const changes = (/** @type {number[]} */ values) =>
+    values.map((value) => `${((value / alone - 1) * 100).toFixed(4)} %`);
+  for (const size of sizes) {
+    const shared = await measured(path, Array(size).fill(1), options, text, wireNames, signal);
+    const cells = [name, text.windows, alone.toFixed(4), ...changes(other), size, ...changes(shared)];
+    process.stdout.write(`| ${cells.join(" | ")} |\n`);
   }
 }
 
 /**
  * Perplexity with each of the wire types.
- * @param {string} path @param {number[]} shares @param {import("#stellium/engine/protocol").EngineOptions} options
- * @param {Text} text @param {readonly import("#stellium/collective/wire").WireName[]} wires @param {AbortSignal} signal
+ * @param {string} path @param {number[]} shares @param {EngineOptions} options @param {Text} text
+ * @param {readonly WireName[]} wires @param {AbortSignal} signal
  */
 async function measured(path, shares, options, text, wires, signal) {
   const ranks = await Ranks.start(path, shares, options);
@@ -62,18 +72,4 @@ async function measured(path, shares, options, text, wires, signal) {
   } finally {
     await ranks[Symbol.asyncDispose]();
   }
-}
-
-/**
- * @param {string} name @param {string} path
- * @returns {[title: string, text: Text][]}
- */
-function textsFor(name, path) {
-  if (!name.startsWith("stories")) return [["shakespeare", excerptFor(path, 10)]];
-  /** @type {Record<string, { tokens: number[], windowNll: number[] }>} */
-  const references = JSON.parse(readFileSync(join(folder, "stories260K.perplexity-f64.json"), "utf8"));
-  return Object.entries(references).map(([title, { tokens, windowNll }]) => [
-    title,
-    { tokens, bos: 1, windows: windowNll.length },
-  ]);
 }

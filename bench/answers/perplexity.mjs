@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { openTokenizer } from "#stellium/serving/tokenizer";
 import { logSoftmax } from "./compare.mjs";
 
@@ -9,17 +9,32 @@ import { logSoftmax } from "./compare.mjs";
 export const windowTokens = 255;
 
 const excerpt = new URL("../../test/references/shakespeare.txt", import.meta.url);
+const shakespeare = new URL("../../../shared/data/text/tinyshakespeare.txt", import.meta.url);
+/** What the bundled model was not trained on: the last tenth. */
+const heldOut = 0.9;
+
+/** A few pages that the bundled model was not trained on. */
+export function shortText() {
+  return readFileSync(excerpt, "utf8");
+}
+
+/** The book's last tenth, or where ../shared/data is absent, its end. */
+export function longText() {
+  if (!existsSync(shakespeare)) return shortText();
+  const text = readFileSync(shakespeare, "utf8");
+  return text.slice(Math.floor(text.length * heldOut));
+}
 
 /**
- * A text that the bundled model was not trained on, as tokens of a model's own.
- * @param {string} model @param {number} windows
+ * Whole windows of a text, as tokens of a model's own.
+ * @param {string} model @param {string} text @param {number} most windows
  * @returns {Text}
  */
-export function excerptFor(model, windows) {
+export function tokensOf(model, text, most) {
   const tokenizer = openTokenizer(model);
   try {
-    const options = { addSpecial: false, parseSpecial: false };
-    return { tokens: [...tokenizer.encode(readFileSync(excerpt, "utf8"), options)], bos: tokenizer.bos, windows };
+    const tokens = [...tokenizer.encode(text, { addSpecial: false, parseSpecial: false })];
+    return { tokens, bos: tokenizer.bos, windows: Math.min(most, Math.floor(tokens.length / windowTokens)) };
   } finally {
     tokenizer.close();
   }
