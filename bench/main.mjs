@@ -6,6 +6,10 @@ const commands = {
     about: "[--only TEXT] [--steps 32] [--json FILE]: compare what 2 to 8 ranks answer with what one device does",
     run: answers,
   },
+  fuzz: {
+    about: "[--count 100000] [--seed N]: hostile frames and messages against live devices",
+    run: fuzz,
+  },
   model: {
     about: `--shape NAME --type TYPE --out FILE [--seed 1] [--layers N] [--header-only]: write a GGUF of random weights, or
               its header alone`,
@@ -109,5 +113,11 @@ async function perplexity(args) {
 /** @param {string[]} args */
 async function restart(args) {
   const { run } = await import("./restart.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function fuzz(args) {
+  const { run } = await import("./fuzz.mjs");
   await run(args);
 }

@@ -8,7 +8,7 @@ import { cpuDevice, openGgml } from "../native/ggml.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
-import { Mailbox } from "./mailbox.ts";
+import { Mailbox, type Messages } from "./mailbox.ts";
 import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
 import { obtainSlice } from "./sliceTransfer.ts";
 import { defaultThreads } from "./threads.ts";
@@ -110,7 +110,7 @@ async function receivePlan(channel: CoordinatorChannel): Promise<RankPlan> {
 
 /** Takes the coordinator's steps; when links are lost, offers new ones. Ends when the channel does. */
 async function follow(channel: CoordinatorChannel, engine: Engine, host: string): Promise<void> {
-  const messages = channel as unknown as AsyncIterable<CoordinatorMessage>;
+  const messages = channel as unknown as Messages<CoordinatorMessage>;
   const mailbox = new Mailbox(messages, () => new StelliumError("ABORTED", { reason: "the coordinator stopped" }));
   const ended = channel.ended.then(() => engine.cutLinks());
   answerStatistics(channel, mailbox, engine);
