@@ -101,11 +101,16 @@ async function load(channel: CoordinatorChannel, options: WorkerOptions, before:
 async function receivePlan(channel: CoordinatorChannel): Promise<RankPlan> {
   const { value: message } = await channel.next();
   if (message?.type === "plan") {
-    const { rank, shares, engine, description: model } = message;
+    const { rank, shares, engine, description: model, slice } = message;
     const parsed = rankPlanSchema.safeParse({ rank, shares, engine, model });
-    if (parsed.success) return parsed.data;
+    if (parsed.success && parsed.data.model.hash === slice.model) return parsed.data;
+    if (parsed.success) throw violation("its plan is for one model, and its slice of another (the hashes differ)");
   }
-  throw new StelliumError("PROTOCOL_VIOLATION", { peer: "the coordinator", reason: "its plan is not valid" });
+  throw violation("its plan is not valid");
+}
+
+function violation(reason: string): StelliumError {
+  return new StelliumError("PROTOCOL_VIOLATION", { peer: "the coordinator", reason });
 }
 
 /** Takes the coordinator's steps; when links are lost, offers new ones. Ends when the channel does. */
