@@ -6,10 +6,6 @@ const commands = {
     about: "[--only TEXT] [--steps 32] [--json FILE]: compare what 2 to 8 ranks answer with what one device does",
     run: answers,
   },
-  fuzz: {
-    about: "[--count 100000] [--seed N]: hostile frames and messages against live devices",
-    run: fuzz,
-  },
   model: {
     about: `--shape NAME --type TYPE --out FILE [--seed 1] [--layers N] [--header-only]: write a GGUF of random weights, or
               its header alone`,
@@ -26,15 +22,10 @@ const commands = {
               [--tokens 24] [--dir DIR]: decode on one device and on several of an emulated LAN`,
     run: scaling,
   },
-  await run(args);
-}
-
-/** @param {string[]} args */
-  perplexity: { about: "what each wire type changes of it, on the models that are there", run: perplexity },
-  await run(args);
-}
-
-/** @param {string[]} args */
+  fuzz: {
+    about: "[--count 100000] [--seed N]: hostile frames and messages against live devices",
+    run: fuzz,
+  },
   perplexity: {
     about: "[--windows 120] [--ranks 2,4]: what each wire type changes of it, on the models that are there",
     run: perplexity,
@@ -105,6 +96,12 @@ async function answers(args) {
 }
 
 /** @param {string[]} args */
+async function fuzz(args) {
+  const { run } = await import("./fuzz.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
 async function perplexity(args) {
   const { run } = await import("./perplexity.mjs");
   await run(args);
@@ -113,11 +110,5 @@ async function perplexity(args) {
 /** @param {string[]} args */
 async function restart(args) {
   const { run } = await import("./restart.mjs");
-  await run(args);
-}
-
-/** @param {string[]} args */
-async function fuzz(args) {
-  const { run } = await import("./fuzz.mjs");
   await run(args);
 }

@@ -1,11 +1,14 @@
+import { once } from "node:events";
 import { connect } from "node:net";
 import { describe, expect, it, vi } from "vitest";
+import { joinCoordinator } from "#stellium/cluster/control/client";
 import { FrameDecoder } from "#stellium/cluster/control/frames";
+import { insider } from "../../bench/fuzz/insiders.mjs";
 import { Random } from "../../bench/fuzz/random.mjs";
 import { misdeeds } from "../../bench/fuzz/replacement.mjs";
 import { overhear, strangers } from "../../bench/fuzz/strangers.mjs";
 import { attackCluster, attackLinks, takePlaces } from "../../bench/fuzz.mjs";
-import { closing, eventually, listen, token } from "./pair.ts";
+import { admit, closing, eventually, hello, listen, token, version } from "./pair.ts";
 
 const seed = 20_410;
 
@@ -52,6 +55,26 @@ describe("a listener", () => {
     expect([decode, parse, allocate].map(({ mock }) => mock.calls.length)).toEqual([0, 0, 0]);
     vi.restoreAllMocks();
     expect(drops.length).toBeGreaterThan(300);
+    await listener.close();
+  });
+
+  it("keeps no room for devices that have joined and gone before they were taken", async () => {
+    const { listener, workers } = await listen();
+    for (let i = 0; i < 80; i++) {
+      const socket = await insider(listener.port, token, `insider ${i}`);
+      await once(socket, "data");
+      socket.destroy();
+    }
+    const states: string[] = [];
+    const onState = ({ state }: { state: string }) => states.push(state);
+    const at = { host: "127.0.0.1", port: listener.port };
+    const joining = joinCoordinator({ ...at, token, version, hello: () => hello, onState });
+    const joined = joining.next();
+    // The last of them may not have been missed yet.
+    while ((await admit(workers).catch(() => undefined))?.hello.name !== hello.name);
+    await joined;
+    expect(states).toEqual(["connecting", "connected", "joined"]);
+    await joining.return(undefined as never);
     await listener.close();
   });
 
