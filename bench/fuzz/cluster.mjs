@@ -57,7 +57,8 @@ export class LiveCluster {
       STELLIUM_TOKEN: this.token.text,
       STELLIUM_LOG: process.env["STELLIUM_LOG"] ?? "silent",
     };
-    const worker = spawn(process.execPath, args, { env, stdio: ["ignore", "ignore", "ignore"] });
+    // Over the channel it notices that this process is gone.
+    const worker = spawn(process.execPath, args, { env, stdio: ["ignore", "ignore", "ignore", "ipc"] });
     this.workers.push(worker);
     return worker;
   }

@@ -10,6 +10,8 @@ const sampling = { ...defaultSampling, temperature: 0 };
 /** @param {object} report */
 const say = (report) => process.send?.(report);
 
+// Whoever started it is gone.
+process.once("disconnect", () => process.exit());
 const model = await TextModel.open(path, {
   threads: 1,
   context: 256,
@@ -31,7 +33,7 @@ process.on("message", async (message) => {
   if (message === "ask") say(await answer());
   if (message !== "close") return;
   await model[Symbol.asyncDispose]();
-  process.disconnect();
+  if (process.connected) process.disconnect();
 });
 
 async function answer() {
