@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { listenForWorkers } from "#stellium/cluster/control/server";
-import { outlineOf } from "#stellium/cluster/rankPlan";
+import { outlineOf, type RankPlan } from "#stellium/cluster/rankPlan";
 import { JoinToken } from "#stellium/cluster/token";
 import { readGguf } from "#stellium/weights/gguf/reader";
 import { model, start, stellium, until } from "./stellium.ts";
@@ -68,6 +68,7 @@ describe("joining is refused in one line that says why", () => {
     const joining = startJoin(listener.port);
     const { value: worker } = await listener[Symbol.asyncIterator]().next();
     const description = outlineOf(await readGguf(model), "ab".repeat(32));
+    const engine: RankPlan["engine"] = { context: 64, batch: 64, kvType: "f16", slots: 1, storedCells: 0 };
     await worker!.channel.send({ type: "welcome", rank: 1, size: 2, session: "ab".repeat(8) });
     await worker!.channel.send({
       type: "plan",
@@ -76,7 +77,7 @@ describe("joining is refused in one line that says why", () => {
       slice: { model: "cd".repeat(32), share: "ab".repeat(8) },
       description,
       shares: [1, 1],
-      engine: { context: 64, batch: 64, kvType: "f16" },
+      engine,
       listen: { host: "127.0.0.1", port: 0 },
     });
     const { code, stderr } = await joining.ended;
