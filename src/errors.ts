@@ -151,11 +151,6 @@ const table = {
     message: "{path} does not take {method}",
     hint: "See docs/api.md for what each path takes.",
   },
-  QUEUE_FULL: {
-    status: 429,
-    message: "{queued} requests are waiting already, and no more may",
-    hint: "Ask again in a moment, or start the server with a larger --max-queue.",
-  },
   MODEL_LOADING: { status: 503, message: "Loading model", hint: "Ask again in a moment." },
   SERVER_STOPPING: { status: 503, message: "the server is stopping", hint: "Ask again when it has started anew." },
   LISTEN_FAILED: {

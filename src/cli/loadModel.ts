@@ -1,3 +1,4 @@
+import type { StatusBoard } from "../cluster/status/board.ts";
 import { log } from "../log.ts";
 import { TextModel } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
@@ -6,14 +7,19 @@ import { Progress } from "./progress.ts";
 import { requireModel } from "./requireModel.ts";
 
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
-export async function loadModel(values: LoadValues, signal: AbortSignal): Promise<TextModel> {
+export async function loadModel(
+  values: LoadValues,
+  signal: AbortSignal,
+  status?: StatusBoard | undefined,
+): Promise<TextModel> {
   const { context, threads, batch, kv } = values;
   const path = requireModel(values.model);
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
   using progress = new Progress("loading");
   const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
   const cluster = await clusterOf(values);
-  const textModel = await TextModel.open(path, { threads, context, batch, kvType: kv, cluster, onProgress, signal });
+  const options = { threads, context, batch, kvType: kv, cluster, onProgress, signal, status };
+  const textModel = await TextModel.open(path, options);
   warnBeyondTraining(textModel);
   return textModel;
 }

@@ -5,6 +5,8 @@ import { QueuedModel } from "../api/queuedModel.ts";
 import { isLoopback } from "../api/security.ts";
 import type { ServedModel } from "../api/servedModel.ts";
 import { ApiServer } from "../api/server.ts";
+import { StatusBoard } from "../cluster/status/board.ts";
+import { StatusFeed } from "../cluster/status/feed.ts";
 import { version } from "../cluster/version.ts";
 import { StelliumError } from "../errors.ts";
 import { log, logsJson } from "../log.ts";
@@ -25,16 +27,22 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
   checkAccess(values, host);
   configureLog(values);
   let model: ServedModel | undefined;
+  let counters: TextModel["counters"] | undefined;
+  const board = new StatusBoard();
+  const work = () => model && counters && { slots: [...model.slots()], queued: model.queued, counters };
+  const status = new StatusFeed({ version, board, work });
   const server = await ApiServer.start({
     host,
     port: values.port,
     stallMs: values.stallTimeout * 1000,
-    api: apiOf(values, host, () => model),
+    api: apiOf(values, host, status, () => model),
   });
   say(`OPENAI_BASE_URL=${server.url}/v1`, { url: server.url });
+  say(`dashboard: ${server.url}/`, { url: server.url });
   const { signal } = interruption;
   try {
-    await using textModel = await loadUntil(values, signal);
+    await using textModel = await loadUntil(values, signal, board);
+    counters = textModel.counters;
     model = await servedModel(textModel, values);
     say(`serving ${idOf(values)} on ${server.url}`, { model: idOf(values), url: server.url });
     await aborted(signal);
@@ -47,13 +55,13 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
 }
 
 /** Loads the model. The signal stops that, but later not the cluster: running requests still need it. */
-async function loadUntil(values: ServeValues, signal: AbortSignal): Promise<TextModel> {
+async function loadUntil(values: ServeValues, signal: AbortSignal, board: StatusBoard): Promise<TextModel> {
   const loading = new AbortController();
   const stop = () => loading.abort(signal.reason);
   if (signal.aborted) stop();
   signal.addEventListener("abort", stop);
   try {
-    return await loadModel(values, loading.signal);
+    return await loadModel(values, loading.signal, board);
   } finally {
     signal.removeEventListener("abort", stop);
   }
@@ -65,7 +73,7 @@ async function servedModel(textModel: TextModel, values: ServeValues): Promise<S
   return new QueuedModel(textModel, { ...chosen, openAnswer: createContentParser }, values.maxQueue);
 }
 
-function apiOf(values: ServeValues, host: string, model: () => ServedModel | undefined) {
+function apiOf(values: ServeValues, host: string, status: StatusFeed, model: () => ServedModel | undefined) {
   return {
     id: idOf(values),
     created: Math.floor(Date.now() / 1000),
@@ -75,6 +83,7 @@ function apiOf(values: ServeValues, host: string, model: () => ServedModel | und
     sampling: values,
     pingMs: values.ssePingInterval * 1000,
     metrics: new ApiMetrics(),
+    status,
   };
 }
 

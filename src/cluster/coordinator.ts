@@ -14,6 +14,7 @@ import {
   type SharedEngineOptions,
   type WantedEngineOptions,
 } from "./engineOptions.ts";
+import type { StatusBoard } from "./status/board.ts";
 import { type ClusterOptions, type RankReport, Team } from "./team.ts";
 import { threadsAmong } from "./threads.ts";
 
@@ -21,6 +22,8 @@ import { threadsAmong } from "./threads.ts";
 export interface CoordinatorOptions extends WantedEngineOptions {
   readonly threads?: number | undefined;
   readonly cluster?: ClusterOptions | undefined;
+  /** Told what there is to see, and what happens. */
+  readonly status?: StatusBoard | undefined;
   /** Told the bytes of weights read so far and in all. */
   readonly onProgress?: (bytes: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
@@ -40,10 +43,11 @@ export class Coordinator implements AsyncDisposable {
    */
   static async start(model: GgufModel, options: CoordinatorOptions): Promise<Coordinator> {
     const whole = await describe(model);
-    const { cluster, threads, signal } = options;
-    const team = cluster && (await Team.open({ model, description: whole, options: cluster, threads, signal }));
+    const { cluster, threads, signal, status } = options;
+    const team = cluster && (await Team.open({ model, description: whole, options: cluster, threads, signal, status }));
     try {
       const shares = planShares(whole, team?.shares ?? [1]);
+      status?.plan({ model, description: whole, shares, team });
       const description = rankDescription(whole, shares, 0);
       const kvHeads = Math.max(...shares.ranks.map((share) => share.kvHeads.count));
       const shared = planShared(description, options, kvHeads);
@@ -52,6 +56,7 @@ export class Coordinator implements AsyncDisposable {
       const engine = await startEngine(description, shared, memory, options);
       await placed;
       await team?.link(engine);
+      status?.ready({ engine, kvBytes: memory.kv });
       return new Coordinator(engine, description, memory, team);
     } catch (error) {
       await team?.[Symbol.asyncDispose]();

@@ -6,7 +6,7 @@ import { log } from "../log.ts";
 import { deviceFeatures } from "../native/backend.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
-import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
+import type { CoordinatorMessage, WorkerHello, WorkerMessage } from "./control/messages.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
 import { Mailbox, type Messages } from "./mailbox.ts";
 import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
@@ -118,7 +118,7 @@ async function follow(channel: CoordinatorChannel, engine: Engine, host: string)
   const messages = channel as unknown as Messages<CoordinatorMessage>;
   const mailbox = new Mailbox(messages, () => new StelliumError("ABORTED", { reason: "the coordinator stopped" }));
   const ended = channel.ended.then(() => engine.cutLinks());
-  answerStatistics(channel, mailbox, engine);
+  answerRequests(channel, mailbox, engine);
   while (channel.isOpen) {
     await channel.send({ type: "ready", phase: "listening", dataPort: await engine.listen(host) });
     const { type: _, ...setup } = await mailbox.take("links");
@@ -134,15 +134,24 @@ async function follow(channel: CoordinatorChannel, engine: Engine, host: string)
   await ended;
 }
 
-/** Tells figures as often as it is asked to. */
-function answerStatistics(channel: CoordinatorChannel, mailbox: Mailbox<CoordinatorMessage>, engine: Engine): void {
-  const answer = async () => {
+/** Tells figures, and what the last step was made of, as often as it is asked to. */
+function answerRequests(channel: CoordinatorChannel, mailbox: Mailbox<CoordinatorMessage>, engine: Engine): void {
+  const answer = async (type: CoordinatorMessage["type"], by: () => WorkerMessage) => {
     for (;;) {
-      await mailbox.take("stats-request");
-      await channel.send({ type: "stats", figures: figuresOf(engine, channel) });
+      await mailbox.take(type);
+      await channel.send(by());
     }
   };
-  answer().catch(() => {});
+  const answers = [
+    answer("stats-request", () => ({ type: "stats", figures: figuresOf(engine, channel) })),
+    answer("profile-request", () => ({ type: "profile", times: microseconds(engine.profile) })),
+  ];
+  for (const ended of answers) ended.catch(() => {});
+}
+
+/** Milliseconds, of which nothing below microseconds is of interest. */
+function microseconds(times: Float32Array): number[] {
+  return Array.from(times, (ms) => Math.round(ms * 1000) / 1000);
 }
 
 function figuresOf(engine: Engine, { traffic }: CoordinatorChannel): Record<string, number> {
@@ -154,6 +163,7 @@ function figuresOf(engine: Engine, { traffic }: CoordinatorChannel): Record<stri
     kvBytes,
     controlBytesSent: traffic.sent,
     controlBytesReceived: traffic.received,
+    rssBytes: process.memoryUsage.rss(),
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
   };
 }

@@ -23,6 +23,7 @@ import { commandInts, decodeCommand } from "./rankCommand.ts";
 import { type LinkSetup, RankLinks } from "./rankLinks.ts";
 import { soloReducer } from "./reducer.ts";
 import { countTokens, type Step } from "./step.ts";
+import { StepProfiler } from "./stepProfile.ts";
 
 /** What the engine thread has when its weights are loaded. */
 export interface EngineLoopParts {
@@ -35,6 +36,8 @@ export interface EngineLoopParts {
   readonly shared: EngineMemory;
 }
 
+const noTimes = { wireMs: 0, cipherMs: 0, waitMs: 0 };
+
 /** Does what the main thread asks for, one thing after the other, and waits in between. */
 export class EngineLoop implements Disposable {
   readonly #parts: EngineLoopParts;
@@ -43,6 +46,7 @@ export class EngineLoop implements Disposable {
   /** On rank 0 only. */
   readonly #embedding: Embedding | undefined;
   readonly #stored: CellStore;
+  readonly #profiler: StepProfiler;
   #forward: Forward;
   #links: RankLinks | undefined;
   #listener: number | undefined;
@@ -55,6 +59,7 @@ export class EngineLoop implements Disposable {
     this.#embeddings = new Float32Array(hyperparameters.embeddingLength * options.batch);
     this.#embedding = embedding && new Embedding(ggml, files[embedding.file]!, embedding);
     this.#stored = new CellStore(parts.kv, options.storedCells ?? 0);
+    this.#profiler = new StepProfiler(parts.shared.profile, () => this.#times);
     this.#forward = this.#openForward();
   }
 
@@ -98,6 +103,7 @@ export class EngineLoop implements Disposable {
     const { rankCommand, tokens, results } = this.#shared;
     const what = decodeCommand(rankCommand, this.#limits);
     const rows = this.#rowsOf("step" in what ? what.step : []);
+    this.#profiler.begin();
     if ("step" in what) this.#embedding?.read(tokens.subarray(0, countTokens(what.step)), rows);
     this.#links?.announce(rankCommand, rows);
     if (!("step" in what)) this.#stored.move(what);
@@ -116,6 +122,7 @@ export class EngineLoop implements Disposable {
       const what = decodeCommand(received, this.#limits);
       if ("step" in what) {
         const rows = this.#rowsOf(what.step);
+        this.#profiler.begin();
         links.receiveRows(rows);
         this.#compute(what.step, rows);
       } else this.#stored.move(what);
@@ -138,6 +145,7 @@ export class EngineLoop implements Disposable {
       return this.#forward.run(step, rows);
     } finally {
       this.#count(this.#forward.computeMs - before);
+      this.#profiler.end();
     }
   }
 
@@ -154,18 +162,24 @@ export class EngineLoop implements Disposable {
     const setup = takeExchange<LinkSetup>(this.#shared);
     const { embeddingLength } = this.#parts.description.hyperparameters;
     if (this.#listener === undefined) throw new StelliumError("ENGINE_FAILED", { reason: "it does not listen" });
-    this.#links = new RankLinks(this.#listener, setup, embeddingLength * this.#parts.options.batch);
+    this.#links = new RankLinks(this.#listener, setup, embeddingLength, this.#parts.options.batch);
     this.#forward[Symbol.dispose]();
     // Another rank may have lost its part of what was kept.
     this.#stored[Symbol.dispose]();
     this.#forward = this.#openForward();
-    putExchange(this.#shared, { sockets: this.#links.sockets });
+    putExchange(this.#shared, { sockets: this.#links.sockets, network: this.#links.network });
     return status.done;
   }
 
   #openForward(): Forward {
     const { options, ...parts } = this.#parts;
-    return new Forward({ ...parts, ...options, reducer: this.#links?.reducer ?? soloReducer });
+    const reducer = this.#profiler.follow(this.#links?.reducer ?? soloReducer);
+    return new Forward({ ...parts, ...options, reducer });
+  }
+
+  get #times() {
+    const links = this.#links?.times ?? noTimes;
+    return { computeMs: this.#forward.computeMs, diskMs: 0, ...links };
   }
 
   #closeLinks(): void {

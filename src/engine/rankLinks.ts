@@ -2,6 +2,7 @@ import { autoCollective } from "../collective/auto.ts";
 import { broadcast } from "../collective/broadcast.ts";
 import { calibrate } from "../collective/calibrate.ts";
 import type { CipherName } from "../collective/cipher.ts";
+import type { Choice, LinkMeasurements } from "../collective/choose.ts";
 import { type Collective, type CollectiveName, openCollective } from "../collective/collective.ts";
 import { Group, type LinkStatistics } from "../collective/group.ts";
 import type { Link } from "../collective/link.ts";
@@ -10,6 +11,7 @@ import { defaultMaxPayload, openLinks } from "../collective/openLinks.ts";
 import { openWire, type WireName } from "../collective/wire.ts";
 import type { Socket } from "../native/sockets.ts";
 import type { Reducer } from "./reducer.ts";
+import type { StepTimes } from "./stepProfile.ts";
 
 /** How this rank is linked to the others. Plain data: it comes over the control channel. */
 export interface LinkSetup {
@@ -31,6 +33,13 @@ export interface LinkPeerSetup {
   readonly receiveKey: string;
 }
 
+/** What was found out about the links between all ranks. Plain data. */
+export interface Network {
+  readonly measurements: LinkMeasurements;
+  /** How the sums of one token travel, and why. */
+  readonly token: Choice;
+}
+
 /** Milliseconds to open all links in. */
 const openDeadline = 20_000;
 /** Milliseconds that a sum may take, waiting for the slowest rank included. Lost devices are noticed sooner by others. */
@@ -41,6 +50,8 @@ const idleDeadline = 1e9;
 /** The links of one rank to the others, and what travels over them. Used by the engine thread, which they block. */
 export class RankLinks implements Disposable {
   readonly reducer: Reducer;
+  /** Where the collective was chosen by it. */
+  readonly network: Network | undefined;
   readonly #links: ReadonlyMap<number, Link>;
   readonly #sums: Group;
   readonly #idle: Group;
@@ -50,17 +61,20 @@ export class RankLinks implements Disposable {
   /**
    * Opens the links. Blocks; throws `LINK_LOST`.
    *
-   * @param maxElements - values of the largest sum
+   * @param embeddingLength - values of one token's sum
+   * @param batch - most tokens of one sum
    */
-  constructor(listener: Socket, setup: LinkSetup, maxElements: number) {
+  constructor(listener: Socket, setup: LinkSetup, embeddingLength: number, batch: number) {
     const { rank, size, cipher } = setup;
     const peers = setup.peers.map(withKeys);
     const options = { rank, peers, listener, cipher, maxPayload: defaultMaxPayload, deadlineMs: openDeadline };
     this.#links = openLinks(options);
     const group = { rank, size, links: this.#links, wire: openWire(setup.wire) };
-    this.#sums = new Group({ ...group, maxElements, deadlineMs: sumDeadline });
+    this.#sums = new Group({ ...group, maxElements: embeddingLength * batch, deadlineMs: sumDeadline });
     this.#idle = new Group({ ...group, maxElements: 0, deadlineMs: idleDeadline });
-    this.reducer = groupReducer(openReduction(setup.collective, this.#sums));
+    const { collective, network } = openReduction(setup.collective, this.#sums, embeddingLength);
+    this.reducer = groupReducer(collective);
+    this.network = network;
     this.#before = this.#sums.statistics();
   }
 
@@ -76,6 +90,13 @@ export class RankLinks implements Disposable {
       value - this.#before[name as keyof LinkStatistics],
     ]);
     return Object.fromEntries(since) as unknown as LinkStatistics;
+  }
+
+  /** Milliseconds so far, those of opening included: cheap. */
+  get times(): Pick<StepTimes, "wireMs" | "cipherMs" | "waitMs"> {
+    let cipherMs = 0;
+    for (const link of this.#links.values()) cipherMs += link.cipherMs;
+    return { ...this.#sums.times, cipherMs };
   }
 
   /** Tells all other ranks what is done next and, for a step, its tokens' rows of the embedding. */
@@ -100,10 +121,24 @@ export class RankLinks implements Disposable {
 }
 
 /** `auto` measures the links first, which all ranks do together. */
-function openReduction(name: LinkSetup["collective"], group: Group): Collective {
-  if (name !== "auto") return openCollective(name, group);
+function openReduction(name: LinkSetup["collective"], group: Group, embeddingLength: number): Reduction {
+  if (name !== "auto") return { collective: openCollective(name, group), network: undefined };
   const measurements = measure(group);
-  return autoCollective(group, measurements, calibrate(group, measurements));
+  const collective = autoCollective(group, measurements, calibrate(group, measurements));
+  const token = collective.choiceFor(group.wire.bytes(embeddingLength));
+  return { collective, network: { measurements: rounded(measurements), token } };
+}
+
+interface Reduction {
+  readonly collective: Collective;
+  readonly network: Network | undefined;
+}
+
+/** To microseconds and whole bytes: the table of the largest cluster has to fit a message between threads. */
+function rounded({ size, latencyMs, bytesPerMs }: LinkMeasurements): LinkMeasurements {
+  const table = (values: LinkMeasurements["latencyMs"], factor: number) =>
+    values.map((row) => row.map((value) => Math.round(value * factor) / factor));
+  return { size, latencyMs: table(latencyMs, 1000), bytesPerMs: table(bytesPerMs, 1) };
 }
 
 /** Sums up as soon as a block is computed, in the same thread. */

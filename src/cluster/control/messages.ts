@@ -7,7 +7,7 @@ import * as field from "./fields.ts";
  */
 export const protocolVersion = 1;
 /** SHA-256 of the tables' JSON Schemas. */
-export const tableFingerprint = "4bdc661b34d1e8c1bbd835cb750ddfea1d4c50681d80fdde13abd22ee0876f11";
+export const tableFingerprint = "a9bb21d4be42baa38f7e2ec51e0c37281e013548da33080f20ef041d61678e26";
 
 /**
  * The first message of both sides. It is read before anything else is, and its form is the same in all versions: what a
@@ -58,6 +58,8 @@ export const workerMessage = z.discriminatedUnion("type", [
   ready,
   z.strictObject({ type: z.literal("failed"), code: field.text(64, 1), message: field.text(2048) }),
   z.strictObject({ type: z.literal("stats"), figures: field.figures }),
+  /** What its last step was made of, block after block: milliseconds by `profiledParts`. */
+  z.strictObject({ type: z.literal("profile"), times: z.array(field.measure).max(65_536) }),
   z.strictObject({
     type: z.literal("trace"),
     /** Whether this was the last part. */
@@ -130,6 +132,7 @@ export const coordinatorMessage = z.discriminatedUnion("type", [
     collective: z.enum(["auto", "star", "exchange", "mesh", "ring", "tree"]),
   }),
   z.strictObject({ type: z.literal("stats-request") }),
+  z.strictObject({ type: z.literal("profile-request") }),
   z.strictObject({ type: z.literal("trace-request") }),
   z.strictObject({ type: z.literal("shutdown"), reason: field.reason }),
 ]);
