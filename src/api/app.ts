@@ -55,7 +55,7 @@ export function createApp(api: Api): Hono<ApiEnvironment> {
     return answered;
   });
   for (const prefix of prefixes) addRoutes(app, api, prefix);
-  const dashboard = createDashboard();
+  const dashboard = createDashboard(api.access.apiKey !== undefined);
   for (const path of dashboardPaths) app.get(path, dashboard);
   app.notFound((c) => failure(api, new StelliumError("NOT_FOUND", { what: "such path" }), c));
   app.onError((error, c) => failure(api, error, c));

@@ -46,16 +46,21 @@ interface LoadedFile {
   readonly tag: string;
 }
 
-/** Answers with the dashboard's files, each of which is read when it is first asked for. */
-export function createDashboard(): (c: ApiContext) => Promise<Response> {
+/**
+ * Answers with the dashboard's files, each of which is read when it is first asked for.
+ *
+ * @param needsKey - whether the page has to ask for a key
+ */
+export function createDashboard(needsKey: boolean): (c: ApiContext) => Promise<Response> {
   const loaded = new Map<string, Promise<LoadedFile>>();
   return async (c) => {
     const { name, type } = files[c.req.path]!;
-    const loading = loaded.get(name) ?? load(name);
+    const loading = loaded.get(name) ?? load(name, needsKey);
     loaded.set(name, loading);
     const { plain, zipped, tag } = await loading;
     const zips = /\bgzip\b/.test(c.req.header("accept-encoding") ?? "");
-    for (const [header, value] of Object.entries({ ...headers, "Content-Type": type, ETag: tag })) c.header(header, value);
+    for (const [header, value] of Object.entries({ ...headers, "Content-Type": type, ETag: tag }))
+      c.header(header, value);
     if (c.req.header("if-none-match") === tag) return c.body(null, 304);
     if (zips) c.header("Content-Encoding", "gzip");
     return c.body(zips ? zipped : plain);
@@ -63,11 +68,21 @@ export function createDashboard(): (c: ApiContext) => Promise<Response> {
 }
 
 /** Throws `NOT_FOUND` where the dashboard was not built. */
-async function load(name: string): Promise<LoadedFile> {
-  const plain = await readFile(new URL(`../web/${name}`, import.meta.url)).catch((error: unknown) => {
-    throw new StelliumError("NOT_FOUND", { what: "dashboard in this build (npm run build makes it)" }, { cause: error });
+async function load(name: string, needsKey: boolean): Promise<LoadedFile> {
+  const built = await readFile(new URL(`../web/${name}`, import.meta.url)).catch((error: unknown) => {
+    throw new StelliumError(
+      "NOT_FOUND",
+      { what: "dashboard in this build (npm run build makes it)" },
+      { cause: error },
+    );
   });
+  const plain = needsKey && name === "index.html" ? askingForKey(built) : built;
   const zipped = await promisify(gzip)(plain, { level: 9 });
   const tag = `"${createHash("sha256").update(plain).digest("base64url").slice(0, 27)}"`;
   return { plain: new Uint8Array(plain), zipped: new Uint8Array(zipped), tag };
+}
+
+/** The page asks before its first request, which would fail. */
+function askingForKey(page: Buffer): Buffer {
+  return Buffer.from(page.toString("utf8").replace('data-key="none"', 'data-key="needed"'));
 }

@@ -1,8 +1,8 @@
 import { autoCollective } from "../collective/auto.ts";
 import { broadcast } from "../collective/broadcast.ts";
 import { calibrate } from "../collective/calibrate.ts";
-import type { CipherName } from "../collective/cipher.ts";
 import type { Choice, LinkMeasurements } from "../collective/choose.ts";
+import type { CipherName } from "../collective/cipher.ts";
 import { type Collective, type CollectiveName, openCollective } from "../collective/collective.ts";
 import { Group, type LinkStatistics } from "../collective/group.ts";
 import type { Link } from "../collective/link.ts";

@@ -117,6 +117,8 @@ export const clusterStatus = z.object({
       id: z.int(),
       state: z.enum(["idle", "prefill", "decode"]),
       promptTokens: z.int(),
+      /** Of the prompt, those that the KV cache held already. */
+      cachedTokens: z.int(),
       generatedTokens: z.int(),
       context: z.int(),
     }),

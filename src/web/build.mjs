@@ -1,0 +1,35 @@
+// Bundles the dashboard into dist/web: one page, one script, one style sheet, nothing from elsewhere.
+import { copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { rolldown } from "rolldown";
+
+const source = dirname(fileURLToPath(import.meta.url));
+const target = join(source, "../../dist/web");
+
+await mkdir(target, { recursive: true });
+await Promise.all([bundleScript(), joinStyles(), copyFile(join(source, "index.html"), join(target, "index.html"))]);
+
+async function bundleScript() {
+  const bundle = await rolldown({
+    input: join(source, "main.tsx"),
+    platform: "browser",
+    tsconfig: join(source, "tsconfig.json"),
+    checks: { pluginTimings: false },
+  });
+  await bundle.write({ file: join(target, "dashboard.js"), format: "esm", minify: true });
+  await bundle.close();
+}
+
+/** In order of their names. */
+async function joinStyles() {
+  const folder = join(source, "styles");
+  const names = (await readdir(folder)).sort();
+  const sheets = await Promise.all(names.map((name) => readFile(join(folder, name), "utf8")));
+  const text = sheets
+    .join("\n")
+    .replace(/\/\*.*?\*\//gs, "")
+    .replace(/\s+/g, " ")
+    .replace(/ ?([{};,]) ?/g, "$1");
+  await writeFile(join(target, "dashboard.css"), text);
+}
