@@ -48,10 +48,10 @@ async function open(options: Parameters<Browser["newContext"]>[0] = {}, at = url
   return page;
 }
 
-/** Has the tiny model write on and on, where it would end after a few words. */
-async function endless(context: BrowserContext): Promise<void> {
+/** Has the tiny model write so many tokens, wherever it would end. */
+async function tokens(context: BrowserContext, max_tokens: number): Promise<void> {
   await context.route("**/v1/chat/completions", (route) => {
-    const body = { ...(route.request().postDataJSON() as object), ignore_eos: true, max_tokens: 400 };
+    const body = { ...(route.request().postDataJSON() as object), ignore_eos: true, max_tokens };
     return route.continue({ postData: JSON.stringify(body) });
   });
 }
@@ -132,7 +132,7 @@ describe.skipIf(chromiumPath === undefined && !required)("the dashboard", () => 
 
   it("writes answers as they come, and stops when it is told to", async () => {
     const page = await open();
-    await endless(page.context());
+    await tokens(page.context(), 400);
     await say(page, "Who is there?");
     const first = await grown(page, 0);
     await stopButton(page).waitFor();
@@ -149,6 +149,7 @@ describe.skipIf(chromiumPath === undefined && !required)("the dashboard", () => 
 
   it("writes an answer anew, takes other questions, and keeps conversations", async () => {
     const page = await open();
+    await tokens(page.context(), 8);
     await say(page, "Speak, my lord!");
     await page.getByText(/tokens\/s · first after/).waitFor();
     await page.getByRole("button", { name: "Write this answer anew" }).click();
@@ -215,6 +216,7 @@ describe.skipIf(chromiumPath === undefined && !required)("the dashboard", () => 
 
   it.each(["light", "dark"] as const)("can be used by everybody, in %s", async (colorScheme) => {
     const page = await open({ colorScheme });
+    await tokens(page.context(), 8);
     await say(page, "Well met.");
     await page.getByText(/tokens\/s · first after/).waitFor();
     const background = await page.evaluate("getComputedStyle(document.documentElement).backgroundColor");
@@ -230,6 +232,7 @@ describe.skipIf(chromiumPath === undefined && !required)("the dashboard", () => 
 
   it("fits a phone, where its colours can be changed and conversations be listed", async () => {
     const page = await open({ viewport: { width: 360, height: 640 } });
+    await tokens(page.context(), 8);
     const width = () => page.evaluate<number>("document.documentElement.scrollWidth");
     await say(page, `A word of great length: ${"honorificabilitudinitatibus".repeat(5)}`);
     await page.getByText(/tokens\/s · first after/).waitFor();
@@ -247,7 +250,7 @@ describe.skipIf(chromiumPath === undefined && !required)("the dashboard", () => 
 
   it("says within 5 s which device was lost, and when another has taken its place", async () => {
     const page = await open();
-    await endless(page.context());
+    await tokens(page.context(), 400);
     await say(page, "Tell a long tale.");
     await grown(page, 0);
     await page.getByRole("link", { name: "Cluster" }).click();

@@ -1,0 +1,36 @@
+import { describe, expect, it } from "vitest";
+import { soloReducer } from "#stellium/engine/reducer";
+import { profileMemory, readProfile, StepProfiler } from "#stellium/engine/stepProfile";
+
+describe("the profile of a step", () => {
+  /** Steps of two blocks and a head, which take the milliseconds given. */
+  function profiled(blocks: number, sums: number) {
+    const memory = profileMemory(blocks);
+    const times = { computeMs: 100, diskMs: 0, wireMs: 50, cipherMs: 5, waitMs: 7 };
+    const profiler = new StepProfiler(memory, () => ({ ...times }));
+    const reducer = profiler.follow(soloReducer);
+    profiler.begin();
+    for (let i = 0; i < sums; i++) {
+      times.computeMs += 4;
+      times.wireMs += 3;
+      times.cipherMs += 1;
+      times.waitMs += 2;
+      reducer.start(0, new Float32Array(1));
+    }
+    times.computeMs += 8;
+    profiler.end();
+    return readProfile(memory);
+  }
+
+  it("is empty before the first one", () => {
+    expect(readProfile(profileMemory(3)).length).toBe(0);
+  });
+
+  it("has the times of every block, and of what comes behind the last sum", () => {
+    expect([...profiled(3, 2)]).toEqual([4, 0, 2, 1, 2, 4, 0, 2, 1, 2, 8, 0, 0, 0, 0]);
+  });
+
+  it("has no more than there is room for", () => {
+    expect(profiled(2, 100).length).toBe(5 * 5);
+  });
+});
