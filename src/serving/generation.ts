@@ -1,9 +1,10 @@
 import { StelliumError } from "../errors.ts";
+import { createTokenConstraint, type GrammarRequest } from "./grammar/constraint.ts";
 import { createSampler, type SamplingParameters } from "./sampler.ts";
 import type { Sequence } from "./sequence.ts";
 import { createStopScanner } from "./stopStrings.ts";
 import { createTextStream } from "./textStream.ts";
-import type { Tokenizer } from "./tokenizer.ts";
+import { type Tokenizer, tokensSpelled } from "./tokenizer.ts";
 
 /** What is to be written after which prompt. */
 export interface GenerationRequest {
@@ -16,6 +17,10 @@ export interface GenerationRequest {
   readonly stop?: readonly string[];
   /** Goes on after end-of-generation tokens. */
   readonly ignoreEos?: boolean;
+  /** What the text has to be. */
+  readonly grammar?: GrammarRequest | undefined;
+  /** Control tokens, by their spelling, that are part of the text; others are left out of it. */
+  readonly visible?: readonly string[] | undefined;
 }
 
 /** A token as it is written. `text` may be empty: parts of characters and of stop strings are held back. */
@@ -57,7 +62,7 @@ export interface GenerationModel {
 
 /**
  * Writes token after token; the value returned says how it ended. A consumer that stops early, or an aborted `signal`,
- * stops the step under way. Throws `CONTEXT_EXCEEDED`, `ABORTED`, and what the engine throws.
+ * stops the step under way. Throws `CONTEXT_EXCEEDED`, `GRAMMAR_INVALID`, `ABORTED`, and what the engine throws.
  */
 export async function* generate(
   model: GenerationModel,
@@ -66,8 +71,10 @@ export async function* generate(
 ): AsyncGenerator<GeneratedToken, GenerationResult> {
   const { prompt, ignoreEos = false } = request;
   const most = tokenBudget(model, request);
-  const sampler = createSampler(request.sampling);
-  const writer = createWriter(model.tokenizer, request.stop ?? []);
+  const visible = tokensSpelled(model.tokenizer, request.visible ?? []);
+  const grammar = request.grammar && createTokenConstraint(model.tokenizer, request.grammar, visible);
+  const sampler = createSampler(request.sampling, grammar);
+  const writer = createWriter(model.tokenizer, request.stop ?? [], visible);
   const clock = startClock();
   const stopper = new AbortController();
   const stopped = signal ? AbortSignal.any([signal, stopper.signal]) : stopper.signal;
@@ -104,7 +111,7 @@ function tokenBudget({ context }: GenerationModel, { prompt, maxTokens }: Genera
 }
 
 /** Turns tokens into text that may be shown, and knows when to end. */
-function createWriter(tokenizer: Tokenizer, stop: readonly string[]) {
+function createWriter(tokenizer: Tokenizer, stop: readonly string[], visible: ReadonlySet<number>) {
   const stream = createTextStream();
   const scanner = createStopScanner(stop);
   let stopped = false;
@@ -114,7 +121,8 @@ function createWriter(tokenizer: Tokenizer, stop: readonly string[]) {
       return stopped;
     },
     push(token: number, endOfGeneration: boolean, last: boolean): { text: string; ended: boolean } {
-      const scanned = scanner.push(stream.push(endOfGeneration ? new Uint8Array(0) : tokenizer.pieceBytes(token)));
+      const bytes = tokenizer.pieceBytes(token, { special: visible.has(token) });
+      const scanned = scanner.push(stream.push(endOfGeneration ? new Uint8Array(0) : bytes));
       stopped = endOfGeneration || scanned.stop !== undefined;
       if (!stopped && !last) return { text: scanned.text, ended: false };
       const rest = scanned.stop === undefined ? scanner.push(stream.flush()).text + scanner.flush() : "";
