@@ -42,6 +42,6 @@ function requiredOfBoth(a: SchemaObject, b: SchemaObject): unknown[] {
 }
 
 function property({ properties }: SchemaObject, name: unknown): unknown {
-  if (!isSchema(properties) || typeof name !== "string") return undefined;
-  return Object.hasOwn(properties, name) ? properties[name] : undefined;
+  if (!isSchema(properties) || typeof name !== "string" || !Object.hasOwn(properties, name)) return undefined;
+  return (properties as Record<string, unknown>)[name];
 }
