@@ -10,7 +10,7 @@ import { vocabularyIndex } from "./vocabularyIndex.ts";
 
 /** What an answer has to be. */
 export interface GrammarRequest {
-  /** A grammar in llama.cpp's GBNF, whose rule `root` is the answer. */
+  /** A grammar in llama.cpp's GBNF, whose rule `root` is the answer, up to its end. */
   readonly gbnf: string;
   /**
    * Texts from which on the grammar applies, and which it begins with; before them anything may come. One that begins
@@ -34,10 +34,15 @@ export interface TokenConstraint {
   accept(token: number): void;
 }
 
+/** Throws `GRAMMAR_INVALID` for a grammar that cannot be used. */
+export function requireGrammar(gbnf: string): void {
+  createMatcher(gbnf).start();
+}
+
 /**
  * Holds a sequence to a grammar. A token that ends a generation is allowed exactly where the grammar may end.
  *
- * @param visible control tokens that are part of the text, by their spelling
+ * @param visible control tokens that are part of the text
  * @throws StelliumError `GRAMMAR_INVALID`; also from its methods, where the grammar has too many readings of the text
  */
 export function createTokenConstraint(
@@ -45,7 +50,7 @@ export function createTokenConstraint(
   { gbnf, triggers = [], reasoning }: GrammarRequest,
   visible: ReadonlySet<number> = new Set(),
 ): TokenConstraint {
-  const matcher = new Matcher(compileProgram(parseGbnf(gbnf)));
+  const matcher = createMatcher(gbnf);
   const phases = new Phases(matcher, triggers.length > 0 ? new Triggers(matcher, triggers) : undefined, reasoning);
   let phase = phases.first;
   const step = (from: Phase, byte: number) => phases.step(from, byte);
@@ -71,6 +76,10 @@ export function createTokenConstraint(
       phase = next.kind === "matching" ? { kind: "matching", state: matcher.renew(next.state) } : next;
     },
   };
+}
+
+function createMatcher(gbnf: string): Matcher {
+  return new Matcher(compileProgram(parseGbnf(gbnf)));
 }
 
 function stuck(): StelliumError {
