@@ -43,21 +43,26 @@ function requiredOf({ required = [] }: SchemaObject, path: string): readonly str
   throw unsupported(`${path}/required`, "it is not an array of texts");
 }
 
-/** The rule of one more property; undefined if there are none. Its name is spelled without escapes, and no known one. */
+/** The rule of one more property; undefined if there are none. Its name is no known one. */
 function additionalMember(context: SchemaContext, schema: SchemaObject, names: readonly string[], path: string) {
   const additional = schema.additionalProperties ?? names.length === 0;
-  if (additional === false) return undefined;
-  const value = context.visit(additional, `${path}/additionalProperties`);
-  return context.writer.add("member", `${nameOfMore(context, schema, names, path)} ":" ws ${value}`);
+  const name = additional === false ? undefined : nameOfMore(context, schema, names, path);
+  if (name === undefined) return undefined;
+  return context.writer.add("member", `${name} ":" ws ${context.visit(additional, `${path}/additionalProperties`)}`);
 }
 
-function nameOfMore(context: SchemaContext, schema: SchemaObject, names: readonly string[], path: string): string {
+function nameOfMore(context: SchemaContext, schema: SchemaObject, names: readonly string[], path: string) {
   if (schema.propertyNames === undefined) {
     return names.length === 0 ? "string" : `"\\"" ${otherThan(context.writer, names, `${path}/properties`)} "\\""`;
   }
-  const rule = requireObject(schema.propertyNames, `${path}/propertyNames`);
-  if (names.length === 0) return context.visit({ type: "string", ...rule }, `${path}/propertyNames`);
-  throw unsupported(`${path}/propertyNames`, "it comes together with named properties");
+  const at = `${path}/propertyNames`;
+  const rule: SchemaObject = requireObject(schema.propertyNames, at);
+  if (names.length === 0) return context.visit({ type: "string", ...rule }, at);
+  const allowed = Array.isArray(rule.enum) ? rule.enum : [];
+  if (!names.every((name) => allowed.includes(name)))
+    throw unsupported(at, "it is no enum that has all named properties");
+  const left = allowed.filter((name) => !names.includes(name));
+  return left.length === 0 ? undefined : context.visit({ ...rule, type: "string", enum: left }, at);
 }
 
 /** Before the first property, and behind one, each property may or must come next. */
