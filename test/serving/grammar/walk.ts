@@ -40,7 +40,7 @@ export function write(
   const tokens: number[] = [];
   for (let step = 0; step < most; step++) {
     const logits = Float32Array.from({ length: tokenizer.size }, () => random() * 12);
-    for (const token of preferred) logits[token]! += step / 4;
+    for (const token of preferred) logits[token]! += Math.min(8, step / 4);
     each(constraint);
     const token = sampler.sample(logits);
     tokens.push(token);
