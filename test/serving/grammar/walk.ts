@@ -31,7 +31,7 @@ export function write(
   seed: number,
   options: { visible?: ReadonlySet<number>; each?: (constraint: TokenConstraint) => void; most?: number } = {},
 ): { text: string; tokens: number[]; ended: boolean } {
-  const { visible = new Set(), each = () => {}, most = 1500 } = options;
+  const { visible = new Set(), each = () => {}, most = 4000 } = options;
   const constraint = createTokenConstraint(tokenizer, request, visible);
   const sampler = createSampler({ ...defaultSampling, temperature: 1, topK: 0, topP: 1, minP: 0, seed }, constraint);
   const random = numbers(seed);
