@@ -24,8 +24,8 @@ export interface CallReader {
 
 /** Keys that hold the arguments. */
 const argumentKeys = new Set(["arguments", "parameters"]);
-/** Characters before a call has begun: what is longer is text. */
-const longestHead = 16_384;
+/** Characters before a call has begun: what is longer is text, and read once more for each marker in it. */
+const longestHead = 4096;
 
 type Step = "object" | "firstKey" | "key" | "colon" | "value" | "behind";
 
@@ -203,6 +203,6 @@ export class NamedCallReader implements CallReader {
   }
 
   #mayBecomeHead(): boolean {
-    return this.#head.length < 256 && /^\s*[\w.-]*\s*(?:\[[\w[\]-]*)?\s*$/.test(this.#head);
+    return this.#head.length < 128 && /^\s*[\w.-]*\s*(?:\[[\w[\]-]*)?\s*$/.test(this.#head);
   }
 }

@@ -45,6 +45,15 @@ type Mode =
   /** Before the first and behind each call of an array. */
   | "array";
 
+/** A text, and its first character that was not taken yet. */
+interface Unread {
+  readonly text: string;
+  readonly at: number;
+}
+
+/** Characters in which reasoning has to open, white space included. */
+const mostOpening = 64;
+
 const markers: Readonly<Record<ToolSyntax, readonly string[]>> = {
   hermes: ["<tool_call>"],
   llama3: ["<|python_tag|>"],
@@ -57,8 +66,8 @@ class Parser implements AnswerParser, CallListener {
   readonly #scanner = new MarkerScanner();
   #mode: Mode;
   #deltas: AnswerDelta[] = [];
-  /** Characters to be taken next. */
-  #queue = "";
+  /** Texts to be taken, the next one last. */
+  readonly #unread: Unread[] = [];
   /** Where the next call began: what stands before it, and what was read of it, until it is certain to be one. */
   #head = "";
   #raw = "";
@@ -79,11 +88,10 @@ class Parser implements AnswerParser, CallListener {
   }
 
   push(text: string): AnswerDelta[] {
-    this.#queue += text;
-    while (this.#queue !== "") {
-      const character = this.#queue.charAt(0);
-      this.#queue = this.#queue.slice(1);
-      this.#take(character);
+    this.#readNext(text);
+    for (let next = this.#unread.pop(); next !== undefined; next = this.#unread.pop()) {
+      if (next.at + 1 < next.text.length) this.#unread.push({ ...next, at: next.at + 1 });
+      this.#take(next.text.charAt(next.at));
     }
     return this.#taken();
   }
@@ -118,7 +126,7 @@ class Parser implements AnswerParser, CallListener {
     this.#raw += character;
     const begun = this.#raw.trimStart();
     if (begun === open) this.#enter("reasoning");
-    else if (!open.startsWith(begun)) this.#rewind("content");
+    else if (!open.startsWith(begun) || this.#raw.length > mostOpening) this.#rewind("content");
   }
 
   #takeReasoning(character: string): void {
@@ -169,7 +177,7 @@ class Parser implements AnswerParser, CallListener {
       this.#inArray = true;
     } else if (character === "]" && this.#isBetweenCalls) this.#enter("content");
     else if (this.#mode === "calls" || character === "{") {
-      this.#queue = character + this.#queue;
+      this.#readNext(character);
       this.#read(character === "{" ? new ObjectCallReader(this, false) : new NamedCallReader(this));
     } else {
       this.#raw += character;
@@ -188,7 +196,7 @@ class Parser implements AnswerParser, CallListener {
     if (!reader.begun) this.#raw += character;
     else this.#head = this.#raw = "";
     if (status === "open") return;
-    if (status === "malformed" && reader.begun) this.#queue = character + this.#queue;
+    if (status === "malformed" && reader.begun) this.#readNext(character);
     if (reader.begun) this.#endCall(status === "done" && this.#inArray ? "array" : "content");
     else this.#giveUp();
   }
@@ -210,8 +218,12 @@ class Parser implements AnswerParser, CallListener {
     this.#rewind("content");
   }
 
+  #readNext(text: string): void {
+    if (text !== "") this.#unread.push({ text, at: 0 });
+  }
+
   #rewind(mode: Mode): void {
-    this.#queue = this.#raw + this.#queue;
+    this.#readNext(this.#raw);
     this.#raw = "";
     this.#mode = mode;
   }
