@@ -52,12 +52,22 @@ const table = {
   QUEUE_FULL: {
     status: 429,
     message: "{running} requests are being answered and {queued} wait already",
-    hint: "Ask again in a moment, or let more be answered side by side (--parallel) or wait.",
+    hint: "Ask again in a moment, or let more be answered side by side (--parallel) or wait (--queue).",
   },
   TEMPLATE_FAILED: {
     status: 400,
     message: "the model's chat template failed: {reason}",
     hint: "Give another template with --chat-template-file, or use `stellium generate` with a plain prompt.",
+  },
+  GRAMMAR_INVALID: {
+    status: 400,
+    message: "the grammar cannot be used: {reason}",
+    hint: "docs/structured-output.md tells how grammars are written and what bounds them.",
+  },
+  SCHEMA_UNSUPPORTED: {
+    status: 400,
+    message: "the JSON schema cannot be held to at {path}: {reason}",
+    hint: "docs/structured-output.md lists the keywords that are understood.",
   },
   SHARES_INVALID: {
     status: 400,
@@ -150,11 +160,6 @@ const table = {
     status: 405,
     message: "{path} does not take {method}",
     hint: "See docs/api.md for what each path takes.",
-  },
-  QUEUE_FULL: {
-    status: 429,
-    message: "{queued} requests are waiting already, and no more may",
-    hint: "Ask again in a moment, or start the server with a larger --max-queue.",
   },
   MODEL_LOADING: { status: 503, message: "Loading model", hint: "Ask again in a moment." },
   SERVER_STOPPING: { status: 503, message: "the server is stopping", hint: "Ask again when it has started anew." },

@@ -6,6 +6,7 @@ import { type MemoryPlan, planMemory } from "../plan/memory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { planShares } from "../plan/shares.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
+import type { Traffic } from "./control/channel.ts";
 import {
   planEngine,
   plannedKvBytes,
@@ -96,6 +97,11 @@ export class Coordinator implements AsyncDisposable {
   /** Moves cells of the KV cache on all ranks; see `Engine.moveCells`. Fails as `step` does. */
   async moveCells(move: CellMove, signal?: AbortSignal): Promise<void> {
     await this.#guard(() => this.engine.moveCells(move), signal);
+  }
+
+  /** Bytes of the control channels, but for their encryption: slices that were sent, and plans and messages. */
+  get controlTraffic(): Traffic {
+    return this.#team?.traffic ?? { sent: 0, received: 0 };
   }
 
   /** What the workers report of themselves, by rank from 1 on. */

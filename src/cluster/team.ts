@@ -5,12 +5,14 @@ import type { Engine } from "../engine/engine.ts";
 import type { ModelDescription } from "../engine/modelDescription.ts";
 import type { LinkSetup } from "../engine/rankLinks.ts";
 import { StelliumError } from "../errors.ts";
+import { log } from "../log.ts";
 import { rankDescription } from "../plan/rankDescription.ts";
 import { planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
 import { type ByteSource, openFile } from "../weights/byteSource.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import { modelHash } from "../weights/sliceIdentity.ts";
 import { cutPlan } from "../weights/sliceLayout.ts";
+import type { Traffic } from "./control/channel.ts";
 import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
 import { planLinks } from "./linkPlan.ts";
@@ -71,6 +73,9 @@ interface TeamParts extends TeamStart {
   readonly listener: WorkerListener;
 }
 
+/** Between two attempts to fill all ranks. */
+const mendPauseMs = 200;
+
 /** The workers of a cluster, as their coordinator leads them. */
 export class Team implements AsyncDisposable {
   readonly #parts: TeamParts;
@@ -128,7 +133,13 @@ export class Team implements AsyncDisposable {
     const [first, ...others] = planLinks(addresses, { wire, collective, cipher });
     await Promise.all(members.map((member, i) => member.link(others[i]!)));
     for (const member of members) this.#watch(member, engine);
-    await Promise.all([engine.link(first!), ...members.map((member) => member.linked())]);
+    const linking = engine.link(first!);
+    try {
+      await Promise.all([linking, ...members.map((member) => member.linked())]);
+    } finally {
+      // The engine does one thing after the other: until its own attempt has ended, it can be told nothing else.
+      await linking.catch(() => {});
+    }
   }
 
   /**
@@ -150,6 +161,13 @@ export class Team implements AsyncDisposable {
         { cause: error },
       );
     }
+  }
+
+  /** Bytes of the control channels to the workers that are there. */
+  get traffic(): Traffic {
+    const channels = this.#present().map(({ connection }) => connection.channel.traffic);
+    const sum = (of: keyof Traffic) => channels.reduce((total, traffic) => total + traffic[of], 0);
+    return { sent: sum("sent"), received: sum("received") };
   }
 
   /** What the workers report of themselves. */
@@ -215,11 +233,24 @@ export class Team implements AsyncDisposable {
     return { size: shares.length, session: this.#session, plan, share, sources: this.#sources, blocks };
   }
 
-  /** Has lost ranks filled again, and all ranks linked anew. */
+  /**
+   * Has lost ranks filled again, and all ranks linked anew. Where one fails meanwhile it is let go, and the next device
+   * takes its place.
+   */
   async #mend(engine: Engine): Promise<void> {
-    engine.cutLinks();
-    await this.#fill();
-    await this.link(engine);
+    for (;;) {
+      engine.cutLinks();
+      try {
+        await this.#fill();
+        return await this.link(engine);
+      } catch (error) {
+        if (!isLoss(error)) throw error;
+        log("warn", error.message);
+        if (error.code === "LINK_LOST")
+          this.#members[Number(error.values["peer"])]?.drop("its links could not be opened");
+        await new Promise((resolve) => setTimeout(resolve, mendPauseMs));
+      }
+    }
   }
 
   /** The name of the worker that is gone. Its channel tells a moment later than its links. */
@@ -251,6 +282,10 @@ async function orAborted(promise: Promise<void> | undefined, signal: AbortSignal
   } finally {
     stop.abort();
   }
+}
+
+function isLoss(error: unknown): error is StelliumError {
+  return error instanceof StelliumError && (error.code === "LINK_LOST" || error.code === "WORKER_LOST");
 }
 
 function startLocalWorkers({ options, shares, listener, token, threads }: TeamParts): LocalWorkers {
