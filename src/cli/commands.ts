@@ -1,12 +1,13 @@
 import { mostRanks } from "../plan/shares.ts";
 import { defaultSampling } from "../serving/samplingParameters.ts";
 import type { Described } from "./arguments/help.ts";
-import { number, type Options, text, texts, toggle, type Values } from "./arguments/option.ts";
+import { number, type Options, text, toggle, type Values } from "./arguments/option.ts";
 import type { Grammar } from "./arguments/parse.ts";
 import { cacheDirOption, clusterOptions, tokenOptions } from "./clusterOptions.ts";
 import { linkOption, ratesOption, sizesOption } from "./figures.ts";
 import type { Interruption } from "./interruption.ts";
 import {
+  chatTemplateOption,
   grammarOptions,
   jsonOption,
   loadOptions,
@@ -17,6 +18,7 @@ import {
   stopOption,
 } from "./options.ts";
 import { requireModel } from "./requireModel.ts";
+import { serveOptions } from "./serveOptions.ts";
 
 /** A verb of the command line. */
 export interface Command extends Described, Grammar {
@@ -29,94 +31,11 @@ export const runOptions = {
   ...loadOptions,
   ...promptOptions,
   system: text({ flag: "system", value: "TEXT", summary: "what the model is told before the conversation" }),
-  chatTemplateFile: text({
-    flag: "chat-template-file",
-    value: "FILE",
-    summary: "a Jinja template to use instead of the model's own",
-  }),
+  chatTemplateFile: chatTemplateOption,
   predict: predictOption(-1),
   ...samplingOptions(defaultSampling),
   stop: stopOption,
   verbose: toggle({ flag: "verbose", summary: "tell the speed after each answer" }),
-};
-
-/** Options of `stellium serve`. */
-export const serveOptions = {
-  ...loadOptions,
-  host: text({ flag: "host", value: "HOST", summary: "where clients connect (default 127.0.0.1, this machine only)" }),
-  port: number({
-    flag: "port",
-    value: "N",
-    summary: "the port (default 7710); 0 is any free one",
-    min: 0,
-    max: 65_535,
-    whole: true,
-    fallback: 7710,
-  }),
-  apiKey: text({
-    flag: "api-key",
-    value: "KEY",
-    summary: "what clients have to send; shows in `ps`, unlike STELLIUM_API_KEY",
-  }),
-  noAuth: toggle({ flag: "no-auth", summary: "whoever reaches --host may use it, without a key" }),
-  allowedHosts: texts({ flag: "allowed-host", value: "NAME", summary: "a name by which clients may call this server" }),
-  corsOrigins: texts({
-    flag: "cors-origin",
-    value: "ORIGIN",
-    summary: "pages that may use it, such as https://chat.example; * is all",
-  }),
-  parallel: number({
-    flag: "parallel",
-    aliases: ["-np"],
-    value: "N",
-    summary: "requests computed at the same time (default 1)",
-    min: 1,
-    max: 256,
-    whole: true,
-    fallback: 1,
-  }),
-  maxQueue: number({
-    flag: "max-queue",
-    value: "N",
-    summary: "requests that may wait; more are refused (default 512)",
-    min: 0,
-    max: 65_536,
-    whole: true,
-    fallback: 512,
-  }),
-  grace: number({
-    flag: "grace",
-    value: "SECONDS",
-    summary: "how long running requests may go on when it is told to end (default 30)",
-    min: 0,
-    max: 86_400,
-    fallback: 30,
-  }),
-  stallTimeout: number({
-    flag: "stall-timeout",
-    value: "SECONDS",
-    summary: "a client that reads nothing for so long is cut off (default 60)",
-    min: 0.1,
-    max: 86_400,
-    fallback: 60,
-  }),
-  ssePingInterval: number({
-    flag: "sse-ping-interval",
-    value: "SECONDS",
-    summary: "streams with nothing to say yet say so this often (default 15)",
-    min: 0.1,
-    max: 3600,
-    fallback: 15,
-  }),
-  alias: text({
-    flag: "alias",
-    short: "a",
-    value: "NAME",
-    summary: "what clients call the model (default: its file's)",
-  }),
-  chatTemplateFile: runOptions.chatTemplateFile,
-  ...samplingOptions(defaultSampling),
-  logJson: toggle({ flag: "log-json", summary: "logs are JSON objects, one a line" }),
 };
 
 /** Options of `stellium generate`. */
@@ -275,7 +194,7 @@ export const commands: readonly Command[] = [
     examples: [
       "stellium serve model.gguf",
       "STELLIUM_API_KEY=secret stellium serve model.gguf --host 0.0.0.0",
-      "stellium serve model.gguf --workers 2 --parallel 4",
+      "stellium serve model.gguf --workers 2 --parallel 4 --prefix-cache 1GB",
     ],
     run: async (values, interruption) => (await import("./serve.ts")).serve(values, interruption),
   }),

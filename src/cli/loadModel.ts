@@ -1,19 +1,27 @@
 import { log } from "../log.ts";
-import { TextModel } from "../serving/textModel.ts";
+import { TextModel, type TextModelOptions } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
 import type { LoadValues } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { requireModel } from "./requireModel.ts";
 
+/** How many requests a model takes at a time, and what it keeps of them. */
+export type RequestOptions = Pick<TextModelOptions, "parallel" | "queue" | "prefixBytes">;
+
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
-export async function loadModel(values: LoadValues, signal: AbortSignal): Promise<TextModel> {
+export async function loadModel(
+  values: LoadValues,
+  signal: AbortSignal,
+  requests: RequestOptions = {},
+): Promise<TextModel> {
   const { context, threads, batch, kv } = values;
   const path = requireModel(values.model);
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
   using progress = new Progress("loading");
   const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
   const cluster = await clusterOf(values);
-  const textModel = await TextModel.open(path, { threads, context, batch, kvType: kv, cluster, onProgress, signal });
+  const engine = { threads, context, batch, kvType: kv };
+  const textModel = await TextModel.open(path, { ...engine, ...requests, cluster, onProgress, signal });
   warnBeyondTraining(textModel);
   return textModel;
 }

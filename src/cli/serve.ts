@@ -1,9 +1,7 @@
 import { basename } from "node:path";
-import { createContentParser } from "../api/answer.ts";
 import { ApiMetrics } from "../api/metrics.ts";
-import { QueuedModel } from "../api/queuedModel.ts";
 import { isLoopback } from "../api/security.ts";
-import type { ServedModel } from "../api/servedModel.ts";
+import { LoadedModel, type ServedModel } from "../api/servedModel.ts";
 import { ApiServer } from "../api/server.ts";
 import { version } from "../cluster/version.ts";
 import { StelliumError } from "../errors.ts";
@@ -11,10 +9,10 @@ import { log, logsJson } from "../log.ts";
 import type { TextModel } from "../serving/textModel.ts";
 import type { Values } from "./arguments/option.ts";
 import { chooseTemplate } from "./chat/template.ts";
-import type { serveOptions } from "./commands.ts";
 import type { Interruption } from "./interruption.ts";
 import { loadModel } from "./loadModel.ts";
 import { requireModel } from "./requireModel.ts";
+import type { serveOptions } from "./serveOptions.ts";
 
 type ServeValues = Values<typeof serveOptions>;
 
@@ -35,7 +33,7 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
   const { signal } = interruption;
   try {
     await using textModel = await loadUntil(values, signal);
-    model = await servedModel(textModel, values);
+    model = new LoadedModel(textModel, await chooseTemplate(textModel, values.chatTemplateFile));
     say(`serving ${idOf(values)} on ${server.url}`, { model: idOf(values), url: server.url });
     await aborted(signal);
     say(model.slots().some(({ state }) => state !== "idle") ? "ending when running requests have ended" : "ending", {});
@@ -53,16 +51,11 @@ async function loadUntil(values: ServeValues, signal: AbortSignal): Promise<Text
   if (signal.aborted) stop();
   signal.addEventListener("abort", stop);
   try {
-    return await loadModel(values, loading.signal);
+    const { parallel, queue, prefixCache: prefixBytes } = values;
+    return await loadModel(values, loading.signal, { parallel, queue, prefixBytes });
   } finally {
     signal.removeEventListener("abort", stop);
   }
-}
-
-async function servedModel(textModel: TextModel, values: ServeValues): Promise<ServedModel> {
-  if (values.parallel > 1) log("warn", "requests are computed one after the other; --parallel has no effect yet");
-  const chosen = await chooseTemplate(textModel, values.chatTemplateFile);
-  return new QueuedModel(textModel, { ...chosen, openAnswer: createContentParser }, values.maxQueue);
 }
 
 function apiOf(values: ServeValues, host: string, model: () => ServedModel | undefined) {

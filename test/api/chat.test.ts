@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { AnswerDelta } from "#stellium/api/answer";
 import { StelliumError } from "#stellium/errors";
-import { FakeModel, type FakeOptions } from "./fakeModel.ts";
+import { callingPieces, callingTemplate, FakeModel, type FakeOptions, tool } from "./fakeModel.ts";
 import { ask, eventsOf, json, testApp } from "./harness.ts";
 
 const chat = "/v1/chat/completions";
@@ -11,18 +10,9 @@ function appOf(options?: FakeOptions) {
   return { model, ...testApp({ served: model }) };
 }
 
-/** Answers by a script of deltas: one piece, one list. */
-function scripted(script: AnswerDelta[][]): FakeOptions {
-  const pieces = script.map((_, i) => String(i));
-  return { pieces, parser: () => ({ push: (text) => script[Number(text)]!, end: () => [] }) };
-}
-
-const call: AnswerDelta[][] = [
-  [{ kind: "reasoning", text: "Hm" }],
-  [{ kind: "toolCall", index: 0, id: "call_1", name: "sum", arguments: "" }],
-  [{ kind: "toolCall", index: 0, arguments: '{"a":1}' }],
-  [{ kind: "toolCall", index: 1, id: "call_2", name: "now", arguments: "{}" }],
-];
+const tools = [tool("sum"), tool("now")];
+const id = expect.stringMatching(/^call_/);
+const calling: FakeOptions = { pieces: callingPieces, template: callingTemplate };
 
 describe("a whole answer", () => {
   it("has OpenAI's shape, usage and timings", async () => {
@@ -57,15 +47,15 @@ describe("a whole answer", () => {
   });
 
   it("has reasoning and calls apart", async () => {
-    const { choices } = await json(appOf(scripted(call)).post(chat, ask("Hi")));
+    const { choices } = await json(appOf(calling).post(chat, ask("Hi", { tools })));
     expect(choices[0]).toMatchObject({
       finish_reason: "tool_calls",
       message: {
         content: null,
         reasoning_content: "Hm",
         tool_calls: [
-          { id: "call_1", type: "function", function: { name: "sum", arguments: '{"a":1}' } },
-          { id: "call_2", type: "function", function: { name: "now", arguments: "{}" } },
+          { id, type: "function", function: { name: "sum", arguments: '{"a":1}' } },
+          { id, type: "function", function: { name: "now", arguments: "{}" } },
         ],
       },
     });
@@ -112,13 +102,13 @@ describe("a streamed answer", () => {
   });
 
   it("streams reasoning and calls", async () => {
-    const response = await appOf(scripted(call)).post(chat, ask("Hi", { stream: true }));
+    const response = await appOf(calling).post(chat, ask("Hi", { tools, stream: true }));
     const chunks = eventsOf(await response.text()).slice(1, -1);
     expect(chunks.map(({ data }) => data.choices[0].delta)).toEqual([
       { reasoning_content: "Hm" },
-      { tool_calls: [{ index: 0, id: "call_1", type: "function", function: { name: "sum", arguments: "" } }] },
-      { tool_calls: [{ index: 0, function: { arguments: '{"a":1}' } }] },
-      { tool_calls: [{ index: 1, id: "call_2", type: "function", function: { name: "now", arguments: "{}" } }] },
+      { tool_calls: [{ index: 0, id, type: "function", function: { name: "sum", arguments: '{"a":' } }] },
+      { tool_calls: [{ index: 0, function: { arguments: "1}" } }] },
+      { tool_calls: [{ index: 1, id, type: "function", function: { name: "now", arguments: "{}" } }] },
       {},
     ]);
     expect(chunks.at(-1)!.data.choices[0].finish_reason).toBe("tool_calls");
@@ -133,7 +123,7 @@ describe("a streamed answer", () => {
 
   it("answers by a status where it fails at once, and says nothing of what is not in the table", async () => {
     for (const [failure, status, type] of [
-      [new StelliumError("QUEUE_FULL", { queued: 3 }), 429, "rate_limit_error"],
+      [new StelliumError("QUEUE_FULL", { running: 1, queued: 3 }), 429, "rate_limit_error"],
       [new Error("/home/me/secret"), 500, "server_error"],
     ] as const) {
       const response = await appOf({ pieces: [], failure }).post(chat, ask("Hi", { stream: true }));
