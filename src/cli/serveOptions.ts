@@ -1,4 +1,4 @@
-import { mostSlots } from "../engine/rankCommand.ts";
+import { mostSlots } from "../plan/shares.ts";
 import { defaultSampling } from "../serving/samplingParameters.ts";
 import { number, text, texts, toggle } from "./arguments/option.ts";
 import { sizeOption } from "./figures.ts";
@@ -51,7 +51,7 @@ export const serveOptions = {
   prefixCache: sizeOption({
     flag: "prefix-cache",
     value: "SIZE",
-    summary: "memory for beginnings of requests that lost their place, on each device (default: none)",
+    summary: "memory, on each device, for prefixes whose slot was taken (default: none)",
   }),
   grace: number({
     flag: "grace",

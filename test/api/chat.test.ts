@@ -173,6 +173,36 @@ describe("what the model is given", () => {
     expect([stop, [...sampling.logitBias]]).toEqual([["x"], [[65, -100]]]);
   });
 
+  it("has the form of the answer: free, JSON, a schema, a grammar, or calls", async () => {
+    const { post, model } = appOf({ template: callingTemplate });
+    const given = async (more: object) => {
+      expect((await post(chat, ask("Hi", more))).status).toBe(200);
+      return model.requests.at(-1)!.grammar;
+    };
+    const reasoning = { open: "<think>", close: "</think>", opened: false };
+    const schema = { enum: ["yes"] };
+    const yes = expect.stringMatching(/^root ::= "\\"yes\\""$/m);
+    expect(await given({ response_format: { type: "text" } })).toBe(undefined);
+    expect(await given({ response_format: { type: "json_object" } })).toMatchObject({ reasoning });
+    expect(await given({ response_format: { type: "json_object", schema } })).toMatchObject({ gbnf: yes });
+    expect(await given({ response_format: { type: "json_schema", json_schema: { schema } } })).toMatchObject({
+      gbnf: yes,
+    });
+    expect(await given({ grammar: 'root ::= "no"' })).toEqual({ gbnf: 'root ::= "no"', reasoning });
+    const auto = await given({ tools });
+    expect(auto).toMatchObject({ triggers: ["<tool_call>"], gbnf: expect.stringContaining("sum") });
+    expect(model.requests.at(-1)!.visible).toEqual(["<tool_call>", "</tool_call>", "<think>", "</think>"]);
+    expect(await given({ tools, tool_choice: "none" })).toBe(undefined);
+    expect(await given({ tools, tool_choice: "required" })).toMatchObject({ triggers: [] });
+    const named = await given({ tools, tool_choice: { type: "function", function: { name: "now" } } });
+    expect(named!.gbnf).not.toContain("sum");
+    const either = await given({ tools, response_format: { type: "json_object", schema } });
+    expect(either).toMatchObject({
+      triggers: [],
+      gbnf: expect.stringMatching(/^root ::= \(calls-\d+ \| answer-\d+\)$/m),
+    });
+  });
+
   it("may be bad characters that stand for others within", async () => {
     const { post, model } = appOf();
     expect((await post(chat, ask("\uf8f00\uf8f1\ud800"))).status).toBe(200);
@@ -195,6 +225,16 @@ describe("refuses", () => {
     [ask("Hi", { top_logprobs: 2 }), "top_logprobs"],
     [ask("Hi", { response_format: { type: "xml" } }), "response_format"],
     [ask("Hi", { tools: [{ type: "web_search" }] }), "tools"],
+    [ask("Hi", { tools: [{ type: "function" }] }), "tools.0.function"],
+    [ask("Hi", { tools: [tool("a b")] }), "tools.0.function.name"],
+    [ask("Hi", { tools: [tool("sum")] }), "tools"],
+    [ask("Hi", { tools: [tool("sum")], tool_choice: "often" }), "tool_choice"],
+    [ask("Hi", { tools: [tool("sum")], tool_choice: { type: "function", function: { name: "x" } } }), "tool_choice"],
+    [ask("Hi", { tool_choice: "required" }), "tool_choice"],
+    [ask("Hi", { grammar: "root ::= root" }), "grammar"],
+    [ask("Hi", { grammar: "root ::= [a]", response_format: { type: "json_object" } }), "grammar"],
+    [ask("Hi", { response_format: { type: "json_schema" } }), "response_format.json_schema.schema"],
+    [ask("Hi", { response_format: { type: "json_schema", json_schema: { schema: { not: {} } } } }), "response_format"],
     [ask("Hi", { store: true }), "store"],
     [ask("Hi", { audio: {} }), "audio"],
   ])("%j", async (body, param) => {
