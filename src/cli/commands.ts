@@ -63,7 +63,12 @@ export const demoOptions = {
 
 /** Options of `stellium join`. */
 export const joinOptions = {
-  address: text({ flag: "coordinator", value: "HOST:PORT", summary: "where the coordinator listens" }),
+  address: text({
+    flag: "coordinator",
+    value: "HOST:PORT",
+    summary: "where the coordinator listens (default: found by multicast DNS)",
+  }),
+  via: text({ flag: "via", value: "ADDRESS", summary: "look for it on the network interface with this address" }),
   ...tokenOptions,
   threads: loadOptions.threads,
   cacheDir: cacheDirOption,
@@ -182,14 +187,19 @@ export const commands: readonly Command[] = [
   command({
     name: "join",
     summary: "Take part in a cluster",
-    usage: "HOST:PORT --token TOKEN [options]",
+    usage: "[HOST:PORT] --token TOKEN [options]",
     details: [
       "Run it on each further device: it receives its part of the model from the coordinator, keeps",
       "that on disk, and computes with it. It joins again by itself when the coordinator restarts.",
+      "Without an address it looks for the coordinator that has this token, where the network lets",
+      "multicast through; with one it needs no such thing.",
     ],
     options: joinOptions,
     positionals: ["address"],
-    examples: ["stellium join 192.168.1.20:7711 --token 7k2v0q9x4m1c8z5t3w6y0a2b4d"],
+    examples: [
+      "stellium join 192.168.1.20:7711 --token 7k2v0q9x4m1c8z5t3w6y0a2b4d",
+      "STELLIUM_TOKEN=7k2v0q9x4m1c8z5t3w6y0a2b4d stellium join",
+    ],
     run: async (values, interruption) => (await import("./join.ts")).join(values, interruption),
   }),
   command({

@@ -5,6 +5,7 @@ import { reasonOf, StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { deviceFeatures } from "../native/backend.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
+import type { Address } from "./control/address.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
@@ -20,6 +21,8 @@ export interface WorkerOptions {
   readonly host: string;
   readonly port: number;
   readonly token: JoinToken;
+  /** Finds the coordinator again, where it may listen elsewhere after a restart. */
+  readonly relocate?: ((signal: AbortSignal | undefined) => Promise<Address>) | undefined;
   /** What to call this device; its host name if absent. */
   readonly name?: string | undefined;
   readonly threads?: number | undefined;
@@ -46,7 +49,7 @@ interface Loaded {
  * Throws `TOKEN_REJECTED`, `VERSION_MISMATCH`, `ABORTED`, and what makes this device unable to have its share.
  */
 export async function work(options: WorkerOptions): Promise<never> {
-  const { host, port, token, signal, onState } = options;
+  const { host, port, token, relocate, signal, onState } = options;
   const hello = () => introduction(options);
   let loaded: Loaded | undefined;
   try {
@@ -54,6 +57,7 @@ export async function work(options: WorkerOptions): Promise<never> {
       host,
       port,
       token,
+      relocate,
       version,
       hello,
       signal,
