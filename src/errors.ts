@@ -59,6 +59,16 @@ const table = {
     message: "the model's chat template failed: {reason}",
     hint: "Give another template with --chat-template-file, or use `stellium generate` with a plain prompt.",
   },
+  GRAMMAR_INVALID: {
+    status: 400,
+    message: "the grammar cannot be used: {reason}",
+    hint: "docs/structured-output.md tells how grammars are written and what bounds them.",
+  },
+  SCHEMA_UNSUPPORTED: {
+    status: 400,
+    message: "the JSON schema cannot be held to at {path}: {reason}",
+    hint: "docs/structured-output.md lists the keywords that are understood.",
+  },
   SHARES_INVALID: {
     status: 400,
     message: "the model cannot be shared out: {reason}",

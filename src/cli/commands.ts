@@ -7,6 +7,7 @@ import { cacheDirOption, clusterOptions, tokenOptions } from "./clusterOptions.t
 import { linkOption, ratesOption, sizesOption } from "./figures.ts";
 import type { Interruption } from "./interruption.ts";
 import {
+  grammarOptions,
   jsonOption,
   loadOptions,
   predictOption,
@@ -46,6 +47,7 @@ export const generateOptions = {
   predict: predictOption(64),
   ...samplingOptions({ ...defaultSampling, temperature: 0 }),
   stop: stopOption,
+  ...grammarOptions,
   ignoreEos: toggle({ flag: "ignore-eos", summary: "go on where the model would end" }),
   json: jsonOption,
 };
@@ -181,6 +183,7 @@ export const commands: readonly Command[] = [
       'stellium generate -m model.gguf -p "Once upon a time"',
       "stellium generate -m model.gguf --prompt-file story.txt -n 200 --temp 0.8 --seed 7",
       "stellium generate -m model.gguf -p Hello --json",
+      'stellium generate -m model.gguf -p "A bird: " --json-schema bird.schema.json',
     ],
     run: async (values, interruption) => (await import("./generate.ts")).generate(values, interruption),
   }),
