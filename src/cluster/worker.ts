@@ -7,10 +7,11 @@ import { deviceFeatures } from "../native/backend.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
+import { deviceSlice, storedSlice } from "./deviceSlice.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
 import { Mailbox } from "./mailbox.ts";
 import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
-import { obtainSlice } from "./sliceTransfer.ts";
+import { receivedBlocks } from "./sliceTransfer.ts";
 import { defaultThreads } from "./threads.ts";
 import type { JoinToken } from "./token.ts";
 import { version } from "./version.ts";
@@ -86,12 +87,13 @@ async function load(channel: CoordinatorChannel, options: WorkerOptions, before:
   await before?.engine[Symbol.asyncDispose]();
   const description = await rankOf(plan);
   const onProgress = (bytes: number, total: number) => options.onState?.({ state: "receiving", bytes, total });
-  const slice = await obtainSlice(channel, { description, model: plan.model, cacheDir: options.cacheDir, onProgress });
+  const slice = deviceSlice(description, plan.model);
+  const path = await storedSlice(slice, { source: receivedBlocks(channel), cacheDir: options.cacheDir, onProgress });
   options.onState?.({ state: "loading" });
   const engine = await Engine.start({
     description,
     options: planWorkerEngine(description, plan.engine, options.threads),
-    origin: { kind: "slice", ...slice },
+    origin: { kind: "slice", path, placement: { pinned: [], windowBytes: 0, cached: true } },
     signal: options.signal,
   });
   await channel.send({ type: "ready", phase: "loaded" });

@@ -64,7 +64,8 @@ export class Engine implements AsyncDisposable {
   static async start({ description, options, origin, onProgress, signal }: EngineStart): Promise<Engine> {
     if (signal?.aborted) throw aborted(signal);
     const from = origin ?? { kind: "gguf", files: description.files };
-    beginReading(from.kind === "gguf" ? from.files[0]! : from.path);
+    if (from.kind === "gguf" && from.cached !== false) beginReading(from.files[0]!);
+    if (from.kind === "slice" && from.placement.cached) beginReading(from.path);
     // Loaded here first: the thread that loads the backends is the one that receives native code's log.
     openGgml();
     const memory = engineMemory(options, description.hyperparameters.vocabularySize);
