@@ -4,6 +4,7 @@ import { type Options, text, toggle, type Values } from "./arguments/option.ts";
 import type { Grammar } from "./arguments/parse.ts";
 import { cacheDirOption, clusterOptions, tokenOptions } from "./clusterOptions.ts";
 import type { Interruption } from "./interruption.ts";
+import { memoryOptions } from "./memoryOptions.ts";
 import {
   jsonOption,
   loadOptions,
@@ -56,6 +57,8 @@ export const demoOptions = {
   predict: predictOption(300),
   seed: seedOption,
   threads: loadOptions.threads,
+  ...memoryOptions,
+  noSlice: loadOptions.noSlice,
   ...clusterOptions,
 };
 
@@ -64,6 +67,7 @@ export const joinOptions = {
   address: text({ flag: "coordinator", value: "HOST:PORT", summary: "where the coordinator listens" }),
   ...tokenOptions,
   threads: loadOptions.threads,
+  ...memoryOptions,
   cacheDir: cacheDirOption,
   name: text({ flag: "name", value: "NAME", summary: "what to call this device (default: its host name)" }),
 };

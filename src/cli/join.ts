@@ -6,11 +6,12 @@ import type { Values } from "./arguments/option.ts";
 import { tokenOf } from "./clusterOptions.ts";
 import type { joinOptions } from "./commands.ts";
 import type { Interruption } from "./interruption.ts";
+import { tellMemory } from "./memoryReport.ts";
 import { Progress } from "./progress.ts";
 
 /** Has this device take part in a cluster until it is interrupted, or until the process that started it has ended. */
 export async function join(values: Values<typeof joinOptions>, { signal }: Interruption): Promise<void> {
-  const { address, threads, cacheDir, name } = values;
+  const { address, threads, cacheDir, name, memory, window } = values;
   if (address === undefined) throw badUsage("say where to join: stellium join HOST:PORT --token TOKEN");
   const token = await tokenOf(values);
   if (token === undefined) throw badUsage("the token is missing: give it by --token, --token-file or STELLIUM_TOKEN");
@@ -20,7 +21,7 @@ export async function join(values: Values<typeof joinOptions>, { signal }: Inter
   const onState = (state: JoinState | WorkerState) => tell(state, progress);
   const stop = AbortSignal.any([signal, orphaned.signal]);
   try {
-    await work({ ...parseAddress(address), token, threads, cacheDir, name, signal: stop, onState });
+    await work({ ...parseAddress(address), token, threads, cacheDir, name, memory, window, signal: stop, onState });
   } catch (error) {
     if (!stop.aborted) throw error;
   }
@@ -30,10 +31,12 @@ function tell(state: JoinState | WorkerState, progress: Progress): void {
   // What local workers do is told by the process that started them.
   const quiet = process.connected === true;
   if (state.state === "receiving") progress.update(state.bytes, state.total);
-  else if (!quiet) process.stderr.write(sentence(state));
+  else if (quiet) return;
+  else if (state.state === "planned") tellMemory(state.memory, state.cap);
+  else process.stderr.write(sentence(state));
 }
 
-function sentence(state: Exclude<JoinState | WorkerState, { state: "receiving" }>): string {
+function sentence(state: Exclude<JoinState | WorkerState, { state: "receiving" | "planned" }>): string {
   switch (state.state) {
     case "connecting":
       return "";

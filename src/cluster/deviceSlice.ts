@@ -1,3 +1,5 @@
+import { StelliumError } from "../errors.ts";
+import { log } from "../log.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { type BlockSource, obtainSlice } from "../weights/obtainSlice.ts";
@@ -36,4 +38,18 @@ export function storedSlice({ header }: DeviceSlice, { source, cacheDir, onProgr
   const ggml = openGgml();
   const directory = sliceDirectory(cacheDir);
   return obtainSlice({ ggml, device: cpuDevice(ggml), directory, header, source, onProgress });
+}
+
+/**
+ * Starts an engine from a slice. Where a block of it turns out to be damaged, that has been noted down in the slice, and
+ * one more attempt finds it repaired.
+ */
+export async function repaired<T>(start: () => Promise<T>): Promise<T> {
+  try {
+    return await start();
+  } catch (error) {
+    if (!(error instanceof StelliumError && error.code === "SLICE_INVALID")) throw error;
+    log("warn", `${error.message}; it is repaired`);
+    return await start();
+  }
 }

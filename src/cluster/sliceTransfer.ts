@@ -33,7 +33,8 @@ async function* receivedBlock(channel: CoordinatorChannel, index: number): Async
 }
 
 /**
- * Sends the blocks of a slice that a worker asks for, cut from the model's files; holds one block at a time.
+ * Sends the blocks of a slice that a worker asks for, cut from the model's files. Each is read twice,
+ * since its checksum goes ahead of it: that is no more than a piece of it in memory.
  * Throws `FILE_UNREADABLE`, `PROTOCOL_VIOLATION`.
  *
  * @param blocks - the parts of tensors in each block, as `cutPlan` lists them
@@ -47,14 +48,15 @@ export async function sendSlice(
   for (const [stream, index] of wanted.entries()) {
     const slices = blocks[index];
     if (slices === undefined) throw violation(`there is no block ${index}`);
-    const parts: Uint8Array[] = [];
-    for await (const part of readSlices(sources, slices)) parts.push(part.slice());
     const hash = createHash("sha256");
-    for (const part of parts) hash.update(part);
-    const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+    let bytes = 0;
+    for await (const part of readSlices(sources, slices)) {
+      hash.update(part);
+      bytes += part.length;
+    }
     await channel.send({ type: "slice-block", index, stream, bytes, sha256: hash.digest("hex") });
     let offset = 0;
-    for (const part of parts) {
+    for await (const part of readSlices(sources, slices)) {
       await channel.sendData(stream, offset, part);
       offset += part.length;
     }

@@ -40,6 +40,8 @@ export interface ClusterOptions {
   /** Sums travel as they are: for measuring. */
   readonly insecure?: boolean | undefined;
   readonly cacheDir?: string | undefined;
+  /** How many blocks the window of a local worker holds. */
+  readonly window?: number | undefined;
   /** Told where workers can join, and how many have. */
   readonly onJoin?: (state: { address: string; token: JoinToken; joined: number; wanted: number }) => void;
 }
@@ -59,6 +61,8 @@ export interface TeamStart {
   readonly options: ClusterOptions;
   /** Threads of each local worker; an equal share of the cores if absent. */
   readonly threads: number | undefined;
+  /** Bytes that each local worker may take. */
+  readonly memoryOfEach: number | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -237,8 +241,8 @@ export class Team implements AsyncDisposable {
   }
 }
 
-function startLocalWorkers({ options, shares, listener, token, threads }: TeamParts): LocalWorkers {
-  const { workers: count, cacheDir } = options;
+function startLocalWorkers({ options, shares, listener, token, threads, memoryOfEach }: TeamParts): LocalWorkers {
+  const { workers: count, cacheDir, window } = options;
   const each = threads ?? threadsAmong(shares.length);
-  return new LocalWorkers({ count, port: listener.port, token, threads: each, cacheDir });
+  return new LocalWorkers({ count, port: listener.port, token, threads: each, cacheDir, memory: memoryOfEach, window });
 }

@@ -5,11 +5,16 @@ import { reasonOf, StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { deviceFeatures } from "../native/backend.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
+import type { DeviceMemory } from "../plan/deviceMemory.ts";
+import type { RankDescription } from "../plan/rankDescription.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
-import { deviceSlice, storedSlice } from "./deviceSlice.ts";
+import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
+import { type DeviceSlice, deviceSlice, repaired, storedSlice } from "./deviceSlice.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
 import { Mailbox } from "./mailbox.ts";
+import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
+import { placementOf } from "./ownWeights.ts";
 import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
 import { receivedBlocks } from "./sliceTransfer.ts";
 import { defaultThreads } from "./threads.ts";
@@ -25,12 +30,17 @@ export interface WorkerOptions {
   readonly name?: string | undefined;
   readonly threads?: number | undefined;
   readonly cacheDir?: string | undefined;
+  /** Bytes that this process may take in all; what is free less a margin if absent. */
+  readonly memory?: number | undefined;
+  /** How many blocks the window holds where weights are streamed; see `planWindow`. */
+  readonly window?: number | undefined;
   readonly signal: AbortSignal;
   readonly onState?: (state: JoinState | WorkerState) => void;
 }
 
 /** What a worker does once it has its place. */
 export type WorkerState =
+  | { readonly state: "planned"; readonly memory: DeviceMemory; readonly cap: MemoryCap }
   | { readonly state: "receiving"; readonly bytes: number; readonly total: number }
   | { readonly state: "loading" }
   | { readonly state: "ready" };
@@ -39,6 +49,7 @@ export type WorkerState =
 interface Loaded {
   readonly plan: string;
   readonly engine: Engine;
+  readonly cap: MemoryCap;
 }
 
 /**
@@ -63,7 +74,7 @@ export async function work(options: WorkerOptions): Promise<never> {
       try {
         loaded = await load(channel, options, loaded);
         onState?.({ state: "ready" });
-        await follow(channel, loaded.engine, localAddress);
+        await follow(channel, loaded, localAddress);
       } catch (error) {
         if (!channel.isOpen) continue;
         await report(channel, error);
@@ -88,16 +99,38 @@ async function load(channel: CoordinatorChannel, options: WorkerOptions, before:
   const description = await rankOf(plan);
   const onProgress = (bytes: number, total: number) => options.onState?.({ state: "receiving", bytes, total });
   const slice = deviceSlice(description, plan.model);
-  const path = await storedSlice(slice, { source: receivedBlocks(channel), cacheDir: options.cacheDir, onProgress });
-  options.onState?.({ state: "loading" });
-  const engine = await Engine.start({
-    description,
-    options: planWorkerEngine(description, plan.engine, options.threads),
-    origin: { kind: "slice", path, placement: { pinned: [], windowBytes: 0, cached: true } },
-    signal: options.signal,
+  const cap = memoryCap(options.memory);
+  const memory = plannedMemory(plan, description, slice, cap, options);
+  const source = receivedBlocks(channel);
+  const engine = await repaired(async () => {
+    const path = await storedSlice(slice, { source, cacheDir: options.cacheDir, onProgress });
+    options.onState?.({ state: "loading" });
+    const cached = memory.window.streamedBytes === 0 && cap.from === "free";
+    return await Engine.start({
+      description,
+      options: planWorkerEngine(description, plan.engine, options.threads),
+      origin: { kind: "slice", path, placement: placementOf(memory, cached) },
+      signal: options.signal,
+    });
   });
   await channel.send({ type: "ready", phase: "loaded" });
-  return { plan: key, engine };
+  return { plan: key, engine, cap };
+}
+
+/** Plans this device's memory. Throws `OUT_OF_MEMORY` where its share does not fit, whatever is streamed of it. */
+function plannedMemory(
+  { shares, engine }: RankPlan,
+  description: RankDescription,
+  { rooms }: DeviceSlice,
+  cap: MemoryCap,
+  { window: windowBlocks, onState }: WorkerOptions,
+): DeviceMemory {
+  // The coordinator alone knows how sums travel: room for the widest.
+  const demand: DeviceDemand = { description, rooms, cap, windowBlocks, ranks: shares.length, wire: "f32" };
+  const memory = deviceMemory(demand, engine);
+  demandFit(memory, cap, `this device's share with a context of ${engine.context} tokens`);
+  onState?.({ state: "planned", memory, cap });
+  return memory;
 }
 
 async function receivePlan(channel: CoordinatorChannel): Promise<RankPlan> {
@@ -111,11 +144,12 @@ async function receivePlan(channel: CoordinatorChannel): Promise<RankPlan> {
 }
 
 /** Takes the coordinator's steps; when links are lost, offers new ones. Ends when the channel does. */
-async function follow(channel: CoordinatorChannel, engine: Engine, host: string): Promise<void> {
+async function follow(channel: CoordinatorChannel, loaded: Loaded, host: string): Promise<void> {
+  const { engine } = loaded;
   const messages = channel as unknown as AsyncIterable<CoordinatorMessage>;
   const mailbox = new Mailbox(messages, () => new StelliumError("ABORTED", { reason: "the coordinator stopped" }));
   const ended = channel.ended.then(() => engine.cutLinks());
-  answerStatistics(channel, mailbox, engine);
+  answerStatistics(channel, mailbox, loaded);
   while (channel.isOpen) {
     await channel.send({ type: "ready", phase: "listening", dataPort: await engine.listen(host) });
     const { type: _, ...setup } = await mailbox.take("links");
@@ -132,23 +166,24 @@ async function follow(channel: CoordinatorChannel, engine: Engine, host: string)
 }
 
 /** Tells figures as often as it is asked to. */
-function answerStatistics(channel: CoordinatorChannel, mailbox: Mailbox<CoordinatorMessage>, engine: Engine): void {
+function answerStatistics(channel: CoordinatorChannel, mailbox: Mailbox<CoordinatorMessage>, loaded: Loaded): void {
   const answer = async () => {
     for (;;) {
       await mailbox.take("stats-request");
-      await channel.send({ type: "stats", figures: figuresOf(engine) });
+      await channel.send({ type: "stats", figures: figuresOf(loaded) });
     }
   };
   answer().catch(() => {});
 }
 
-function figuresOf(engine: Engine): Record<string, number> {
+function figuresOf({ engine, cap }: Loaded): Record<string, number> {
   const { threads, kvType, context } = engine.options;
   const kvBytes = kvCacheBytes(engine.description.hyperparameters, kvType, context);
   return {
     ...engine.statistics,
     threads,
     kvBytes,
+    memoryCapBytes: cap.bytes,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
   };
 }
@@ -158,14 +193,14 @@ async function report(channel: CoordinatorChannel, error: unknown): Promise<void
   await channel.send({ type: "failed", code, message: reasonOf(error).slice(0, 2048) }).catch(() => {});
 }
 
-function introduction({ name, threads }: WorkerOptions): WorkerHello {
+function introduction({ name, threads, memory }: WorkerOptions): WorkerHello {
   const ggml = openGgml();
   return {
     type: "hello",
     name: name ?? hostname(),
     host: hostname(),
     threads: threads ?? defaultThreads(Infinity),
-    memoryCap: null,
+    memoryCap: memory ?? null,
     features: deviceFeatures(cpuDevice(ggml)),
     ggml: ggml.version(),
     cache: [],

@@ -6,7 +6,7 @@ import { planShares } from "#stellium/plan/shares";
 import { openFile } from "#stellium/weights/byteSource";
 import { readGguf } from "#stellium/weights/gguf/reader";
 import { cutBlocks } from "#stellium/weights/obtainSlice";
-import { plainRoom } from "#stellium/weights/window/ggufMap";
+import { plainRooms } from "#stellium/weights/window/ggufMap";
 
 /** A rank of a model, and its slice on the disk. */
 export interface CutRank {
@@ -39,7 +39,7 @@ export function streamed({ path, rooms }: CutRank, blocks: number, isPinned = (_
 
 /** The model's own files in the same way, in the plain layout. */
 export function streamedPlain(description: RankDescription, blocks: number): WeightOrigin {
-  const rooms = [...description.blocks.map((block) => plainRoom(block.weights)), 0];
+  const rooms = [...plainRooms(description.blocks.map((block) => block.weights)), 0];
   return { kind: "plain", files: description.files, placement: placementOf(rooms, blocks, () => false) };
 }
 

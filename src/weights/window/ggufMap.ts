@@ -19,9 +19,9 @@ export function ggufMap(
   return { files, blocks: blocks.map((slices) => mappedBlock(slices, plain)) };
 }
 
-/** Room that a block takes so. */
-export function plainRoom(slices: readonly TensorSlice[]): number {
-  return mappedBlock(slices, "").room;
+/** Room that each block takes so. */
+export function plainRooms(blocks: readonly (readonly TensorSlice[])[]): number[] {
+  return ggufMap([], blocks, "").blocks.map(({ room }) => room);
 }
 
 function mappedBlock(slices: readonly TensorSlice[], layout: string): MappedBlock {
