@@ -195,6 +195,7 @@ export class Engine implements AsyncDisposable {
     Atomics.add(this.#memory.control, control.request, 1);
     Atomics.notify(this.#memory.control, control.request);
     await this.#exited;
+    this.#answer(status.aborted);
     this.#abortFlag[Symbol.dispose]();
   }
 
@@ -242,9 +243,14 @@ export class Engine implements AsyncDisposable {
   #end(error: unknown): void {
     if (this.#ended) return;
     this.#ended = true;
-    const { control: cells } = this.#memory;
     putExchange(this.#memory, { code: "ENGINE_FAILED", values: { reason: String(error) } });
-    cells[control.status] = status.failed;
+    this.#answer(status.failed);
+  }
+
+  /** Answers in place of a thread that ended, which may have done so before it saw what it was asked. */
+  #answer(how: number): void {
+    const { control: cells } = this.#memory;
+    cells[control.status] = how;
     Atomics.add(cells, control.response, 1);
     Atomics.notify(cells, control.response);
   }
