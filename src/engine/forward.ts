@@ -60,6 +60,8 @@ export class Forward implements Disposable {
   /** The block that is to stay in the window. */
   #held: number | undefined;
   #lastLane = 0;
+  /** Why a block could not be read. */
+  #failure: unknown;
 
   constructor(parts: ForwardParts) {
     const { ggml, backend, description, reducer, batch, context } = parts;
@@ -90,16 +92,19 @@ export class Forward implements Disposable {
    *
    * @param embeddings - (embedding length, tokens), the tokens' rows of the embedding
    * @returns whether it was computed to its end, and not stopped by the abort flag of any rank
+   * @throws what acquiring a block does
    */
   run(step: Step, embeddings: Float32Array): boolean {
     const groups = this.#prepare(step, embeddings);
     this.#logits = groups.at(-1)!.graphs.logits;
     this.#aborted = false;
+    this.#failure = undefined;
     this.#held = undefined;
     this.#lastLane = groups.length - 1;
     const steps = this.#segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
     const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
     const settled = groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean);
+    if (this.#failure !== undefined) throw this.#failure;
     return complete && settled && !this.#aborted;
   }
 
@@ -170,13 +175,25 @@ export class Forward implements Disposable {
     throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
   }
 
-  /** Has a segment's block in memory until all lanes have computed it. Returns false where waiting for it was stopped. */
+  /** Has a segment's block in memory until all lanes have computed it. Returns false where there is none to wait for. */
   #hold(index: number): boolean {
     const block = this.#streamed[index];
     if (block === undefined || block === this.#held) return true;
-    if (!this.#parts.weights.window.acquire(block)) return false;
+    if (!this.#acquire(block)) return false;
     this.#held = block;
     return true;
+  }
+
+  /** Where rank 0 cannot read a block, all ranks have to stop before it says so: they are to take further steps. */
+  #acquire(block: number): boolean {
+    const { weights, description } = this.#parts;
+    try {
+      return weights.window.acquire(block);
+    } catch (error) {
+      if (description.rank > 0) throw error;
+      this.#failure = error;
+      return false;
+    }
   }
 
   #letGo(): void {

@@ -6,6 +6,7 @@ import { Engine } from "#stellium/engine/engine";
 import { openSlice } from "#stellium/weights/sliceStore";
 import { generateModel } from "../../bench/generateModel.mjs";
 import { engineDefaults } from "./oracle.ts";
+import { Ranks } from "./ranks.ts";
 import { type CutRank, cutRanks, streamed } from "./slices.ts";
 
 const options = { ...engineDefaults, graphs: "block" } as const;
@@ -81,6 +82,19 @@ describe("a slice that is spoilt", () => {
     expect(await engine.step(step)).toEqual(expected);
     await unlink(rank.path);
     expect(await engine.step(step)).toEqual(expected);
+  });
+});
+
+describe("a slice of rank 0 that is spoilt", () => {
+  it("fails the step on rank 0, and leaves the other ranks fit for the next", async () => {
+    const [first, second] = await cutRanks(join(directory, "model.gguf"), [1, 1], directory);
+    await damage(first!, 3);
+    const from = [first!, second!].map((rank) => ({ ...rank, origin: streamed(rank, 2) }));
+    await using ranks = await Ranks.of(from, options);
+    for (const tokens of [[1], [1, 2, 3], [4]]) {
+      await expect(ranks.first.step({ ...step, tokens })).rejects.toMatchObject({ code: "SLICE_INVALID" });
+    }
+    expect(await Promise.race([ranks.followed[0], "following"])).toBe("following");
   });
 });
 
