@@ -132,7 +132,7 @@ export const commands: readonly Command[] = [
     name: "cache",
     summary: "List or remove slices of models",
     usage: "[prune] [options]",
-    details: ["Slices are parts of other devices' models that this device has received."],
+    details: ["Slices are parts of models in this device's own layout: received, or cut to be streamed."],
     options: cacheOptions,
     positionals: ["action"],
     examples: ["stellium cache", "stellium cache prune --older-than 30d"],
