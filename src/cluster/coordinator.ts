@@ -1,5 +1,6 @@
 import { describe } from "../engine/architectures/support.ts";
 import { Engine, type StepRequest } from "../engine/engine.ts";
+import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { planShares } from "../plan/shares.ts";
@@ -45,6 +46,7 @@ export class Coordinator implements AsyncDisposable {
     const whole = await describe(model);
     const { cluster, threads, signal } = options;
     const cap = memoryCap(options.memory, cluster?.local ? cluster.workers + 1 : 1);
+    const cacheDir = cluster?.cacheDir ?? options.cacheDir;
     const memoryOfEach = cluster?.local ? cap.bytes : undefined;
     const team =
       cluster && (await Team.open({ model, description: whole, options: cluster, threads, memoryOfEach, signal }));
@@ -55,21 +57,21 @@ export class Coordinator implements AsyncDisposable {
       const planned = deviceMemory(demand, shared);
       demandFit(planned, cap, `${description.files[0]} with a context of ${shared.context} tokens`);
       options.onPlan?.(planned, cap);
+      const weights = () => ownWeights(model, demand, shared, { ...options, cacheDir });
+      const prepared = await weights();
       const placed = team?.place(shared);
       placed?.catch(() => {});
-      const start = async () => {
-        const own = await ownWeights(model, demand, shared, {
-          ...options,
-          cacheDir: cluster?.cacheDir ?? options.cacheDir,
-        });
-        // What serving slices takes is free again before this device's own part is in memory.
-        if (cap.from !== "free") await placed;
-        return { engine: await startEngine(description, shared, own, options), memory: own.memory };
-      };
-      const { engine, memory } = await repaired(start);
+      // Cutting, serving the workers' slices and loading take memory each: under a cap, one after the other.
+      if (cap.from !== "free") await placed;
+      returnMemory();
+      const start = (own: OwnWeights) => startEngine(description, shared, own, options);
+      const engine = await repaired(
+        () => start(prepared),
+        async () => start(await weights()),
+      );
       await placed;
       await team?.link(engine);
-      return new Coordinator(engine, description, memory, cap, team);
+      return new Coordinator(engine, description, prepared.memory, cap, team);
     } catch (error) {
       await team?.[Symbol.asyncDispose]();
       throw error;

@@ -42,14 +42,14 @@ export function storedSlice({ header }: DeviceSlice, { source, cacheDir, onProgr
 
 /**
  * Starts an engine from a slice. Where a block of it turns out to be damaged, that has been noted down in the slice, and
- * one more attempt finds it repaired.
+ * one more attempt, which looks at the slice again, finds it repaired.
  */
-export async function repaired<T>(start: () => Promise<T>): Promise<T> {
+export async function repaired<T>(start: () => Promise<T>, again: () => Promise<T> = start): Promise<T> {
   try {
     return await start();
   } catch (error) {
     if (!(error instanceof StelliumError && error.code === "SLICE_INVALID")) throw error;
     log("warn", `${error.message}; it is repaired`);
-    return await start();
+    return await again();
   }
 }

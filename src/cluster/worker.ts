@@ -5,6 +5,7 @@ import { reasonOf, StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { deviceFeatures } from "../native/backend.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
+import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
@@ -104,6 +105,7 @@ async function load(channel: CoordinatorChannel, options: WorkerOptions, before:
   const source = receivedBlocks(channel);
   const engine = await repaired(async () => {
     const path = await storedSlice(slice, { source, cacheDir: options.cacheDir, onProgress });
+    returnMemory();
     options.onState?.({ state: "loading" });
     const cached = memory.window.streamedBytes === 0 && cap.from === "free";
     return await Engine.start({

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import koffi, { type LibraryHandle } from "koffi";
 import { StelliumError } from "../errors.ts";
 import type { Pointer } from "./ggml.ts";
@@ -91,6 +93,22 @@ const commandNoCache = 48;
 export function avoidCache(descriptor: number): void {
   if (process.platform !== "darwin") return;
   koffi.load(null).func("int fcntl(int, int, ...)")(descriptor, commandNoCache, "int", 1);
+}
+
+/**
+ * Gives memory that is of no more use back to the system: buffers that JavaScript has not got round to freeing, and what
+ * the C library keeps for later. For the moment between what takes much of it and what will.
+ */
+export function returnMemory(): void {
+  setFlagsFromString("--expose-gc");
+  (runInNewContext("gc") as () => void)();
+  if (process.platform !== "linux") return;
+  try {
+    koffi.load(null).func("int malloc_trim(size_t)")(0);
+  } catch {
+    // A C library other than glibc.
+    return;
+  }
 }
 
 let fadvise: KoffiFunction | undefined;
