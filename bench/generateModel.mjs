@@ -1,4 +1,4 @@
-import { open, rm, statfs } from "node:fs/promises";
+import { open, rm, statfs, truncate, writeFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { headerBytes, metadataOf } from "./model/header.mjs";
 import { fillRows, tensorBytes } from "./model/rows.mjs";
@@ -64,6 +64,18 @@ export async function generateModel({ path, onProgress, ...options }) {
     await rm(path, { force: true });
     throw error;
   }
+  return plan;
+}
+
+/**
+ * Writes the header of such a file, and lets its data be a hole.
+ * @param {ModelOptions & { path: string }} options
+ * @returns {Promise<ModelPlan>}
+ */
+export async function writeHeader({ path, ...options }) {
+  const plan = planModel(options);
+  await writeFile(path, plan.header);
+  await truncate(path, plan.fileBytes);
   return plan;
 }
 

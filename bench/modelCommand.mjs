@@ -1,26 +1,24 @@
 import { parseArgs } from "node:util";
-import { generateModel } from "./generateModel.mjs";
+import { generateModel, writeHeader } from "./generateModel.mjs";
 
-/** @type {import("node:util").ParseArgsConfig["options"]} */
-const options = Object.fromEntries(
-  ["shape", "type", "out", "seed", "layers"].map((name) => [name, { type: "string" }]),
-);
+const text = { type: /** @type {const} */ ("string") };
+const options = {
+  ...{ shape: text, type: text, out: text, seed: text, layers: text },
+  "header-only": { type: /** @type {const} */ ("boolean") },
+};
 
 /**
- * `model`: writes a GGUF of random weights and says on stderr how far it is and how fast it was.
+ * `model`: writes a GGUF of random weights and says on stderr how far it is and how fast it was. With `--header-only`,
+ * the data stay a hole in the file: enough to plan with.
  * @param {string[]} args
  */
 export async function runModel(args) {
-  const {
-    shape,
-    type,
-    out,
-    seed = "1",
-    layers,
-  } = /** @type {Record<string, string | undefined>} */ (parseArgs({ args, options }).values);
+  const { values } = parseArgs({ args, options });
+  const { shape, type, out, seed = "1", layers } = values;
   if (!shape || !type || !out) throw new Error("model needs --shape NAME --type TYPE --out FILE");
   const started = performance.now();
   const model = { shape, type, path: out, seed: whole(seed), layers: layers === undefined ? undefined : whole(layers) };
+  if (values["header-only"]) return void (await writeHeader(model));
   const { notes, fileBytes } = await generateModel({ ...model, onProgress: progress });
   const seconds = (performance.now() - started) / 1000;
   const speed = `${(fileBytes / 1e6 / seconds).toFixed(0)} MB/s`;

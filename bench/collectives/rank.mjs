@@ -2,6 +2,7 @@
 import { json } from "node:stream/consumers";
 import { autoCollective } from "#stellium/collective/auto";
 import { broadcast } from "#stellium/collective/broadcast";
+import { calibrate } from "#stellium/collective/calibrate";
 import { collectiveNames, openCollective } from "#stellium/collective/collective";
 import { Group } from "#stellium/collective/group";
 import { measure } from "#stellium/collective/measure";
@@ -54,7 +55,12 @@ function answer({ rank, addresses, secret, wire: wireName, cipher, payloads, bud
   const group = new Group({ rank, size: addresses.length, links, wire, deadlineMs, maxElements });
   try {
     const measurements = measure(group);
-    return { measurements, payloads: payloads.map((bytes) => timePayload(group, measurements, bytes, budgetMs)) };
+    const correction = calibrate(group, measurements);
+    const open = () => autoCollective(group, measurements, correction);
+    return {
+      measurements,
+      payloads: payloads.map((bytes) => timePayload(group, measurements, open(), bytes, budgetMs)),
+    };
   } finally {
     group[Symbol.dispose]();
     closeSocket(listener);
@@ -70,12 +76,12 @@ function elementsOf(wire, bytes) {
  * The first round warms up, and only counts where there is no time for another one.
  * @param {Group} group
  * @param {LinkMeasurements} measurements
+ * @param {import("#stellium/collective/auto").AutoCollective} auto
  * @param {number} bytes
  * @param {number} budgetMs
  * @returns {PayloadTimes}
  */
-function timePayload(group, measurements, bytes, budgetMs) {
-  const auto = autoCollective(group, measurements);
+function timePayload(group, measurements, auto, bytes, budgetMs) {
   const subjects = [...collectiveNames.map((name) => openCollective(name, group)), auto];
   const values = new Float32Array(elementsOf(group.wire, bytes));
   const leadMs = leadOf(measurements);

@@ -103,7 +103,8 @@ const tellJoinLine: NonNullable<ClusterOptions["onJoin"]> = ({ address, token, j
   process.stderr.write(`waiting for ${wanted} ${wanted === 1 ? "device" : "devices"}; run there:\n\n  ${line}\n\n`);
 };
 
-function sharesOf(text: string): number[] {
+/** Relative shares, one for each device. Throws `BAD_USAGE`. */
+export function sharesOf(text: string): number[] {
   const shares = text.split(",").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
   if (shares.every((share) => share >= 0 && Number.isFinite(share))) return shares;
   throw badUsage(`--shares must be numbers such as 3,1,2, not ${JSON.stringify(text)}`);

@@ -1,8 +1,10 @@
+import { mostRanks } from "../plan/shares.ts";
 import { defaultSampling } from "../serving/samplingParameters.ts";
 import type { Described } from "./arguments/help.ts";
-import { type Options, text, toggle, type Values } from "./arguments/option.ts";
+import { number, type Options, text, toggle, type Values } from "./arguments/option.ts";
 import type { Grammar } from "./arguments/parse.ts";
 import { cacheDirOption, clusterOptions, tokenOptions } from "./clusterOptions.ts";
+import { linkOption, ratesOption, sizesOption } from "./figures.ts";
 import type { Interruption } from "./interruption.ts";
 import { memoryOptions } from "./memoryOptions.ts";
 import {
@@ -81,6 +83,72 @@ export const cacheOptions = {
   json: jsonOption,
 };
 
+/** Options of `stellium plan`. */
+export const planOptions = {
+  model: loadOptions.model,
+  memory: sizesOption({
+    flag: "memory",
+    value: "SIZE",
+    summary: "what each device may take, such as 3GB (default: all)",
+  }),
+  devices: number({
+    flag: "devices",
+    value: "K",
+    summary: "how many devices share the model (default 1)",
+    min: 1,
+    max: mostRanks,
+    whole: true,
+  }),
+  shares: clusterOptions.shares,
+  compute: ratesOption({
+    flag: "compute",
+    value: "RATE",
+    summary: "weights computed with, such as 20GB/s (default: measured here)",
+  }),
+  disk: ratesOption({
+    flag: "disk",
+    value: "RATE",
+    summary: "disk reads, such as 1GB/s (default: measured here, or 500MB/s)",
+  }),
+  link: linkOption({
+    flag: "link",
+    value: "TIME,RATE",
+    summary: "between devices, one way (default 1ms,300mbit)",
+  }),
+  wire: clusterOptions.wire,
+  collective: clusterOptions.collective,
+  context: loadOptions.context,
+  batch: loadOptions.batch,
+  kv: loadOptions.kv,
+  threads: loadOptions.threads,
+  window: number({
+    flag: "window",
+    value: "N",
+    summary: "blocks the window holds (default: 3, or what fits)",
+    min: 1,
+    max: 1024,
+    whole: true,
+  }),
+  promptTokens: number({
+    flag: "prompt-tokens",
+    value: "N",
+    summary: "how long a prompt to predict (default 512)",
+    min: 1,
+    max: 1 << 24,
+    whole: true,
+    fallback: 512,
+  }),
+  promptSpeedup: number({
+    flag: "prompt-speedup",
+    value: "X",
+    summary: "prompt tokens computed in the time of one that is written (default 7)",
+    min: 1,
+    max: 1000,
+    fallback: 7,
+  }),
+  json: jsonOption,
+};
+
 /** Every verb, in the order of `stellium help`. */
 export const commands: readonly Command[] = [
   command({
@@ -137,6 +205,24 @@ export const commands: readonly Command[] = [
     positionals: ["action"],
     examples: ["stellium cache", "stellium cache prune --older-than 30d"],
     run: async (values) => (await import("./cache.ts")).cache(values),
+  }),
+  command({
+    name: "plan",
+    summary: "Foretell memory and speed, of devices there are or not",
+    usage: "-m FILE [options]",
+    details: [
+      "Nothing is loaded: a GGUF's header is enough. --memory, --compute and --disk take a value for each",
+      "device, this one's first, as in 768MB,512MB; the last one holds for all further devices.",
+      "docs/planning.md explains the figures.",
+    ],
+    options: planOptions,
+    positionals: ["model"],
+    examples: [
+      "stellium plan -m model.gguf --memory 3GB",
+      "stellium plan -m model.gguf --devices 8 --memory 768MB,512MB --disk 1GB/s --compute 20GB/s --link 1ms,300mbit",
+      "stellium plan -m model.gguf --shares 3,1 --json",
+    ],
+    run: async (values) => (await import("./plan.ts")).plan(values),
   }),
   command({
     name: "show",

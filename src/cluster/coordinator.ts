@@ -1,15 +1,17 @@
 import { describe } from "../engine/architectures/support.ts";
 import { Engine, type StepRequest } from "../engine/engine.ts";
+import type { CellMove } from "../engine/rankCommand.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
-import { planShares } from "../plan/shares.ts";
+import { planShares, type SharePlan } from "../plan/shares.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
-import { batchUnderCap, type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
+import type { Traffic } from "./control/channel.ts";
+import { batchUnderCap, deviceMemory } from "./deviceMemory.ts";
 import { deviceSlice, repaired } from "./deviceSlice.ts";
 import { planEngine, planShared, type SharedEngineOptions, type WantedEngineOptions } from "./engineOptions.ts";
 import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
-import { type OwnWeights, type OwnWeightsOptions, ownWeights } from "./ownWeights.ts";
+import { type OwnDemand, type OwnWeights, type OwnWeightsOptions, ownWeights } from "./ownWeights.ts";
 import { type ClusterOptions, type RankReport, Team } from "./team.ts";
 import { threadsAmong } from "./threads.ts";
 
@@ -51,9 +53,10 @@ export class Coordinator implements AsyncDisposable {
     const team =
       cluster && (await Team.open({ model, description: whole, options: cluster, threads, memoryOfEach, signal }));
     try {
-      const description = rankDescription(whole, planShares(whole, team?.shares ?? [1]), 0);
+      const shares = planShares(whole, team?.shares ?? [1]);
+      const description = rankDescription(whole, shares, 0);
       const demand = demandOf(description, cap, options);
-      const shared = sharedOptions(demand, options);
+      const shared = sharedOptions(demand, options, shares);
       const planned = deviceMemory(demand, shared);
       demandFit(planned, cap, `${description.files[0]} with a context of ${shared.context} tokens`);
       options.onPlan?.(planned, cap);
@@ -102,18 +105,41 @@ export class Coordinator implements AsyncDisposable {
     return this.engine.options.batch;
   }
 
+  /** Sequences side by side. */
+  get slots(): number {
+    return this.engine.options.slots ?? 1;
+  }
+
+  /** Cells that copies of slots beside the KV cache may have together. */
+  get storedCells(): number {
+    return this.engine.options.storedCells ?? 0;
+  }
+
   /**
    * Takes a step on all ranks; see `Engine.step`. Where a worker is lost, rejects with `WORKER_LOST` naming it; steps are
-   * possible again when it, or one in its place, has joined, and start from an empty KV cache.
+   * possible again when it, or one in its place, has joined, and start from an empty KV cache and no copies.
    */
-  async step(request: StepRequest, signal?: AbortSignal): Promise<Float32Array> {
-    if (this.#team === undefined) return await this.engine.step(request, signal);
-    return await this.#team.guard(this.engine, () => this.engine.step(request, signal));
+  async step(request: StepRequest | readonly StepRequest[], signal?: AbortSignal): Promise<Float32Array> {
+    return await this.#guard(() => this.engine.step(request, signal), signal);
+  }
+
+  /** Moves cells of the KV cache on all ranks; see `Engine.moveCells`. Fails as `step` does. */
+  async moveCells(move: CellMove, signal?: AbortSignal): Promise<void> {
+    await this.#guard(() => this.engine.moveCells(move), signal);
+  }
+
+  /** Bytes of the control channels, but for their encryption: slices that were sent, and plans and messages. */
+  get controlTraffic(): Traffic {
+    return this.#team?.traffic ?? { sent: 0, received: 0 };
   }
 
   /** What the workers report of themselves, by rank from 1 on. */
   async workers(): Promise<RankReport[]> {
     return (await this.#team?.reports()) ?? [];
+  }
+
+  async #guard<T>(action: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return await (this.#team === undefined ? action() : this.#team.guard(this.engine, action, signal));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -126,7 +152,7 @@ function demandOf(
   description: RankDescription,
   cap: MemoryCap,
   { cluster, window: windowBlocks }: CoordinatorOptions,
-): DeviceDemand {
+): OwnDemand {
   const { rooms } = deviceSlice(description, unnamed);
   return { description, rooms, cap, windowBlocks, ranks: (cluster?.workers ?? 0) + 1, wire: cluster?.wire ?? "f16" };
 }
@@ -134,8 +160,9 @@ function demandOf(
 /** Stands for the model where only the room that blocks take is of interest. */
 const unnamed = { hash: "0".repeat(64), name: "" };
 
-function sharedOptions(demand: DeviceDemand, options: CoordinatorOptions): SharedEngineOptions {
-  const shared = planShared(demand.description, options);
+function sharedOptions(demand: OwnDemand, options: CoordinatorOptions, { ranks }: SharePlan): SharedEngineOptions {
+  const kvHeads = Math.max(...ranks.map((share) => share.kvHeads.count));
+  const shared = planShared(demand.description, options, kvHeads);
   return options.batch === undefined ? batchUnderCap(demand, shared) : shared;
 }
 

@@ -11,7 +11,7 @@ import { plainRooms } from "../weights/window/ggufMap.ts";
 import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
 import { deviceSlice, storedSlice } from "./deviceSlice.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
-import { demandFit } from "./memoryCap.ts";
+import { demandFit, type MemoryCap } from "./memoryCap.ts";
 
 /** How rank 0 may have its weights. */
 export interface OwnWeightsOptions {
@@ -21,6 +21,11 @@ export interface OwnWeightsOptions {
   readonly noSlice?: boolean | undefined;
   /** Told the bytes of the slice that are cut, and all that have to be. */
   readonly onCut?: ((bytes: number, total: number) => void) | undefined;
+}
+
+/** What rank 0's memory is planned from. */
+export interface OwnDemand extends DeviceDemand {
+  readonly cap: MemoryCap;
 }
 
 /** Where weights come from, and what memory is planned with that. */
@@ -36,7 +41,7 @@ export interface OwnWeights {
  */
 export async function ownWeights(
   model: GgufModel,
-  demand: DeviceDemand,
+  demand: OwnDemand,
   shared: SharedEngineOptions,
   options: OwnWeightsOptions,
 ): Promise<OwnWeights> {
@@ -62,7 +67,7 @@ export function placementOf({ window }: DeviceMemory, cached = false): Placement
   return { pinned: window.pinned, windowBytes: window.windowBytes, cached };
 }
 
-async function cutSlice(model: GgufModel, { description }: DeviceDemand, options: OwnWeightsOptions): Promise<string> {
+async function cutSlice(model: GgufModel, { description }: OwnDemand, options: OwnWeightsOptions): Promise<string> {
   const name = String(model.metadata.get("general.name") ?? "").slice(0, 256);
   const slice = deviceSlice(description, { hash: await modelHash(model), name });
   const sources = await Promise.all(model.files.map((file) => openFile(file, false)));
@@ -74,7 +79,7 @@ async function cutSlice(model: GgufModel, { description }: DeviceDemand, options
   }
 }
 
-function plainWeights(demand: DeviceDemand, shared: SharedEngineOptions): OwnWeights {
+function plainWeights(demand: OwnDemand, shared: SharedEngineOptions): OwnWeights {
   const { blocks, ropeFactors, files } = demand.description;
   const rooms = plainRooms([...blocks.map((block) => block.weights), ropeFactors ? [ropeFactors] : []]);
   const memory = deviceMemory({ ...demand, rooms }, shared);
@@ -82,6 +87,6 @@ function plainWeights(demand: DeviceDemand, shared: SharedEngineOptions): OwnWei
   return { memory, origin: { kind: "plain", files, placement: placementOf(memory) } };
 }
 
-function whatOf({ description }: DeviceDemand, { context }: SharedEngineOptions): string {
+function whatOf({ description }: OwnDemand, { context }: SharedEngineOptions): string {
   return `${description.files[0]} with a context of ${context} tokens`;
 }

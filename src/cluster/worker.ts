@@ -1,6 +1,5 @@
 import { hostname } from "node:os";
 import { Engine } from "../engine/engine.ts";
-import { kvCacheBytes } from "../engine/kvCache.ts";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { deviceFeatures } from "../native/backend.ts";
@@ -13,7 +12,7 @@ import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
 import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
 import { type DeviceSlice, deviceSlice, repaired, storedSlice } from "./deviceSlice.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
-import { Mailbox } from "./mailbox.ts";
+import { Mailbox, type Messages } from "./mailbox.ts";
 import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
 import { placementOf } from "./ownWeights.ts";
 import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
@@ -50,6 +49,7 @@ export type WorkerState =
 interface Loaded {
   readonly plan: string;
   readonly engine: Engine;
+  readonly memory: DeviceMemory;
   readonly cap: MemoryCap;
 }
 
@@ -116,7 +116,7 @@ async function load(channel: CoordinatorChannel, options: WorkerOptions, before:
     });
   });
   await channel.send({ type: "ready", phase: "loaded" });
-  return { plan: key, engine, cap };
+  return { plan: key, engine, memory, cap };
 }
 
 /** Plans this device's memory. Throws `OUT_OF_MEMORY` where its share does not fit, whatever is streamed of it. */
@@ -138,17 +138,22 @@ function plannedMemory(
 async function receivePlan(channel: CoordinatorChannel): Promise<RankPlan> {
   const { value: message } = await channel.next();
   if (message?.type === "plan") {
-    const { rank, shares, engine, description: model } = message;
+    const { rank, shares, engine, description: model, slice } = message;
     const parsed = rankPlanSchema.safeParse({ rank, shares, engine, model });
-    if (parsed.success) return parsed.data;
+    if (parsed.success && parsed.data.model.hash === slice.model) return parsed.data;
+    if (parsed.success) throw violation("its plan is for one model, and its slice of another (the hashes differ)");
   }
-  throw new StelliumError("PROTOCOL_VIOLATION", { peer: "the coordinator", reason: "its plan is not valid" });
+  throw violation("its plan is not valid");
+}
+
+function violation(reason: string): StelliumError {
+  return new StelliumError("PROTOCOL_VIOLATION", { peer: "the coordinator", reason });
 }
 
 /** Takes the coordinator's steps; when links are lost, offers new ones. Ends when the channel does. */
 async function follow(channel: CoordinatorChannel, loaded: Loaded, host: string): Promise<void> {
   const { engine } = loaded;
-  const messages = channel as unknown as AsyncIterable<CoordinatorMessage>;
+  const messages = channel as unknown as Messages<CoordinatorMessage>;
   const mailbox = new Mailbox(messages, () => new StelliumError("ABORTED", { reason: "the coordinator stopped" }));
   const ended = channel.ended.then(() => engine.cutLinks());
   answerStatistics(channel, mailbox, loaded);
@@ -172,20 +177,21 @@ function answerStatistics(channel: CoordinatorChannel, mailbox: Mailbox<Coordina
   const answer = async () => {
     for (;;) {
       await mailbox.take("stats-request");
-      await channel.send({ type: "stats", figures: figuresOf(loaded) });
+      await channel.send({ type: "stats", figures: figuresOf(loaded, channel) });
     }
   };
   answer().catch(() => {});
 }
 
-function figuresOf({ engine, cap }: Loaded): Record<string, number> {
-  const { threads, kvType, context } = engine.options;
-  const kvBytes = kvCacheBytes(engine.description.hyperparameters, kvType, context);
+function figuresOf({ engine, memory, cap }: Loaded, { traffic }: CoordinatorChannel): Record<string, number> {
+  const { threads } = engine.options;
   return {
     ...engine.statistics,
     threads,
-    kvBytes,
+    kvBytes: memory.kvBytes,
     memoryCapBytes: cap.bytes,
+    controlBytesSent: traffic.sent,
+    controlBytesReceived: traffic.received,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
   };
 }

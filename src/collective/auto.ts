@@ -1,4 +1,4 @@
-import { type Choice, chooseCollective, type LinkMeasurements } from "./choose.ts";
+import { type Choice, type Correction, chooseCollective, type LinkMeasurements } from "./choose.ts";
 import { type Collective, type CollectiveName, openCollective } from "./collective.ts";
 import type { Group } from "./group.ts";
 import { solo } from "./solo.ts";
@@ -9,12 +9,15 @@ export interface AutoCollective extends Collective {
   readonly choices: ReadonlyMap<number, Choice>;
 }
 
-/** Takes the collective that is predicted to be fastest. All ranks need the same measurements: `measure` gives them. */
-export function autoCollective(group: Group, measurements: LinkMeasurements): AutoCollective {
+/**
+ * Takes the collective that is predicted to be fastest. All ranks need the same measurements and correction: `measure`
+ * and `calibrate` give them.
+ */
+export function autoCollective(group: Group, measurements: LinkMeasurements, correction?: Correction): AutoCollective {
   const choices = new Map<number, Choice>();
   const opened = new Map<CollectiveName, Collective>();
   const chosen = (payloadBytes: number): Collective => {
-    const choice = choices.get(payloadBytes) ?? chooseCollective(measurements, payloadBytes);
+    const choice = choices.get(payloadBytes) ?? chooseCollective(measurements, payloadBytes, correction);
     const collective = opened.get(choice.name) ?? openCollective(choice.name, group);
     choices.set(payloadBytes, choice);
     opened.set(choice.name, collective);

@@ -1,5 +1,5 @@
+import { binomialTree } from "./binomialTree.ts";
 import type { CollectiveName } from "./collective.ts";
-import { binomialTree } from "./tree.ts";
 
 /** What was measured between the ranks; plain JSON, the same on all of them. Rows send, columns receive. */
 export interface LinkMeasurements {
@@ -21,11 +21,21 @@ export interface Choice {
   readonly why: string;
 }
 
+/** What a prediction is multiplied by: how much longer a collective was seen to take than the model says. */
+export type Correction = (name: CollectiveName, payloadBytes: number) => number;
+
 /** Predicts every collective for an encoded payload of so many bytes, and chooses the fastest. */
-export function chooseCollective(measurements: LinkMeasurements, payloadBytes: number): Choice {
+export function chooseCollective(
+  measurements: LinkMeasurements,
+  payloadBytes: number,
+  correction: Correction = () => 1,
+): Choice {
   const network = new Network(measurements);
   const [best, ...alternatives] = (Object.keys(predictions) as CollectiveName[])
-    .map((name) => ({ name, predictedMs: predictions[name](network, payloadBytes) }))
+    .map((name) => ({
+      name,
+      predictedMs: predictions[name](network, payloadBytes) * correction(name, payloadBytes),
+    }))
     .sort((a, b) => a.predictedMs - b.predictedMs);
   const { name, predictedMs } = best!;
   const next = alternatives[0]!;

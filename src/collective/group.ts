@@ -32,7 +32,7 @@ export interface GroupOptions {
 }
 
 /** Bytes of memory that a group holds for its buffers, those of its links included, for the memory plan. */
-export function groupBytes(size: number, wire: Wire, maxElements: number, maxPayload: number): number {
+export function groupBytes(size: number, wire: Pick<Wire, "bytes">, maxElements: number, maxPayload: number): number {
   const frame = maxPayload + 32;
   return wire.bytes(maxElements) + 2 * frame * (size - 1);
 }

@@ -7,9 +7,13 @@ import { transfer } from "./transfer.ts";
 /** Bytes and number of the frames that latency is measured by. */
 const pingBytes = 64;
 const pings = 32;
-/** The rate is measured by ever more bytes until they take this long, or are this many. */
+/**
+ * The rate is measured by ever more bytes until they take this long beyond the latency and go hardly faster than half as
+ * many did, or are `mostBytes`: over a long way, a connection opens its window round trip by round trip.
+ */
 const longEnoughMs = 20;
-const [fewestBytes, mostBytes] = [128 * 1024, 4 * 1024 * 1024];
+const hardlyFaster = 1.2;
+const [fewestBytes, mostBytes] = [128 * 1024, 16 * 1024 * 1024];
 
 /**
  * Measures latency and rate between all pairs of ranks, over their links and through their ciphers. All ranks call it.
@@ -77,11 +81,14 @@ function echo(group: Group, link: Link): void {
 
 /** Milliseconds per byte. `move` moves bytes and comes back when the other side has answered. */
 function bulkTime(move: (bytes: number) => void, latencyMs: number): number {
-  for (let bytes = fewestBytes; ; bytes *= 2) {
+  for (let bytes = fewestBytes, before = Number.POSITIVE_INFINITY; ; bytes *= 2) {
     const started = performance.now();
     move(bytes);
     const ms = performance.now() - started;
-    if (ms >= longEnoughMs || bytes >= mostBytes) return Math.max(ms - 2 * latencyMs, ms / 10) / bytes;
+    const flowing = Math.max(ms - 2 * latencyMs, ms / 10);
+    const perByte = flowing / bytes;
+    if (bytes >= mostBytes || (flowing >= longEnoughMs && before < perByte * hardlyFaster)) return perByte;
+    before = perByte;
   }
 }
 

@@ -1,3 +1,4 @@
+import { binomialTree } from "./binomialTree.ts";
 import type { Collective } from "./collective.ts";
 import type { Group } from "./group.ts";
 import { adding, keeping } from "./parts.ts";
@@ -24,14 +25,4 @@ function allReduce(group: Group, values: Float32Array): void {
   // The child with most below it first.
   const outgoing = children.toReversed().map((child) => ({ link: group.link(child), bytes }));
   transfer(group, outgoing, []);
-}
-
-/** A rank's place: its children are at distances 1, 2, 4, ... up to the one at which its parent is. */
-export function binomialTree(rank: number, size: number): { parent: number | undefined; children: number[] } {
-  const children: number[] = [];
-  for (let distance = 1; distance < size; distance *= 2) {
-    if (rank % (2 * distance) !== 0) return { parent: rank - distance, children };
-    if (rank + distance < size) children.push(rank + distance);
-  }
-  return { parent: undefined, children };
 }

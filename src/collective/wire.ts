@@ -1,11 +1,8 @@
 import { openRows, type RowConversions } from "../native/rows.ts";
 import { type Adder, openAdder, sumChunk } from "./sum.ts";
+import { type WireName, wireBlocks, wireBytes } from "./wireBlock.ts";
 
-/** How values are written on the wire. */
-export type WireName = "f32" | "f16" | "q8_0";
-
-/** All wire types, exact ones first. */
-export const wireNames: readonly WireName[] = ["f32", "f16", "q8_0"];
+export { type WireName, wireNames } from "./wireBlock.ts";
 
 /**
  * A wire type: writes f32 values as bytes and back. What is decoded is the same on every device. Values that are too
@@ -51,16 +48,14 @@ export function openWire(name: WireName): Wire {
 const encodings: Record<WireName, (rows: RowConversions) => Encoding> = {
   f32: () => ({
     name: "f32",
-    blockBytes: 4,
-    blockElements: 1,
+    ...wireBlocks.f32,
     limit: Number.POSITIVE_INFINITY,
     encode: (values, into) => floatsOf(into, values.length).set(values),
     decode: (bytes, into) => into.set(floatsOf(bytes, into.length)),
   }),
   f16: (rows) => ({
     name: "f16",
-    blockBytes: 2,
-    blockElements: 1,
+    ...wireBlocks.f16,
     limit: 65504,
     encode: (values, into) => rows.toHalf(values, into, values.length),
     decode: (bytes, into) => rows.fromHalf(bytes, into, into.length),
@@ -68,8 +63,7 @@ const encodings: Record<WireName, (rows: RowConversions) => Encoding> = {
   // Blocks of 32: their scale in f16, which is the largest magnitude / 127, and 32 signed bytes.
   q8_0: (rows) => ({
     name: "q8_0",
-    blockBytes: 34,
-    blockElements: 32,
+    ...wireBlocks.q8_0,
     limit: 65504 * 127,
     encode: (values, into) => rows.toQ8(values, into, values.length),
     decode: (bytes, into) => rows.fromQ8(bytes, into, into.length),
@@ -98,7 +92,7 @@ class EncodedWire implements Wire {
   }
 
   bytes(elements: number): number {
-    return Math.ceil(elements / this.blockElements) * this.blockBytes;
+    return wireBytes(this.name, elements);
   }
 
   encode(values: Float32Array, into: Uint8Array): void {

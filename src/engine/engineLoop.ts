@@ -4,10 +4,10 @@ import type { Ggml } from "../native/ggml.ts";
 import { closeSocket, listenOn } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import type { Weights } from "../weights/weights.ts";
+import { CellStore } from "./cellStore.ts";
 import { Embedding } from "./embedding.ts";
 import { Forward } from "./forward.ts";
 import type { KvCache } from "./kvCache.ts";
-import type { Step } from "./lane.ts";
 import {
   command,
   control,
@@ -19,8 +19,10 @@ import {
   status,
   takeExchange,
 } from "./protocol.ts";
+import { commandInts, decodeCommand } from "./rankCommand.ts";
 import { type LinkSetup, RankLinks } from "./rankLinks.ts";
 import { soloReducer } from "./reducer.ts";
+import { countTokens, type Step } from "./step.ts";
 
 /** What the engine thread has when its weights are loaded. */
 export interface EngineLoopParts {
@@ -40,6 +42,7 @@ export class EngineLoop implements Disposable {
   readonly #embeddings: Float32Array;
   /** On rank 0 only. */
   readonly #embedding: Embedding | undefined;
+  readonly #stored: CellStore;
   #forward: Forward;
   #links: RankLinks | undefined;
   #listener: number | undefined;
@@ -51,6 +54,7 @@ export class EngineLoop implements Disposable {
     this.#shared = parts.shared;
     this.#embeddings = new Float32Array(hyperparameters.embeddingLength * options.batch);
     this.#embedding = embedding && new Embedding(ggml, files[embedding.file]!, embedding);
+    this.#stored = new CellStore(parts.kv, options.storedCells ?? 0);
     this.#forward = this.#openForward();
   }
 
@@ -58,7 +62,8 @@ export class EngineLoop implements Disposable {
   run(): void {
     const { control: cells } = this.#shared;
     for (let seen = 0; ; ) {
-      Atomics.wait(cells, control.request, seen);
+      // The call that announced the request before may come late, and wake this wait instead.
+      while (Atomics.load(cells, control.request) === seen) Atomics.wait(cells, control.request, seen);
       seen = Atomics.load(cells, control.request);
       const asked = cells[control.command];
       if (asked === command.close) return;
@@ -71,12 +76,13 @@ export class EngineLoop implements Disposable {
   [Symbol.dispose](): void {
     this.#closeLinks();
     this.#forward[Symbol.dispose]();
+    this.#stored[Symbol.dispose]();
     this.#embedding?.[Symbol.dispose]();
   }
 
   #answer(asked: number | undefined): number {
     try {
-      if (asked === command.step) return this.#takeStep();
+      if (asked === command.lead) return this.#lead();
       if (asked === command.listen) return this.#listen();
       if (asked === command.link) return this.#link();
       if (asked === command.follow) return this.#follow();
@@ -87,27 +93,43 @@ export class EngineLoop implements Disposable {
     }
   }
 
-  #takeStep(): number {
-    const { control: cells, tokens, logits } = this.#shared;
-    const { embeddingLength, vocabularySize } = this.#parts.description.hyperparameters;
-    const [count, position, outputs] = [cells[control.tokens]!, cells[control.position]!, cells[control.outputs]!];
-    const step = { tokens: count, position, outputs };
-    const rows = this.#embeddings.subarray(0, count * embeddingLength);
-    this.#embedding?.read(tokens.subarray(0, count), rows);
-    this.#links?.announce(step, rows);
-    if (!this.#compute(step, rows)) return status.aborted;
-    this.#forward.readLogits(logits.subarray(0, outputs * vocabularySize));
+  /** Does what the main thread says, and has the other ranks do so. */
+  #lead(): number {
+    const { rankCommand, tokens, results } = this.#shared;
+    const what = decodeCommand(rankCommand, this.#limits);
+    const rows = this.#rowsOf("step" in what ? what.step : []);
+    if ("step" in what) this.#embedding?.read(tokens.subarray(0, countTokens(what.step)), rows);
+    this.#links?.announce(rankCommand, rows);
+    if (!("step" in what)) this.#stored.move(what);
+    else if (!this.#compute(what.step, rows)) return status.aborted;
+    else this.#forward.readResults(results);
     return status.done;
   }
 
-  /** Takes the steps of rank 0 until the links are closed, which ends it by `LINK_LOST`. */
+  /** Does what rank 0 does until the links are closed, which ends it by `LINK_LOST`. */
   #follow(): never {
-    const { embeddingLength } = this.#parts.description.hyperparameters;
-    if (this.#links === undefined) throw new StelliumError("ENGINE_FAILED", { reason: "it has no links" });
+    const links = this.#links;
+    if (links === undefined) throw new StelliumError("ENGINE_FAILED", { reason: "it has no links" });
+    const received = new Int32Array(commandInts(this.#limits.slots));
     for (;;) {
-      const step = this.#links.nextStep(this.#embeddings, embeddingLength);
-      this.#compute(step, this.#embeddings.subarray(0, step.tokens * embeddingLength));
+      links.receiveCommand(received);
+      const what = decodeCommand(received, this.#limits);
+      if ("step" in what) {
+        const rows = this.#rowsOf(what.step);
+        links.receiveRows(rows);
+        this.#compute(what.step, rows);
+      } else this.#stored.move(what);
     }
+  }
+
+  get #limits() {
+    const { slots = 1, context, batch } = this.#parts.options;
+    return { slots, context, batch };
+  }
+
+  /** Room for the embedding rows of a step. */
+  #rowsOf(step: Step): Float32Array {
+    return this.#embeddings.subarray(0, countTokens(step) * this.#parts.description.hyperparameters.embeddingLength);
   }
 
   #compute(step: Step, rows: Float32Array): boolean {
@@ -134,6 +156,8 @@ export class EngineLoop implements Disposable {
     if (this.#listener === undefined) throw new StelliumError("ENGINE_FAILED", { reason: "it does not listen" });
     this.#links = new RankLinks(this.#listener, setup, embeddingLength * this.#parts.options.batch);
     this.#forward[Symbol.dispose]();
+    // Another rank may have lost its part of what was kept.
+    this.#stored[Symbol.dispose]();
     this.#forward = this.#openForward();
     putExchange(this.#shared, { sockets: this.#links.sockets });
     return status.done;

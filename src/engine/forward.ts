@@ -3,12 +3,22 @@ import type { ComputeBackend } from "../native/backend.ts";
 import { type Ggml, type GraphAllocator, graphStatus, required, type Tensor } from "../native/ggml.ts";
 import type { RankBlock, RankDescription } from "../plan/rankDescription.ts";
 import type { Weights } from "../weights/weights.ts";
-import type { StepShape } from "./blocks.ts";
+import type { StepResults } from "./blocks.ts";
 import type { GraphBuilder } from "./graphBuilder.ts";
-import { type KvCache, paddedCells } from "./kvCache.ts";
-import { Lane, type Step } from "./lane.ts";
+import type { KvCache } from "./kvCache.ts";
+import { Lane } from "./lane.ts";
 import type { Reducer } from "./reducer.ts";
 import { buildSegments, type Segment } from "./segments.ts";
+import {
+  divideStep,
+  layOut,
+  resultsOf,
+  type Step,
+  type StepLayout,
+  type StepPiece,
+  type StepShape,
+  shapeKey,
+} from "./step.ts";
 
 /** What a forward pass is made of. */
 export interface ForwardParts {
@@ -19,8 +29,6 @@ export interface ForwardParts {
   readonly kv: KvCache;
   /** Most tokens of one step. */
   readonly batch: number;
-  /** Tokens the KV cache has room for. */
-  readonly context: number;
   /** Adds up what the ranks computed, behind every block. */
   readonly reducer: Reducer;
   /** One graph for each block, or for all where nothing happens between them. */
@@ -28,18 +36,20 @@ export interface ForwardParts {
 }
 
 /** Graphs kept for further steps of the same shape: those of decoding, and of full and last batches of a prompt. */
-const keptShapes = 4;
+const keptShapes = 6;
 
 /** The graphs of one step shape in one lane. */
 interface ShapedGraphs extends Disposable {
   readonly segments: readonly Segment[];
-  readonly logits: Tensor | null;
+  readonly results: StepResults;
 }
 
 /** The tokens of a step that pass through the blocks together. */
 interface Group {
   readonly lane: number;
   readonly graphs: ShapedGraphs;
+  readonly step: Step;
+  readonly layout: StepLayout;
 }
 
 /** Takes steps through the blocks. */
@@ -52,7 +62,7 @@ export class Forward implements Disposable {
   readonly #laneTokens: number;
   readonly #allocator: GraphAllocator;
   readonly #graphs = new Map<string, ShapedGraphs>();
-  #logits: Tensor | null = null;
+  #groups: readonly Group[] = [];
   #computeMs = 0;
   /** Counts how often the buffer of the graphs has grown. */
   #growth = 0;
@@ -64,13 +74,13 @@ export class Forward implements Disposable {
   #failure: unknown;
 
   constructor(parts: ForwardParts) {
-    const { ggml, backend, description, reducer, batch, context } = parts;
+    const { ggml, backend, description, reducer, batch, kv } = parts;
     const { embeddingLength } = description.hyperparameters;
     this.#parts = parts;
     this.#segments = segmentsOf(description.blocks, reducer.separates || parts.graphs === "block", parts.weights);
     this.#streamed = this.#segments.map(([block]) => streamedBlock(description.blocks, block!, parts.weights));
     this.#laneTokens = Math.ceil(batch / reducer.lanes);
-    const size = { embeddingLength, tokens: this.#laneTokens, context };
+    const size = { embeddingLength, tokens: this.#laneTokens, slotCells: kv.slotCells };
     this.#lanes = Array.from({ length: reducer.lanes }, () => new Lane(ggml, backend.device, size));
     const type = ggml.deviceBufferType(backend.device);
     this.#allocator = required(ggml.newGraphAllocator(type), "allocating graphs");
@@ -96,7 +106,7 @@ export class Forward implements Disposable {
    */
   run(step: Step, embeddings: Float32Array): boolean {
     const groups = this.#prepare(step, embeddings);
-    this.#logits = groups.at(-1)!.graphs.logits;
+    this.#groups = groups;
     this.#aborted = false;
     this.#failure = undefined;
     this.#held = undefined;
@@ -108,11 +118,19 @@ export class Forward implements Disposable {
     return complete && settled && !this.#aborted;
   }
 
-  /** Copies the logits of the last step, (vocabulary size, outputs), to `target`. */
-  readLogits(target: Float32Array): void {
-    if (this.#logits === null) return;
-    const bytes = new Uint8Array(target.buffer, target.byteOffset, target.byteLength);
-    this.#parts.ggml.getTensor(this.#logits, bytes, 0, bytes.length);
+  /** Copies the results of the last step, row by row in order of its parts, to `target`. */
+  readResults(target: Float32Array): void {
+    const { embeddingLength, vocabularySize } = this.#parts.description.hyperparameters;
+    let offset = 0;
+    for (const { step, layout, graphs } of this.#groups) {
+      for (const { outputs, hidden, column } of resultsOf(step, layout)) {
+        const width = hidden ? embeddingLength : vocabularySize;
+        const tensor = hidden ? graphs.results.hidden : graphs.results.logits;
+        const rows = target.subarray(offset, offset + width * outputs);
+        if (tensor !== null) this.#read(tensor, column * width, rows);
+        offset += rows.length;
+      }
+    }
   }
 
   [Symbol.dispose](): void {
@@ -121,36 +139,34 @@ export class Forward implements Disposable {
     disposeAll(this.#lanes);
   }
 
-  /** Divides a step's tokens among the lanes and fills those. Only the last tokens have outputs. */
+  /** Divides a step's tokens among the lanes and fills those. */
   #prepare(step: Step, embeddings: Float32Array): Group[] {
     const { embeddingLength } = this.#parts.description.hyperparameters;
-    this.#parts.kv.zeroUpTo(paddedCells(step.position + step.tokens));
-    const parts = this.#divide(step);
-    const groups = this.#groups(parts);
-    parts.forEach((part, lane) => {
-      const first = (part.position - step.position) * embeddingLength;
-      const rows = embeddings.subarray(first, first + part.tokens * embeddingLength);
-      this.#lanes[lane]!.fill(part, shapeOf(part), rows);
+    const pieces = divideStep(step, this.#laneTokens);
+    const groups = this.#group(pieces.map((piece) => ({ ...piece, layout: layOut(piece.step) })));
+    groups.forEach(({ lane, layout }) => {
+      for (const { slot, slots, cells } of layout.shape.spans) {
+        for (let i = 0; i < slots; i++) this.#parts.kv.zeroUpTo(slot + i, cells);
+      }
+      const first = pieces[lane]!.first * embeddingLength;
+      this.#lanes[lane]!.fill(layout, embeddings.subarray(first, first + layout.shape.tokens * embeddingLength));
     });
     return groups;
   }
 
-  #divide(step: Step): Step[] {
-    const parts: Step[] = [];
-    for (let first = 0; first < step.tokens; first += this.#laneTokens) {
-      const tokens = Math.min(this.#laneTokens, step.tokens - first);
-      const withoutOutputs = step.tokens - step.outputs;
-      const outputs = Math.min(tokens, Math.max(0, first + tokens - withoutOutputs));
-      parts.push({ tokens, position: step.position + first, outputs });
-    }
-    return parts;
+  /** The graphs of all pieces. Where those of one made the buffer grow, those of the others are built again. */
+  #group(pieces: readonly (StepPiece & { layout: StepLayout })[]): Group[] {
+    const growth = this.#growth;
+    const groups = pieces.map(({ step, layout }, lane) => {
+      return { lane, step, layout, graphs: this.#graphsFor(lane, layout.shape) };
+    });
+    return growth === this.#growth ? groups : this.#group(pieces);
   }
 
-  /** The graphs of all parts. Where those of one made the buffer grow, those of the others are built again. */
-  #groups(parts: readonly Step[]): Group[] {
-    const growth = this.#growth;
-    const groups = parts.map((part, lane) => ({ lane, graphs: this.#graphsFor(lane, shapeOf(part)) }));
-    return growth === this.#growth ? groups : this.#groups(parts);
+  /** Copies values of a result, from the element `first` on. */
+  #read(tensor: Tensor, first: number, target: Float32Array): void {
+    const bytes = new Uint8Array(target.buffer, target.byteOffset, target.byteLength);
+    this.#parts.ggml.getTensor(tensor, bytes, 4 * first, bytes.length);
   }
 
   /** Computes one segment of one group, once the sums it starts from are there. Returns false where those tell to stop. */
@@ -158,10 +174,9 @@ export class Forward implements Disposable {
     const { reducer } = this.#parts;
     if (!reducer.wait(lane)) return false;
     const segment = graphs.segments[index];
-    if (segment === undefined) return true;
-    this.#aborted ||= !this.#hold(index) || !this.#compute(segment);
+    if (segment !== undefined) this.#aborted ||= !this.#hold(index) || !this.#compute(segment);
     if (lane === this.#lastLane) this.#letGo();
-    if (segment.reduces) this.#reduce(lane, segment, this.#aborted);
+    if (segment?.reduces) this.#reduce(lane, segment, this.#aborted);
     return true;
   }
 
@@ -211,7 +226,7 @@ export class Forward implements Disposable {
 
   /** The graphs of a shape: those built before where possible, since decoding asks for the same shape again and again. */
   #graphsFor(lane: number, shape: StepShape): ShapedGraphs {
-    const key = `${lane} ${shape.tokens} ${shape.cells} ${shape.outputs}`;
+    const key = `${lane} ${shapeKey(shape)}`;
     const known = this.#graphs.get(key);
     const graphs = known ?? this.#build(this.#lanes[lane]!, shape);
     this.#graphs.delete(key);
@@ -229,10 +244,10 @@ export class Forward implements Disposable {
   }
 
   #build(lane: Lane, shape: StepShape): ShapedGraphs {
-    const { segments, logits } = buildSegments(this.#parts, this.#segments, lane, shape);
+    const { segments, results } = buildSegments(this.#parts, this.#segments, lane, shape);
     const builders = segments.map(({ builder }) => builder);
     this.#allocate(builders);
-    return { segments, logits, [Symbol.dispose]: () => disposeAll(builders) };
+    return { segments, results, [Symbol.dispose]: () => disposeAll(builders) };
   }
 
   /**
@@ -266,10 +281,6 @@ function segmentsOf(blocks: readonly RankBlock[], separate: boolean, weights: We
 function streamedBlock(blocks: readonly RankBlock[], block: RankBlock, { window }: Weights): number | undefined {
   const index = blocks.indexOf(block);
   return window.streams(index) ? index : undefined;
-}
-
-function shapeOf({ tokens, position, outputs }: Step): StepShape {
-  return { tokens, cells: paddedCells(position + tokens), outputs };
 }
 
 function disposeAll(resources: readonly Disposable[]): void {

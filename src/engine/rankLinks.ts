@@ -1,5 +1,6 @@
 import { autoCollective } from "../collective/auto.ts";
 import { broadcast } from "../collective/broadcast.ts";
+import { calibrate } from "../collective/calibrate.ts";
 import type { CipherName } from "../collective/cipher.ts";
 import { type Collective, type CollectiveName, openCollective } from "../collective/collective.ts";
 import { Group, type LinkStatistics } from "../collective/group.ts";
@@ -8,7 +9,6 @@ import { measure } from "../collective/measure.ts";
 import { defaultMaxPayload, openLinks } from "../collective/openLinks.ts";
 import { openWire, type WireName } from "../collective/wire.ts";
 import type { Socket } from "../native/sockets.ts";
-import type { Step } from "./lane.ts";
 import type { Reducer } from "./reducer.ts";
 
 /** How this rank is linked to the others. Plain data: it comes over the control channel. */
@@ -37,8 +37,6 @@ const openDeadline = 20_000;
 const sumDeadline = 120_000;
 /** Between steps a rank waits for as long as nobody asks for anything. */
 const idleDeadline = 1e9;
-/** Tokens, position and outputs of a step, as 32-bit integers. */
-const headerInts = 3;
 
 /** The links of one rank to the others, and what travels over them. Used by the engine thread, which they block. */
 export class RankLinks implements Disposable {
@@ -48,7 +46,6 @@ export class RankLinks implements Disposable {
   readonly #idle: Group;
   /** What opening and measuring the links took: it is no part of the figures. */
   readonly #before: LinkStatistics;
-  readonly #header = new Int32Array(headerInts);
 
   /**
    * Opens the links. Blocks; throws `LINK_LOST`.
@@ -81,23 +78,20 @@ export class RankLinks implements Disposable {
     return Object.fromEntries(since) as unknown as LinkStatistics;
   }
 
-  /** Tells all other ranks what step is taken, and its tokens' rows of the embedding. */
-  announce(step: Step, embeddings: Float32Array): void {
-    this.#header.set([step.tokens, step.position, step.outputs]);
-    broadcast(this.#sums, 0, bytesOf(this.#header));
-    broadcast(this.#sums, 0, bytesOf(embeddings));
+  /** Tells all other ranks what is done next and, for a step, its tokens' rows of the embedding. */
+  announce(command: Int32Array, embeddings: Float32Array): void {
+    broadcast(this.#sums, 0, bytesOf(command));
+    if (embeddings.length > 0) broadcast(this.#sums, 0, bytesOf(embeddings));
   }
 
-  /**
-   * Waits for the next step that rank 0 takes.
-   *
-   * @param embeddings - room for the rows of the largest step
-   */
-  nextStep(embeddings: Float32Array, embeddingLength: number): Step {
-    broadcast(this.#idle, 0, bytesOf(this.#header));
-    const [tokens, position, outputs] = this.#header as unknown as [number, number, number];
-    broadcast(this.#sums, 0, bytesOf(embeddings.subarray(0, tokens * embeddingLength)));
-    return { tokens, position, outputs };
+  /** Waits for what rank 0 does next. */
+  receiveCommand(command: Int32Array): void {
+    broadcast(this.#idle, 0, bytesOf(command));
+  }
+
+  /** Waits for the embedding rows of a step that was announced. */
+  receiveRows(embeddings: Float32Array): void {
+    broadcast(this.#sums, 0, bytesOf(embeddings));
   }
 
   [Symbol.dispose](): void {
@@ -107,7 +101,9 @@ export class RankLinks implements Disposable {
 
 /** `auto` measures the links first, which all ranks do together. */
 function openReduction(name: LinkSetup["collective"], group: Group): Collective {
-  return name === "auto" ? autoCollective(group, measure(group)) : openCollective(name, group);
+  if (name !== "auto") return openCollective(name, group);
+  const measurements = measure(group);
+  return autoCollective(group, measurements, calibrate(group, measurements));
 }
 
 /** Sums up as soon as a block is computed, in the same thread. */

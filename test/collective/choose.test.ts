@@ -28,6 +28,13 @@ test("latency decides for small payloads, rates for large ones", () => {
   expect(alternatives).toHaveLength(4);
 });
 
+test("what was seen to take longer than predicted is chosen less", () => {
+  const lan = network(2, 1, 300);
+  const { name, predictedMs } = chooseCollective(lan, 16384, (other) => (other === "exchange" ? 3 : 1));
+  expect(name).not.toBe("exchange");
+  expect(predictedMs).toBeCloseTo(predictMs(name, lan, 16384));
+});
+
 test("a slow device's own rate counts, and where it stands", () => {
   const lan = network(4, 1, 800);
   const slow = { ...lan, bytesPerMs: lan.bytesPerMs.map((row, i) => row.map((rate) => (i === 0 ? rate / 10 : rate))) };

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
 import { autoCollective } from "#stellium/collective/auto";
 import { broadcast } from "#stellium/collective/broadcast";
+import { calibrate } from "#stellium/collective/calibrate";
 import { collectiveNames, openCollective } from "#stellium/collective/collective";
 import { Group } from "#stellium/collective/group";
 import { measure } from "#stellium/collective/measure";
@@ -158,13 +159,15 @@ function report(message) {
 function auto() {
   const group = groupOf("f32");
   const measurements = measure(group);
-  const collective = autoCollective(group, measurements);
+  const correction = calibrate(group, measurements);
+  const collective = autoCollective(group, measurements, correction);
   const sums = [1, 4096, 100_000].map((n) => {
     const values = valuesOf(rank, n);
     collective.allReduce(values);
     return digest(values);
   });
-  return { measurements, sums, choices: [...collective.choices.values()], statistics: group.statistics() };
+  const corrections = [4, 4096, 10_000_000].map((bytes) => correction("exchange", bytes));
+  return { measurements, sums, corrections, choices: [...collective.choices.values()], statistics: group.statistics() };
 }
 
 function broadcasts() {

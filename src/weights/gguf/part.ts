@@ -30,8 +30,15 @@ type Described = Omit<GgufTensor, "file"> & { readonly describedAt: number };
 /**
  * Reads the header of one file, which becomes number `file` of its model. The layout is that of gguf.md in ggml's
  * documentation. Throws `GGUF_INVALID`, and `MODEL_UNSUPPORTED` for a version, byte order or tensor type that is not known.
+ *
+ * @param headerOnly - whether the file may end before the tensors' data do
  */
-export async function readPart(source: ByteSource, file: number, budget: HeaderBudget): Promise<GgufPart> {
+export async function readPart(
+  source: ByteSource,
+  file: number,
+  budget: HeaderBudget,
+  headerOnly = false,
+): Promise<GgufPart> {
   const cursor = new Cursor(source, budget);
   const version = await readVersion(cursor);
   await cursor.need(16, "the counts");
@@ -40,7 +47,8 @@ export async function readPart(source: ByteSource, file: number, budget: HeaderB
   const metadata = await readMetadata(cursor, entryCount);
   const alignment = alignmentOf(cursor, metadata);
   const described = await readTensors(cursor, tensorCount);
-  const tensors = placeTensors(cursor, described, alignment, { file, bytes: source.size });
+  const bytes = headerOnly ? Number.POSITIVE_INFINITY : source.size;
+  const tensors = placeTensors(cursor, described, alignment, { file, bytes });
   return { path: source.name, bytes: source.size, version, metadata, tensors };
 }
 

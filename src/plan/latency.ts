@@ -1,0 +1,149 @@
+import { chooseCollective, type LinkMeasurements, predictMs } from "../collective/choose.ts";
+import type { CollectiveName } from "../collective/collective.ts";
+import { type WireName, wireBytes } from "../collective/wireBlock.ts";
+import type { DeviceMemory } from "./deviceMemory.ts";
+import { type DeviceTimes, simulate } from "./simulation.ts";
+import { isSteady, isTightlySteady } from "./steadyState.ts";
+import { type Step, type StepBounds, type StepDevice, stepBounds, type WindowRule } from "./step.ts";
+
+/** How fast a device is. */
+export interface DeviceRates {
+  /** Bytes of weights that one token's computing takes in per second, from memory. */
+  readonly computeBytesPerSecond: number;
+  readonly diskBytesPerSecond: number;
+}
+
+/** A device, as far as it decides how long a step takes. */
+export interface PlannedDevice {
+  readonly memory: DeviceMemory;
+  readonly rates: DeviceRates;
+}
+
+/** Links that are all alike. */
+export interface LinkFigures {
+  /** One way. */
+  readonly latencyMs: number;
+  /** In each direction. */
+  readonly bytesPerSecond: number;
+}
+
+/** A cluster that may exist or not. */
+export interface PlannedCluster {
+  /** By rank; rank 0 has the head. */
+  readonly devices: readonly PlannedDevice[];
+  readonly embeddingLength: number;
+  readonly link: LinkFigures;
+  readonly wire: WireName;
+  readonly collective: CollectiveName | "auto";
+  /** How many prompt tokens are computed in the time of one token that is written. */
+  readonly promptSpeedup: number;
+}
+
+/** What holds a step back; `window`: the disk would be fast enough, but the window holds too little. */
+export type Limit = "compute" | "disk" | "network" | "window";
+
+/** How a step goes, as far as can be foretold. */
+export interface StepPrediction extends StepBounds {
+  readonly tokens: number;
+  readonly stepMs: number;
+  readonly limit: Limit;
+  /** Whether no device will wait for its disk, and whether that holds block by block. */
+  readonly steady: boolean;
+  readonly tightlySteady: boolean;
+  readonly network: NetworkPrediction;
+  /** By rank. */
+  readonly devices: readonly DeviceTimes[];
+}
+
+/** How the partial sums of a step travel. */
+export interface NetworkPrediction {
+  /** `solo` where there is one device. */
+  readonly collective: CollectiveName | "solo";
+  readonly payloadBytes: number;
+  readonly allReduceMs: number;
+  /** What rank 0 sends to all at the start of a step. */
+  readonly broadcastMs: number;
+}
+
+/** Predicts a step of so many tokens (1 is decoding) in the long run, each step of the same kind as the one before. */
+export function predictStep(cluster: PlannedCluster, tokens: number, rule: WindowRule = {}): StepPrediction {
+  const network = predictNetwork(cluster, tokens);
+  const step = stepOf(cluster, tokens, network);
+  const bounds = stepBounds(step);
+  const { stepMs, devices } = simulate(step, rule);
+  const limit = limitOf(bounds, stepMs);
+  return {
+    ...bounds,
+    ...{ tokens, stepMs, limit, network, devices },
+    steady: isSteady(step, rule),
+    tightlySteady: isTightlySteady(step),
+  };
+}
+
+/** A step as the simulation takes it: sums behind all blocks but the head, and behind that the next step's start. */
+function stepOf(cluster: PlannedCluster, tokens: number, network: NetworkPrediction): Step {
+  const devices = cluster.devices.map((device) => stepDevice(device, tokens, cluster.promptSpeedup));
+  const last = devices[0]!.blocks.length - 1;
+  const syncMs = devices[0]!.blocks.map((_, i) => (i === last ? network.broadcastMs : network.allReduceMs));
+  return { devices, syncMs };
+}
+
+/** The head computes the last token alone. */
+function stepDevice({ memory, rates }: PlannedDevice, tokens: number, promptSpeedup: number): StepDevice {
+  const { blockBytes, window } = memory;
+  const passes = Math.max(1, tokens / promptSpeedup);
+  const computeMs = (i: number) => {
+    const once = (blockBytes[i]! / rates.computeBytesPerSecond) * 1000;
+    return i === blockBytes.length - 1 ? once : once * passes;
+  };
+  return {
+    blocks: blockBytes.map((bytes, i) => ({ bytes, pinned: window.pinned[i]!, computeMs: computeMs(i) })),
+    ringBytes: window.windowBytes,
+    diskBytesPerMs: rates.diskBytesPerSecond / 1000,
+  };
+}
+
+/** Predicts one all-reduce of a step's hidden states, and the broadcast of its embeddings, which travel as f32. */
+function predictNetwork(cluster: PlannedCluster, tokens: number): NetworkPrediction {
+  const { devices, embeddingLength, link, wire, collective } = cluster;
+  const elements = tokens * embeddingLength;
+  const payloadBytes = wireBytes(wire, elements);
+  if (devices.length === 1) return { collective: "solo", payloadBytes: 0, allReduceMs: 0, broadcastMs: 0 };
+  const measurements = alike(devices.length, link);
+  const name = collective === "auto" ? chooseCollective(measurements, payloadBytes).name : collective;
+  const sentBytes = (devices.length - 1) * 4 * elements;
+  const broadcastMs = link.latencyMs + (sentBytes / link.bytesPerSecond) * 1000;
+  return { collective: name, payloadBytes, allReduceMs: predictMs(name, measurements, payloadBytes), broadcastMs };
+}
+
+function alike(size: number, { latencyMs, bytesPerSecond }: LinkFigures): LinkMeasurements {
+  const table = (value: number) =>
+    Array.from({ length: size }, (_, from) => Array.from({ length: size }, (_, to) => (from === to ? 0 : value)));
+  return { size, latencyMs: table(latencyMs), bytesPerMs: table(bytesPerSecond / 1000) };
+}
+
+/** Longer than computing and sums by more than this fraction, a step waits for something else. */
+const waiting = 0.02;
+
+/** What a step's time comes from. Computing and sums follow on each other; reading goes on beside both. */
+export function limitOf({ computeMs, diskMs, networkMs }: StepBounds, stepMs: number): Limit {
+  const chainMs = computeMs + networkMs;
+  if (diskMs > chainMs) return "disk";
+  if (stepMs > chainMs * (1 + waiting)) return "window";
+  return computeMs >= networkMs ? "compute" : "network";
+}
+
+/** How a prompt goes: in equal steps, as few as the batch allows. */
+export interface PromptPrediction {
+  readonly tokens: number;
+  readonly steps: number;
+  readonly totalMs: number;
+  readonly step: StepPrediction;
+}
+
+/** Predicts how long a prompt of so many tokens takes, in batches of at most `batch`. */
+export function predictPrompt(cluster: PlannedCluster, tokens: number, batch: number): PromptPrediction {
+  const steps = Math.ceil(tokens / batch);
+  const step = predictStep(cluster, Math.ceil(tokens / steps));
+  return { tokens, steps, totalMs: steps * step.stepMs, step };
+}

@@ -1,0 +1,123 @@
+import { describe, expect, it } from "vitest";
+import { planDeviceMemory } from "#stellium/plan/deviceMemory";
+import { limitOf, type PlannedCluster, predictPrompt, predictStep } from "#stellium/plan/latency";
+import { rankDescription } from "#stellium/plan/rankDescription";
+import { planShares } from "#stellium/plan/shares";
+import { describeShape } from "./description.ts";
+
+const model = describeShape({
+  ...{ layers: 8, kvHeads: 8, group: 1, headLength: 64, embedding: 512, ffn: 1536, vocabulary: 4096 },
+  types: ["Q4_0"],
+});
+
+const demand = { context: 512, batch: 128, kvType: "f16", outputs: 1, kvBytes: 1e6, linkBytes: 0 } as const;
+
+/** Devices that are alike; `spare` is what each has for weights. */
+function cluster(size: number, spare?: number): PlannedCluster {
+  const plan = planShares(model, Array(size).fill(1));
+  const devices = plan.ranks.map((_, rank) => {
+    const description = rankDescription(model, plan, rank);
+    const fixed = planDeviceMemory(description, demand);
+    const capBytes = spare === undefined ? undefined : fixed.totalBytes - fixed.weightBytes + spare;
+    const memory = planDeviceMemory(description, { ...demand, capBytes });
+    return { memory, rates: { computeBytesPerSecond: 1e9, diskBytesPerSecond: 1e8 } };
+  });
+  const link = { latencyMs: 1, bytesPerSecond: 1e6 };
+  return { devices, embeddingLength: 512, link, wire: "f16", collective: "auto", promptSpeedup: 7 };
+}
+
+describe("a device's memory", () => {
+  const description = rankDescription(model, planShares(model, [1]), 0);
+  const whole = planDeviceMemory(description, demand);
+
+  it("holds all weights where there is no cap, and exactly the plan's items", () => {
+    const { window, kvBytes, computeBytes, runtimeBytes, totalBytes, fits, weightBytes } = whole;
+    expect(window).toMatchObject({ windowBytes: 0, streamedBytes: 0, pinnedBytes: weightBytes });
+    expect(totalBytes).toBe(weightBytes + kvBytes + computeBytes + runtimeBytes);
+    expect(fits).toBe(true);
+  });
+
+  it("never passes a cap that fits, and wastes less than a block of it", () => {
+    const largest = Math.max(...whole.blockBytes);
+    for (let capBytes = whole.leastCapBytes; capBytes < whole.totalBytes; capBytes += 300_000) {
+      const { totalBytes, fits, window } = planDeviceMemory(description, { ...demand, capBytes });
+      expect(fits).toBe(true);
+      expect(totalBytes).toBeLessThanOrEqual(capBytes);
+      if (capBytes > whole.leastCapBytes + 3 * largest) expect(capBytes - totalBytes).toBeLessThan(largest);
+      expect(window.pinnedBytes + window.streamedBytes).toBe(whole.weightBytes);
+    }
+  });
+
+  it("names the least cap that would do", () => {
+    const plan = (capBytes: number) => planDeviceMemory(description, { ...demand, capBytes });
+    expect(plan(whole.leastCapBytes).fits).toBe(true);
+    const refused = plan(whole.leastCapBytes - 1);
+    expect(refused).toMatchObject({ fits: false, leastCapBytes: whole.leastCapBytes });
+    expect(refused.totalBytes).toBeGreaterThan(whole.leastCapBytes - 1);
+  });
+});
+
+describe("a predicted token", () => {
+  it("is computing alone where everything stays in memory of one device", () => {
+    const one = cluster(1);
+    const { stepMs, limit, network, diskMs, steady } = predictStep(one, 1);
+    expect(stepMs).toBeCloseTo(one.devices[0]!.memory.weightBytes / 1e6, 6);
+    expect({ limit, diskMs, steady }).toEqual({ limit: "compute", diskMs: 0, steady: true });
+    expect(network).toEqual({ collective: "solo", payloadBytes: 0, allReduceMs: 0, broadcastMs: 0 });
+  });
+
+  it("is the disk's where its bytes take longer", () => {
+    const one = cluster(1, 8e6);
+    const { streamedBytes } = one.devices[0]!.memory.window;
+    const { stepMs, limit, steady } = predictStep(one, 1);
+    expect(stepMs / (streamedBytes / 1e5)).toBeGreaterThanOrEqual(1 - 1e-9);
+    expect(stepMs / (streamedBytes / 1e5)).toBeLessThan(1.02);
+    expect({ limit, steady }).toEqual({ limit: "disk", steady: false });
+  });
+
+  it("adds sums of the wire's size between devices, by the collective that is best or named", () => {
+    const two = cluster(2);
+    const { network, networkMs, computeMs, stepMs, limit } = predictStep(two, 1);
+    expect(network).toMatchObject({ collective: "exchange", payloadBytes: 1024 });
+    expect(network.allReduceMs).toBeCloseTo(1 + 1.024);
+    expect(network.broadcastMs).toBeCloseTo(1 + 2.048);
+    expect(networkMs).toBeCloseTo(16 * 2.024 + 3.048);
+    expect(stepMs).toBeCloseTo(computeMs + networkMs);
+    expect(limit).toBe("network");
+    const star = predictStep({ ...two, collective: "star", wire: "q8_0" }, 1).network;
+    expect(star).toMatchObject({ collective: "star", payloadBytes: 544 });
+    expect(star.allReduceMs).toBeCloseTo(2 * (1 + 0.544));
+  });
+
+  it("gets shorter with memory, and never below its parts", () => {
+    const times = [2e6, 6e6, 12e6, 18e6, 30e6].map((spare) => predictStep(cluster(2, spare), 1));
+    for (const { stepMs, leastMs } of times) expect(stepMs).toBeGreaterThanOrEqual(leastMs - 1e-9);
+    const steps = times.map(({ stepMs }) => stepMs);
+    expect(steps).toEqual([...steps].sort((a, b) => b - a));
+  });
+});
+
+it("a prompt is computed faster, in as few equal steps as the batch allows, and reads the weights once in each", () => {
+  const one = cluster(1, 8e6);
+  const { steps, step, totalMs } = predictPrompt(one, 300, 128);
+  expect({ steps, tokens: step.tokens }).toEqual({ steps: 3, tokens: 100 });
+  expect(totalMs).toBeCloseTo(3 * step.stepMs);
+  expect(step.diskMs).toBeCloseTo(predictStep(one, 1).diskMs);
+  const { blockBytes } = one.devices[0]!.memory;
+  const head = blockBytes.at(-1)!;
+  const layers = blockBytes.reduce((sum, bytes) => sum + bytes, 0) - head;
+  expect(step.computeMs).toBeCloseTo((layers * (100 / 7) + head) / 1e6);
+});
+
+it("says what a step's time comes from", () => {
+  const bounds = (computeMs: number, diskMs: number, networkMs: number) => ({
+    computeMs,
+    diskMs,
+    networkMs,
+    leastMs: 0,
+  });
+  expect(limitOf(bounds(5, 9, 3), 9)).toBe("disk");
+  expect(limitOf(bounds(5, 8, 3), 9)).toBe("window");
+  expect(limitOf(bounds(5, 8, 3), 8)).toBe("compute");
+  expect(limitOf(bounds(3, 8, 5), 8)).toBe("network");
+});
