@@ -6,6 +6,7 @@ import type { Grammar } from "./arguments/parse.ts";
 import { cacheDirOption, clusterOptions, tokenOptions } from "./clusterOptions.ts";
 import { linkOption, ratesOption, sizesOption } from "./figures.ts";
 import type { Interruption } from "./interruption.ts";
+import { memoryOptions } from "./memoryOptions.ts";
 import {
   grammarOptions,
   jsonOption,
@@ -60,6 +61,8 @@ export const demoOptions = {
   predict: predictOption(300),
   seed: seedOption,
   threads: loadOptions.threads,
+  ...memoryOptions,
+  noSlice: loadOptions.noSlice,
   ...clusterOptions,
 };
 
@@ -73,6 +76,7 @@ export const joinOptions = {
   via: text({ flag: "via", value: "ADDRESS", summary: "look for it on the network interface with this address" }),
   ...tokenOptions,
   threads: loadOptions.threads,
+  ...memoryOptions,
   cacheDir: cacheDirOption,
   name: text({ flag: "name", value: "NAME", summary: "what to call this device (default: its host name)" }),
 };
@@ -209,7 +213,7 @@ export const commands: readonly Command[] = [
     name: "cache",
     summary: "List or remove slices of models",
     usage: "[prune] [options]",
-    details: ["Slices are parts of other devices' models that this device has received."],
+    details: ["Slices are parts of models in this device's own layout: received, or cut to be streamed."],
     options: cacheOptions,
     positionals: ["action"],
     examples: ["stellium cache", "stellium cache prune --older-than 30d"],

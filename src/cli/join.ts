@@ -9,13 +9,14 @@ import type { Values } from "./arguments/option.ts";
 import { tokenOf } from "./clusterOptions.ts";
 import type { joinOptions } from "./commands.ts";
 import type { Interruption } from "./interruption.ts";
+import { tellMemory } from "./memoryReport.ts";
 import { Progress } from "./progress.ts";
 
 const noticeAfterMs = 5000;
 
 /** Has this device take part in a cluster until it is interrupted, or until the process that started it has ended. */
 export async function join(values: Values<typeof joinOptions>, { signal }: Interruption): Promise<void> {
-  const { threads, cacheDir, name } = values;
+  const { threads, cacheDir, name, memory, window } = values;
   const token = await tokenOf(values);
   if (token === undefined) throw badUsage("the token is missing: give it by --token, --token-file or STELLIUM_TOKEN");
   const orphaned = new AbortController();
@@ -25,7 +26,7 @@ export async function join(values: Values<typeof joinOptions>, { signal }: Inter
   const stop = AbortSignal.any([signal, orphaned.signal]);
   try {
     const coordinator = await coordinatorOf(values, token, stop);
-    await work({ ...coordinator, token, threads, cacheDir, name, signal: stop, onState });
+    await work({ ...coordinator, token, threads, cacheDir, name, memory, window, signal: stop, onState });
   } catch (error) {
     if (!stop.aborted) throw error;
   }
@@ -62,10 +63,12 @@ function tell(state: JoinState | WorkerState, progress: Progress): void {
   // What local workers do is told by the process that started them.
   const quiet = process.connected === true;
   if (state.state === "receiving") progress.update(state.bytes, state.total);
-  else if (!quiet) process.stderr.write(sentence(state));
+  else if (quiet) return;
+  else if (state.state === "planned") tellMemory(state.memory, state.cap);
+  else process.stderr.write(sentence(state));
 }
 
-function sentence(state: Exclude<JoinState | WorkerState, { state: "receiving" }>): string {
+function sentence(state: Exclude<JoinState | WorkerState, { state: "receiving" | "planned" }>): string {
   switch (state.state) {
     case "connecting":
       return "";

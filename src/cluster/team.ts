@@ -19,6 +19,7 @@ import type { SharedEngineOptions } from "./engineOptions.ts";
 import { planLinks } from "./linkPlan.ts";
 import { LocalWorkers } from "./localWorkers.ts";
 import { Member, type Place } from "./member.ts";
+import { orAborted } from "./orAborted.ts";
 import { outlineOf, type RankPlan } from "./rankPlan.ts";
 import { threadsAmong } from "./threads.ts";
 import { JoinToken } from "./token.ts";
@@ -43,6 +44,8 @@ export interface ClusterOptions {
   /** Sums travel as they are: for measuring. */
   readonly insecure?: boolean | undefined;
   readonly cacheDir?: string | undefined;
+  /** How many blocks the window of a local worker holds. */
+  readonly window?: number | undefined;
   /** Told where workers can join, and how many have. */
   readonly onJoin?: (state: { address: string; token: JoinToken; joined: number; wanted: number }) => void;
 }
@@ -62,6 +65,8 @@ export interface TeamStart {
   readonly options: ClusterOptions;
   /** Threads of each local worker; an equal share of the cores if absent. */
   readonly threads: number | undefined;
+  /** Bytes that each local worker may take. */
+  readonly memoryOfEach: number | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -275,28 +280,12 @@ export class Team implements AsyncDisposable {
   }
 }
 
-/** Waits for `promise`, but no longer than `signal` allows. */
-async function orAborted(promise: Promise<void> | undefined, signal: AbortSignal | undefined): Promise<void> {
-  if (promise === undefined || signal === undefined) return await promise;
-  const stop = new AbortController();
-  const stopped = new Promise<never>((_, reject) => {
-    const abort = () => reject(new StelliumError("ABORTED", { reason: String(signal.reason) }));
-    if (signal.aborted) abort();
-    else signal.addEventListener("abort", abort, { signal: stop.signal });
-  });
-  try {
-    await Promise.race([promise, stopped]);
-  } finally {
-    stop.abort();
-  }
-}
-
 function isLoss(error: unknown): error is StelliumError {
   return error instanceof StelliumError && (error.code === "LINK_LOST" || error.code === "WORKER_LOST");
 }
 
-function startLocalWorkers({ options, shares, listener, token, threads }: TeamParts): LocalWorkers {
-  const { workers: count, cacheDir } = options;
+function startLocalWorkers({ options, shares, listener, token, threads, memoryOfEach }: TeamParts): LocalWorkers {
+  const { workers: count, cacheDir, window } = options;
   const each = threads ?? threadsAmong(shares.length);
-  return new LocalWorkers({ count, port: listener.port, token, threads: each, cacheDir });
+  return new LocalWorkers({ count, port: listener.port, token, threads: each, cacheDir, memory: memoryOfEach, window });
 }
