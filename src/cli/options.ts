@@ -2,6 +2,7 @@ import type { KvType } from "../engine/kvCache.ts";
 import type { SamplingParameters } from "../serving/samplingParameters.ts";
 import { choice, number, type Option, refused, text, texts, toggle, type Values } from "./arguments/option.ts";
 import { clusterOptions } from "./clusterOptions.ts";
+import { memoryOptions, noSliceOption } from "./memoryOptions.ts";
 
 const kvTypes = ["f32", "f16", "q8_0"] as const satisfies readonly KvType[];
 
@@ -48,6 +49,8 @@ export const loadOptions = {
     value: "N",
     summary: "also -ngl; has no effect: this build computes on the CPU",
   }),
+  ...memoryOptions,
+  noSlice: noSliceOption,
   ...clusterOptions,
 };
 
