@@ -1,6 +1,6 @@
+import type { AnswerDelta } from "../serving/answer/parser.ts";
 import type { GenerationResult } from "../serving/generation.ts";
-import type { AnswerDelta } from "./answer.ts";
-import { type ChatBody, chatBody, chatGeneration, openAnswer } from "./chatRequest.ts";
+import { type ChatBody, chatBody, chatJob } from "./chatRequest.ts";
 import { type Api, type ApiContext, fingerprint, newId, nowSeconds } from "./context.ts";
 import type { EventStream } from "./eventStream.ts";
 import type { ContentLogprob } from "./logprobs.ts";
@@ -13,8 +13,7 @@ import { type Writing, type Written, write } from "./writing.ts";
 export async function chatCompletions(api: Api, c: ApiContext): Promise<Response> {
   const body = await readBody(c.req.raw, chatBody);
   const model = requireModel(api);
-  const request = chatGeneration(model, body, api.sampling);
-  const writing = { api, model, request, parser: openAnswer(model, body, request.prompt) };
+  const writing = { api, model, ...chatJob(model, body, api.sampling) };
   if (!body.stream) return c.json(await complete({ ...writing, signal: requestSignal(api, c) }, body));
   return respondStream(api, c, (stream, signal) => streamChat({ ...writing, signal }, body, stream));
 }

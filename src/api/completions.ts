@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { StelliumError } from "../errors.ts";
+import { createAnswerParser } from "../serving/answer/parser.ts";
 import type { GenerationRequest, GenerationResult } from "../serving/generation.ts";
-import { createContentParser } from "./answer.ts";
+import { constraintFields, constraintOf } from "./constraint.ts";
 import { type Api, type ApiContext, fingerprint, newId, nowSeconds } from "./context.ts";
 import type { EventStream } from "./eventStream.ts";
 import { checkLength, generationFields, refuseUnless, samplingOf, stopsOf, tokenLimit } from "./fields.ts";
@@ -26,12 +27,12 @@ const mostPrompts = 64;
 
 const completionBody = z.looseObject({
   ...generationFields,
+  ...constraintFields,
   prompt: promptsSchema,
   logprobs: z.int().min(0).max(20).nullish(),
   echo: z.boolean().nullish(),
   suffix: z.string().nullish(),
   best_of: z.int().nullish(),
-  grammar: z.string().nullish(),
 });
 
 type CompletionBody = z.infer<typeof completionBody>;
@@ -108,7 +109,7 @@ async function writeAll(
   const either = AbortSignal.any([signal, failure.signal]);
   const run = async (completion: Completion) => {
     const { request } = completion;
-    const parser = createContentParser();
+    const parser = createAnswerParser({});
     const told = (written: Written) => onWritten(completion, written);
     const result = await write({ api, model, request, parser, signal: either, onWritten: told });
     onEnd(completion, result);
@@ -139,7 +140,6 @@ function checkCompletion(body: CompletionBody): void {
   refuseUnless((body.n ?? 1) === 1, "n", "there is one answer to a prompt");
   refuseUnless((body.best_of ?? 1) === 1, "best_of", "there is one answer to a prompt");
   refuseUnless(!body.suffix, "suffix", "this server only continues texts");
-  refuseUnless(!body.grammar, "grammar", "answers cannot be bound to a grammar");
   refuseUnless(!(body.echo && body.logprobs != null), "echo", "log-probabilities of the prompt are not computed");
 }
 
@@ -157,6 +157,7 @@ function completionOf(
     stop: stopsOf(body),
     ignoreEos: body.ignore_eos ?? false,
     logprobs: body.logprobs ?? undefined,
+    grammar: constraintOf(body),
   };
   return { index, echo: body.echo ? model.tokenizer.decode(prompt) : "", request };
 }

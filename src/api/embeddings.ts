@@ -36,16 +36,22 @@ function checkFits({ context }: ServedModel, prompt: number): void {
   if (prompt > context) throw new StelliumError("CONTEXT_EXCEEDED", { prompt, predict: 0, context, param: "input" });
 }
 
-/** One after the other: a request with many inputs takes one place, not all. */
+/** Few at a time: a request with many inputs leaves places to others. Where one fails, the others are stopped. */
 async function embedAll(model: ServedModel, inputs: readonly Int32Array[], signal: AbortSignal) {
   const vectors: Float32Array[] = [];
-  for (const tokens of inputs) vectors.push(normalized(await model.embed(tokens, signal)));
+  const left = inputs.entries();
+  const failure = new AbortController();
+  const either = AbortSignal.any([signal, failure.signal]);
+  const work = async () => {
+    for (const [index, tokens] of left) vectors[index] = await model.embed(tokens, either);
+  };
+  const workers = Array.from({ length: Math.ceil(model.slots().length / 2) }, work);
+  try {
+    await Promise.all(workers);
+  } finally {
+    failure.abort("another input of the request failed");
+  }
   return vectors;
-}
-
-function normalized(vector: Float32Array): Float32Array {
-  const length = Math.hypot(...vector);
-  return length > 0 ? vector.map((value) => value / length) : vector;
 }
 
 /** Little-endian 32-bit floats, as OpenAI's clients ask for by themselves. */

@@ -67,21 +67,26 @@ export class ApiMetrics {
 
 /** Names that begin with `llamacpp:` mean what they mean in llama.cpp's server. */
 function modelLines(model: ServedModel): string[] {
-  const { promptTokens, promptMs, predictedTokens, predictedMs, cachedTokens } = model.counters;
+  const { counters, queued } = model;
+  const { promptTokens, cachedTokens, generatedTokens, prefillSeconds, decodeSeconds, steps } = counters;
   const slots = model.slots();
   const busy = slots.filter(({ state }) => state !== "idle").length;
-  const rate = (count: number, ms: number) => (ms > 0 ? (count * 1000) / ms : 0);
+  const rate = (count: number, seconds: number) => (seconds > 0 ? count / seconds : 0);
+  const ends = Object.entries(counters.requests);
+  const requests = ends.map(([outcome, count]) => `stellium_requests_total{outcome="${outcome}"} ${count}`);
   return [
     ...single("llamacpp:prompt_tokens_total", "counter", "Prompt tokens processed.", promptTokens),
-    ...single("llamacpp:prompt_seconds_total", "counter", "Time spent on prompts.", promptMs / 1000),
-    ...single("llamacpp:tokens_predicted_total", "counter", "Tokens generated.", predictedTokens),
-    ...single("llamacpp:tokens_predicted_seconds_total", "counter", "Time spent generating.", predictedMs / 1000),
-    ...single("llamacpp:prompt_tokens_seconds", "gauge", "Prompt tokens a second.", rate(promptTokens, promptMs)),
-    ...single("llamacpp:predicted_tokens_seconds", "gauge", "Tokens a second.", rate(predictedTokens, predictedMs)),
+    ...single("llamacpp:prompt_seconds_total", "counter", "Time of steps with prompts.", prefillSeconds),
+    ...single("llamacpp:tokens_predicted_total", "counter", "Tokens generated.", generatedTokens),
+    ...single("llamacpp:tokens_predicted_seconds_total", "counter", "Time of steps without prompts.", decodeSeconds),
+    ...single("llamacpp:prompt_tokens_seconds", "gauge", "Prompt tokens a second.", rate(promptTokens, prefillSeconds)),
+    ...single("llamacpp:predicted_tokens_seconds", "gauge", "Tokens a second.", rate(generatedTokens, decodeSeconds)),
+    ...single("llamacpp:n_decode_total", "counter", "Steps.", steps),
     ...single("llamacpp:requests_processing", "gauge", "Requests in a slot.", busy),
-    ...single("llamacpp:requests_deferred", "gauge", "Requests that wait for a slot.", model.queued),
+    ...single("llamacpp:requests_deferred", "gauge", "Requests that wait for a slot.", queued),
     ...single("stellium_cached_prompt_tokens_total", "counter", "Prompt tokens found in the KV cache.", cachedTokens),
     ...single("stellium_slots", "gauge", "Sequences computed at the same time, at most.", slots.length),
+    ...described("stellium_requests_total", "counter", "Sequences that ended, and requests refused.", requests),
   ];
 }
 

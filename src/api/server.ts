@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { createApp } from "./app.ts";
@@ -32,6 +32,8 @@ export interface ServerOptions {
 /** The API on a socket. */
 export class ApiServer {
   readonly #server: Server;
+  /** Connections, and how many answers each is waiting for. */
+  readonly #connections = new Map<Socket, number>();
   readonly #draining: AbortController;
   readonly #stopping: AbortController;
   readonly #host: string;
@@ -46,6 +48,7 @@ export class ApiServer {
       void listener(request, response);
     });
     server.maxConnections = mostConnections;
+    const started = new ApiServer(server, host, draining, stopping);
     try {
       server.listen(port, plain(host));
       await once(server, "listening");
@@ -56,11 +59,13 @@ export class ApiServer {
         { cause: error },
       );
     }
-    return new ApiServer(server, host, draining, stopping);
+    return started;
   }
 
   private constructor(server: Server, host: string, draining: AbortController, stopping: AbortController) {
     this.#server = server;
+    server.on("connection", (socket) => this.#connect(socket));
+    server.on("request", ({ socket }, response) => this.#occupy(socket, response));
     this.#host = host;
     this.#draining = draining;
     this.#stopping = stopping;
@@ -81,15 +86,31 @@ export class ApiServer {
     const closed = once(this.#server, "close");
     this.#draining.abort("the server is stopping");
     this.#server.close();
-    // A connection whose answer ends from now on would be kept for a next request.
-    const idle = setInterval(() => this.#server.closeIdleConnections(), 50);
+    for (const [socket, answers] of this.#connections) if (answers === 0) socket.destroy();
     const late = setTimeout(() => this.#stop(), graceMs);
     try {
       await closed;
     } finally {
-      clearInterval(idle);
       clearTimeout(late);
     }
+  }
+
+  #connect(socket: Socket): void {
+    this.#connections.set(socket, 0);
+    socket.once("close", () => this.#connections.delete(socket));
+  }
+
+  /** Keeps a connection for as long as it waits for an answer; when the server drains, no longer. */
+  #occupy(socket: Socket, response: ServerResponse): void {
+    const count = (change: number) => {
+      const answers = this.#connections.get(socket);
+      if (answers !== undefined) this.#connections.set(socket, answers + change);
+    };
+    count(1);
+    response.once("close", () => {
+      count(-1);
+      if (this.#draining.signal.aborted && this.#connections.get(socket) === 0) socket.end();
+    });
   }
 
   /** Errors get a moment to reach their clients. */

@@ -1,7 +1,7 @@
 import { StelliumError } from "../errors.ts";
+import type { SlotState } from "../serving/scheduler.ts";
 import { type Api, type ApiContext, fingerprint } from "./context.ts";
 import { requireModel } from "./respond.ts";
-import type { SlotState } from "./servedModel.ts";
 
 /** `GET /health`: 200 when requests are taken, 503 while the model loads and when the server is about to stop. */
 export function health(api: Api, c: ApiContext): Response {

@@ -1,5 +1,5 @@
+import type { AnswerDelta, AnswerParser } from "../serving/answer/parser.ts";
 import type { GenerationRequest, GenerationResult } from "../serving/generation.ts";
-import type { AnswerDelta, AnswerParser } from "./answer.ts";
 import type { Api } from "./context.ts";
 import { type ContentLogprob, contentLogprob } from "./logprobs.ts";
 import type { ServedModel } from "./servedModel.ts";

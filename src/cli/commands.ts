@@ -1,12 +1,15 @@
 import { mostRanks } from "../plan/shares.ts";
 import { defaultSampling } from "../serving/samplingParameters.ts";
 import type { Described } from "./arguments/help.ts";
-import { number, type Options, text, texts, toggle, type Values } from "./arguments/option.ts";
+import { number, type Options, text, toggle, type Values } from "./arguments/option.ts";
 import type { Grammar } from "./arguments/parse.ts";
 import { cacheDirOption, clusterOptions, tokenOptions } from "./clusterOptions.ts";
 import { linkOption, ratesOption, sizesOption } from "./figures.ts";
 import type { Interruption } from "./interruption.ts";
+import { memoryOptions } from "./memoryOptions.ts";
 import {
+  chatTemplateOption,
+  grammarOptions,
   jsonOption,
   loadOptions,
   predictOption,
@@ -16,6 +19,7 @@ import {
   stopOption,
 } from "./options.ts";
 import { requireModel } from "./requireModel.ts";
+import { serveOptions } from "./serveOptions.ts";
 
 /** A verb of the command line. */
 export interface Command extends Described, Grammar {
@@ -28,94 +32,11 @@ export const runOptions = {
   ...loadOptions,
   ...promptOptions,
   system: text({ flag: "system", value: "TEXT", summary: "what the model is told before the conversation" }),
-  chatTemplateFile: text({
-    flag: "chat-template-file",
-    value: "FILE",
-    summary: "a Jinja template to use instead of the model's own",
-  }),
+  chatTemplateFile: chatTemplateOption,
   predict: predictOption(-1),
   ...samplingOptions(defaultSampling),
   stop: stopOption,
   verbose: toggle({ flag: "verbose", summary: "tell the speed after each answer" }),
-};
-
-/** Options of `stellium serve`. */
-export const serveOptions = {
-  ...loadOptions,
-  host: text({ flag: "host", value: "HOST", summary: "where clients connect (default 127.0.0.1, this machine only)" }),
-  port: number({
-    flag: "port",
-    value: "N",
-    summary: "the port (default 7710); 0 is any free one",
-    min: 0,
-    max: 65_535,
-    whole: true,
-    fallback: 7710,
-  }),
-  apiKey: text({
-    flag: "api-key",
-    value: "KEY",
-    summary: "what clients have to send; shows in `ps`, unlike STELLIUM_API_KEY",
-  }),
-  noAuth: toggle({ flag: "no-auth", summary: "whoever reaches --host may use it, without a key" }),
-  allowedHosts: texts({ flag: "allowed-host", value: "NAME", summary: "a name by which clients may call this server" }),
-  corsOrigins: texts({
-    flag: "cors-origin",
-    value: "ORIGIN",
-    summary: "pages that may use it, such as https://chat.example; * is all",
-  }),
-  parallel: number({
-    flag: "parallel",
-    aliases: ["-np"],
-    value: "N",
-    summary: "requests computed at the same time (default 1)",
-    min: 1,
-    max: 256,
-    whole: true,
-    fallback: 1,
-  }),
-  maxQueue: number({
-    flag: "max-queue",
-    value: "N",
-    summary: "requests that may wait; more are refused (default 512)",
-    min: 0,
-    max: 65_536,
-    whole: true,
-    fallback: 512,
-  }),
-  grace: number({
-    flag: "grace",
-    value: "SECONDS",
-    summary: "how long running requests may go on when it is told to end (default 30)",
-    min: 0,
-    max: 86_400,
-    fallback: 30,
-  }),
-  stallTimeout: number({
-    flag: "stall-timeout",
-    value: "SECONDS",
-    summary: "a client that reads nothing for so long is cut off (default 60)",
-    min: 0.1,
-    max: 86_400,
-    fallback: 60,
-  }),
-  ssePingInterval: number({
-    flag: "sse-ping-interval",
-    value: "SECONDS",
-    summary: "streams with nothing to say yet say so this often (default 15)",
-    min: 0.1,
-    max: 3600,
-    fallback: 15,
-  }),
-  alias: text({
-    flag: "alias",
-    short: "a",
-    value: "NAME",
-    summary: "what clients call the model (default: its file's)",
-  }),
-  chatTemplateFile: runOptions.chatTemplateFile,
-  ...samplingOptions(defaultSampling),
-  logJson: toggle({ flag: "log-json", summary: "logs are JSON objects, one a line" }),
 };
 
 /** Options of `stellium generate`. */
@@ -125,6 +46,7 @@ export const generateOptions = {
   predict: predictOption(64),
   ...samplingOptions({ ...defaultSampling, temperature: 0 }),
   stop: stopOption,
+  ...grammarOptions,
   ignoreEos: toggle({ flag: "ignore-eos", summary: "go on where the model would end" }),
   json: jsonOption,
 };
@@ -137,14 +59,22 @@ export const demoOptions = {
   predict: predictOption(300),
   seed: seedOption,
   threads: loadOptions.threads,
+  ...memoryOptions,
+  noSlice: loadOptions.noSlice,
   ...clusterOptions,
 };
 
 /** Options of `stellium join`. */
 export const joinOptions = {
-  address: text({ flag: "coordinator", value: "HOST:PORT", summary: "where the coordinator listens" }),
+  address: text({
+    flag: "coordinator",
+    value: "HOST:PORT",
+    summary: "where the coordinator listens (default: found by multicast DNS)",
+  }),
+  via: text({ flag: "via", value: "ADDRESS", summary: "look for it on the network interface with this address" }),
   ...tokenOptions,
   threads: loadOptions.threads,
+  ...memoryOptions,
   cacheDir: cacheDirOption,
   name: text({ flag: "name", value: "NAME", summary: "what to call this device (default: its host name)" }),
 };
@@ -255,6 +185,7 @@ export const commands: readonly Command[] = [
       'stellium generate -m model.gguf -p "Once upon a time"',
       "stellium generate -m model.gguf --prompt-file story.txt -n 200 --temp 0.8 --seed 7",
       "stellium generate -m model.gguf -p Hello --json",
+      'stellium generate -m model.gguf -p "A bird: " --json-schema bird.schema.json',
     ],
     run: async (values, interruption) => (await import("./generate.ts")).generate(values, interruption),
   }),
@@ -273,28 +204,33 @@ export const commands: readonly Command[] = [
     examples: [
       "stellium serve model.gguf",
       "STELLIUM_API_KEY=secret stellium serve model.gguf --host 0.0.0.0",
-      "stellium serve model.gguf --workers 2 --parallel 4",
+      "stellium serve model.gguf --workers 2 --parallel 4 --prefix-cache 1GB",
     ],
     run: async (values, interruption) => (await import("./serve.ts")).serve(values, interruption),
   }),
   command({
     name: "join",
     summary: "Take part in a cluster",
-    usage: "HOST:PORT --token TOKEN [options]",
+    usage: "[HOST:PORT] --token TOKEN [options]",
     details: [
       "Run it on each further device: it receives its part of the model from the coordinator, keeps",
       "that on disk, and computes with it. It joins again by itself when the coordinator restarts.",
+      "Without an address it looks for the coordinator that has this token, where the network lets",
+      "multicast through; with one it needs no such thing.",
     ],
     options: joinOptions,
     positionals: ["address"],
-    examples: ["stellium join 192.168.1.20:7711 --token 7k2v0q9x4m1c8z5t3w6y0a2b4d"],
+    examples: [
+      "stellium join 192.168.1.20:7711 --token 7k2v0q9x4m1c8z5t3w6y0a2b4d",
+      "STELLIUM_TOKEN=7k2v0q9x4m1c8z5t3w6y0a2b4d stellium join",
+    ],
     run: async (values, interruption) => (await import("./join.ts")).join(values, interruption),
   }),
   command({
     name: "cache",
     summary: "List or remove slices of models",
     usage: "[prune] [options]",
-    details: ["Slices are parts of other devices' models that this device has received."],
+    details: ["Slices are parts of models in this device's own layout: received, or cut to be streamed."],
     options: cacheOptions,
     positionals: ["action"],
     examples: ["stellium cache", "stellium cache prune --older-than 30d"],

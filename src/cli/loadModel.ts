@@ -1,25 +1,31 @@
-import type { StatusBoard } from "../cluster/status/board.ts";
 import { log } from "../log.ts";
-import { TextModel } from "../serving/textModel.ts";
+import { TextModel, type TextModelOptions } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
+import { tellMemory } from "./memoryReport.ts";
 import type { LoadValues } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { requireModel } from "./requireModel.ts";
+
+/** How many requests a model takes at a time, what it keeps of them, and who is told what there is to see. */
+export type RequestOptions = Pick<TextModelOptions, "parallel" | "queue" | "prefixBytes" | "status">;
 
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
 export async function loadModel(
   values: LoadValues,
   signal: AbortSignal,
-  status?: StatusBoard | undefined,
+  requests: RequestOptions = {},
 ): Promise<TextModel> {
-  const { context, threads, batch, kv } = values;
+  const { context, threads, batch, kv, memory, window, noSlice, cacheDir } = values;
   const path = requireModel(values.model);
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
   using progress = new Progress("loading");
   const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
+  using cutting = new Progress("slicing");
+  const onCut = (bytes: number, total: number) => cutting.update(bytes, total);
   const cluster = await clusterOf(values);
-  const options = { threads, context, batch, kvType: kv, cluster, onProgress, signal, status };
-  const textModel = await TextModel.open(path, options);
+  const engine = { threads, context, batch, kvType: kv, memory, window, noSlice, cacheDir };
+  const told = { onPlan: tellMemory, onCut, onProgress };
+  const textModel = await TextModel.open(path, { ...engine, ...requests, ...told, cluster, signal });
   warnBeyondTraining(textModel);
   return textModel;
 }

@@ -1,9 +1,7 @@
 import { basename } from "node:path";
-import { createContentParser } from "../api/answer.ts";
 import { ApiMetrics } from "../api/metrics.ts";
-import { QueuedModel } from "../api/queuedModel.ts";
 import { isLoopback } from "../api/security.ts";
-import type { ServedModel } from "../api/servedModel.ts";
+import { LoadedModel, type ServedModel } from "../api/servedModel.ts";
 import { ApiServer } from "../api/server.ts";
 import { StatusBoard } from "../cluster/status/board.ts";
 import { StatusFeed } from "../cluster/status/feed.ts";
@@ -13,10 +11,10 @@ import { log, logsJson } from "../log.ts";
 import type { TextModel } from "../serving/textModel.ts";
 import type { Values } from "./arguments/option.ts";
 import { chooseTemplate } from "./chat/template.ts";
-import type { serveOptions } from "./commands.ts";
 import type { Interruption } from "./interruption.ts";
 import { loadModel } from "./loadModel.ts";
 import { requireModel } from "./requireModel.ts";
+import type { serveOptions } from "./serveOptions.ts";
 
 type ServeValues = Values<typeof serveOptions>;
 
@@ -27,9 +25,8 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
   checkAccess(values, host);
   configureLog(values);
   let model: ServedModel | undefined;
-  let counters: TextModel["counters"] | undefined;
   const board = new StatusBoard();
-  const work = () => model && counters && { slots: [...model.slots()], queued: model.queued, counters };
+  const work = () => model && { slots: [...model.slots()], queued: model.queued, counters: model.counters };
   const status = new StatusFeed({ version, board, work });
   const server = await ApiServer.start({
     host,
@@ -42,8 +39,7 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
   const { signal } = interruption;
   try {
     await using textModel = await loadUntil(values, signal, board);
-    counters = textModel.counters;
-    model = await servedModel(textModel, values);
+    model = new LoadedModel(textModel, await chooseTemplate(textModel, values.chatTemplateFile));
     say(`serving ${idOf(values)} on ${server.url}`, { model: idOf(values), url: server.url });
     await aborted(signal);
     say(model.slots().some(({ state }) => state !== "idle") ? "ending when running requests have ended" : "ending", {});
@@ -55,22 +51,17 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
 }
 
 /** Loads the model. The signal stops that, but later not the cluster: running requests still need it. */
-async function loadUntil(values: ServeValues, signal: AbortSignal, board: StatusBoard): Promise<TextModel> {
+async function loadUntil(values: ServeValues, signal: AbortSignal, status: StatusBoard): Promise<TextModel> {
   const loading = new AbortController();
   const stop = () => loading.abort(signal.reason);
   if (signal.aborted) stop();
   signal.addEventListener("abort", stop);
   try {
-    return await loadModel(values, loading.signal, board);
+    const { parallel, queue, prefixCache: prefixBytes } = values;
+    return await loadModel(values, loading.signal, { parallel, queue, prefixBytes, status });
   } finally {
     signal.removeEventListener("abort", stop);
   }
-}
-
-async function servedModel(textModel: TextModel, values: ServeValues): Promise<ServedModel> {
-  if (values.parallel > 1) log("warn", "requests are computed one after the other; --parallel has no effect yet");
-  const chosen = await chooseTemplate(textModel, values.chatTemplateFile);
-  return new QueuedModel(textModel, { ...chosen, openAnswer: createContentParser }, values.maxQueue);
 }
 
 function apiOf(values: ServeValues, host: string, status: StatusFeed, model: () => ServedModel | undefined) {

@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { AnswerDelta } from "#stellium/api/answer";
 import { StelliumError } from "#stellium/errors";
-import { FakeModel, type FakeOptions } from "./fakeModel.ts";
+import { callingPieces, callingTemplate, FakeModel, type FakeOptions, tool } from "./fakeModel.ts";
 import { ask, eventsOf, json, testApp } from "./harness.ts";
 
 const chat = "/v1/chat/completions";
@@ -11,18 +10,9 @@ function appOf(options?: FakeOptions) {
   return { model, ...testApp({ served: model }) };
 }
 
-/** Answers by a script of deltas: one piece, one list. */
-function scripted(script: AnswerDelta[][]): FakeOptions {
-  const pieces = script.map((_, i) => String(i));
-  return { pieces, parser: () => ({ push: (text) => script[Number(text)]!, end: () => [] }) };
-}
-
-const call: AnswerDelta[][] = [
-  [{ kind: "reasoning", text: "Hm" }],
-  [{ kind: "toolCall", index: 0, id: "call_1", name: "sum", arguments: "" }],
-  [{ kind: "toolCall", index: 0, arguments: '{"a":1}' }],
-  [{ kind: "toolCall", index: 1, id: "call_2", name: "now", arguments: "{}" }],
-];
+const tools = [tool("sum"), tool("now")];
+const id = expect.stringMatching(/^call_/);
+const calling: FakeOptions = { pieces: callingPieces, template: callingTemplate };
 
 describe("a whole answer", () => {
   it("has OpenAI's shape, usage and timings", async () => {
@@ -57,15 +47,15 @@ describe("a whole answer", () => {
   });
 
   it("has reasoning and calls apart", async () => {
-    const { choices } = await json(appOf(scripted(call)).post(chat, ask("Hi")));
+    const { choices } = await json(appOf(calling).post(chat, ask("Hi", { tools })));
     expect(choices[0]).toMatchObject({
       finish_reason: "tool_calls",
       message: {
         content: null,
         reasoning_content: "Hm",
         tool_calls: [
-          { id: "call_1", type: "function", function: { name: "sum", arguments: '{"a":1}' } },
-          { id: "call_2", type: "function", function: { name: "now", arguments: "{}" } },
+          { id, type: "function", function: { name: "sum", arguments: '{"a":1}' } },
+          { id, type: "function", function: { name: "now", arguments: "{}" } },
         ],
       },
     });
@@ -112,13 +102,13 @@ describe("a streamed answer", () => {
   });
 
   it("streams reasoning and calls", async () => {
-    const response = await appOf(scripted(call)).post(chat, ask("Hi", { stream: true }));
+    const response = await appOf(calling).post(chat, ask("Hi", { tools, stream: true }));
     const chunks = eventsOf(await response.text()).slice(1, -1);
     expect(chunks.map(({ data }) => data.choices[0].delta)).toEqual([
       { reasoning_content: "Hm" },
-      { tool_calls: [{ index: 0, id: "call_1", type: "function", function: { name: "sum", arguments: "" } }] },
-      { tool_calls: [{ index: 0, function: { arguments: '{"a":1}' } }] },
-      { tool_calls: [{ index: 1, id: "call_2", type: "function", function: { name: "now", arguments: "{}" } }] },
+      { tool_calls: [{ index: 0, id, type: "function", function: { name: "sum", arguments: '{"a":' } }] },
+      { tool_calls: [{ index: 0, function: { arguments: "1}" } }] },
+      { tool_calls: [{ index: 1, id, type: "function", function: { name: "now", arguments: "{}" } }] },
       {},
     ]);
     expect(chunks.at(-1)!.data.choices[0].finish_reason).toBe("tool_calls");
@@ -133,7 +123,7 @@ describe("a streamed answer", () => {
 
   it("answers by a status where it fails at once, and says nothing of what is not in the table", async () => {
     for (const [failure, status, type] of [
-      [new StelliumError("QUEUE_FULL", { queued: 3 }), 429, "rate_limit_error"],
+      [new StelliumError("QUEUE_FULL", { running: 1, queued: 3 }), 429, "rate_limit_error"],
       [new Error("/home/me/secret"), 500, "server_error"],
     ] as const) {
       const response = await appOf({ pieces: [], failure }).post(chat, ask("Hi", { stream: true }));
@@ -183,6 +173,36 @@ describe("what the model is given", () => {
     expect([stop, [...sampling.logitBias]]).toEqual([["x"], [[65, -100]]]);
   });
 
+  it("has the form of the answer: free, JSON, a schema, a grammar, or calls", async () => {
+    const { post, model } = appOf({ template: callingTemplate });
+    const given = async (more: object) => {
+      expect((await post(chat, ask("Hi", more))).status).toBe(200);
+      return model.requests.at(-1)!.grammar;
+    };
+    const reasoning = { open: "<think>", close: "</think>", opened: false };
+    const schema = { enum: ["yes"] };
+    const yes = expect.stringMatching(/^root ::= "\\"yes\\""$/m);
+    expect(await given({ response_format: { type: "text" } })).toBe(undefined);
+    expect(await given({ response_format: { type: "json_object" } })).toMatchObject({ reasoning });
+    expect(await given({ response_format: { type: "json_object", schema } })).toMatchObject({ gbnf: yes });
+    expect(await given({ response_format: { type: "json_schema", json_schema: { schema } } })).toMatchObject({
+      gbnf: yes,
+    });
+    expect(await given({ grammar: 'root ::= "no"' })).toEqual({ gbnf: 'root ::= "no"', reasoning });
+    const auto = await given({ tools });
+    expect(auto).toMatchObject({ triggers: ["<tool_call>"], gbnf: expect.stringContaining("sum") });
+    expect(model.requests.at(-1)!.visible).toEqual(["<tool_call>", "</tool_call>", "<think>", "</think>"]);
+    expect(await given({ tools, tool_choice: "none" })).toBe(undefined);
+    expect(await given({ tools, tool_choice: "required" })).toMatchObject({ triggers: [] });
+    const named = await given({ tools, tool_choice: { type: "function", function: { name: "now" } } });
+    expect(named!.gbnf).not.toContain("sum");
+    const either = await given({ tools, response_format: { type: "json_object", schema } });
+    expect(either).toMatchObject({
+      triggers: [],
+      gbnf: expect.stringMatching(/^root ::= \(calls-\d+ \| answer-\d+\)$/m),
+    });
+  });
+
   it("may be bad characters that stand for others within", async () => {
     const { post, model } = appOf();
     expect((await post(chat, ask("\uf8f00\uf8f1\ud800"))).status).toBe(200);
@@ -205,6 +225,16 @@ describe("refuses", () => {
     [ask("Hi", { top_logprobs: 2 }), "top_logprobs"],
     [ask("Hi", { response_format: { type: "xml" } }), "response_format"],
     [ask("Hi", { tools: [{ type: "web_search" }] }), "tools"],
+    [ask("Hi", { tools: [{ type: "function" }] }), "tools.0.function"],
+    [ask("Hi", { tools: [tool("a b")] }), "tools.0.function.name"],
+    [ask("Hi", { tools: [tool("sum")] }), "tools"],
+    [ask("Hi", { tools: [tool("sum")], tool_choice: "often" }), "tool_choice"],
+    [ask("Hi", { tools: [tool("sum")], tool_choice: { type: "function", function: { name: "x" } } }), "tool_choice"],
+    [ask("Hi", { tool_choice: "required" }), "tool_choice"],
+    [ask("Hi", { grammar: "root ::= root" }), "grammar"],
+    [ask("Hi", { grammar: "root ::= [a]", response_format: { type: "json_object" } }), "grammar"],
+    [ask("Hi", { response_format: { type: "json_schema" } }), "response_format.json_schema.schema"],
+    [ask("Hi", { response_format: { type: "json_schema", json_schema: { schema: { not: {} } } } }), "response_format"],
     [ask("Hi", { store: true }), "store"],
     [ask("Hi", { audio: {} }), "audio"],
   ])("%j", async (body, param) => {

@@ -1,18 +1,18 @@
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai";
-import { embed, generateText, streamText } from "ai";
+import { embed, generateText, jsonSchema, Output, streamText, tool } from "ai";
 import OpenAI from "openai";
+import { zodFunction, zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { AnswerDelta } from "#stellium/api/answer";
-import { createContentParser } from "#stellium/api/answer";
-import { QueuedModel } from "#stellium/api/queuedModel";
+import { z } from "zod";
+import { LoadedModel } from "#stellium/api/servedModel";
 import type { ApiServer } from "#stellium/api/server";
 import { StelliumError } from "#stellium/errors";
 import { createChatTemplate, fallbackChatTemplate } from "#stellium/serving/chatTemplate";
 import { TextModel } from "#stellium/serving/textModel";
 import { model as demoModel, until } from "../cli/stellium.ts";
-import { FakeModel } from "./fakeModel.ts";
+import { callingPieces, callingTemplate, FakeModel, tool as sent } from "./fakeModel.ts";
 import { testServer } from "./harness.ts";
 
 /** The demo model as it is served, one that fails behind its first pieces, one that goes on for ever, one that calls. */
@@ -22,22 +22,19 @@ const servers = new Map<Which, ApiServer>();
 let textModel: TextModel;
 const endless = new FakeModel({ pieces: new Array<string>(900).fill("x"), beforePiece: pause });
 
-const script: AnswerDelta[][] = [
-  [{ kind: "reasoning", text: "Hm" }],
-  [{ kind: "toolCall", index: 0, id: "call_1", name: "sum", arguments: '{"a":' }],
-  [{ kind: "toolCall", index: 0, arguments: "1}" }],
-];
-
 beforeAll(async () => {
-  textModel = await TextModel.open(demoModel, { threads: 1 });
-  const template = createChatTemplate(fallbackChatTemplate, { bosToken: "", eosToken: "" });
-  const chat = { template, source: fallbackChatTemplate, stop: [], openAnswer: createContentParser };
+  textModel = await TextModel.open(demoModel, { threads: 1, parallel: 2 });
+  const source = `${fallbackChatTemplate}{# <tool_call> #}`;
+  const template = createChatTemplate(source, { bosToken: "", eosToken: "" });
+  const demo = new LoadedModel(textModel, { template, source, stop: [] });
   const failure = new StelliumError("WORKER_LOST", { device: "pi", reason: "it is gone" });
-  const parser = () => ({ push: (text: string) => script[Number(text)]!, end: () => [] });
-  servers.set("demo", await testServer({ served: new QueuedModel(textModel, chat, 100) }));
+  servers.set("demo", await testServer({ served: demo }));
   servers.set("failing", await testServer({ served: new FakeModel({ failure }) }));
   servers.set("endless", await testServer({ served: endless }));
-  servers.set("calling", await testServer({ served: new FakeModel({ pieces: ["0", "1", "2"], parser }) }));
+  servers.set(
+    "calling",
+    await testServer({ served: new FakeModel({ pieces: callingPieces, template: callingTemplate }) }),
+  );
 });
 
 afterAll(async () => {
@@ -47,6 +44,7 @@ afterAll(async () => {
 
 const url = (which: Which) => `${servers.get(which)!.url}/v1`;
 const messages = [{ role: "user" as const, content: "Speak." }];
+const weather = z.object({ city: z.enum(["Oslo", "Bern"]), days: z.int().min(1).max(9) });
 const lost = /the device pi was lost: it is gone/;
 
 /** Waits until one more request was stopped before its end. */
@@ -99,27 +97,45 @@ describe("openai", () => {
     expect((await client("demo").models.retrieve("fake")).id).toBe("fake");
   });
 
-  it("has many requests answered, each as alone", async () => {
-    await client("demo").chat.completions.create(request);
-    const alone = (await client("demo").chat.completions.create(request)).choices[0]!.message.content;
-    const all = await Promise.all(Array.from({ length: 6 }, () => client("demo").chat.completions.create(request)));
-    expect(all.map(({ choices }) => choices[0]!.message.content)).toEqual(new Array(6).fill(alone));
+  it("has JSON written by a schema", async () => {
+    const response_format = zodResponseFormat(weather, "weather");
+    const { choices } = await client("demo").chat.completions.parse({ ...request, max_tokens: 250, response_format });
+    expect(weather.parse(choices[0]!.message.parsed)).toBeTruthy();
+    const text = { format: zodTextFormat(weather, "weather") };
+    const response = await client("demo").responses.parse({ model: "any", input: "x", text, max_output_tokens: 250 });
+    expect(weather.parse(response.output_parsed)).toBeTruthy();
+  });
+
+  it("has functions called", async () => {
+    const tools = [zodFunction({ name: "forecast", parameters: weather })];
+    const body = { ...request, max_tokens: 250, tools, tool_choice: "required", parallel_tool_calls: false } as const;
+    const { choices } = await client("demo").chat.completions.parse(body);
+    const [call] = choices[0]!.message.tool_calls!;
+    expect(choices[0]!.finish_reason).toBe("tool_calls");
+    expect(weather.parse(call!.function.parsed_arguments)).toBeTruthy();
+    const streamed = await client("demo").chat.completions.stream(body).finalMessage();
+    const [again] = streamed.tool_calls!;
+    if (again!.type !== "function") throw new Error("it is no call of a function");
+    expect(weather.parse(JSON.parse(again!.function.arguments))).toBeTruthy();
   });
 
   it("embeds", async () => {
     for (const encoding_format of ["float", undefined] as const) {
-      const { data } = await client("failing").embeddings.create({
-        model: "any",
-        input: "ab",
-        ...(encoding_format && { encoding_format }),
-      });
+      const body = { model: "any", input: "ab", ...(encoding_format && { encoding_format }) };
+      const { data } = await client("failing").embeddings.create(body);
       expect(data[0]!.embedding.map((value) => Math.round(value * 10))).toEqual([6, 8, 0, 0]);
+      const { data: real } = await client("demo").embeddings.create({ ...body, input: ["Rome", "A horse!"] });
+      for (const { embedding } of real) expect(Math.hypot(...embedding)).toBeCloseTo(1, 4);
     }
   });
 
   it("sees reasoning and calls", async () => {
-    const message = await client("calling").chat.completions.stream({ model: "any", messages }).finalMessage();
-    expect(message.tool_calls).toMatchObject([{ id: "call_1", function: { name: "sum", arguments: '{"a":1}' } }]);
+    const tools = [sent("sum"), sent("now")];
+    const message = await client("calling").chat.completions.stream({ model: "any", messages, tools }).finalMessage();
+    expect(message.tool_calls).toMatchObject([
+      { function: { name: "sum", arguments: '{"a":1}' } },
+      { function: { name: "now", arguments: "{}" } },
+    ]);
   });
 
   it("raises at an error in the middle", async () => {
@@ -153,7 +169,7 @@ describe.each(["@ai-sdk/openai", "@ai-sdk/openai-compatible"])("ai with %s", (pr
   const of = (which: Which) =>
     provider === "@ai-sdk/openai"
       ? createOpenAI({ baseURL: url(which), apiKey: "any" })("any")
-      : createOpenAICompatible({ name: "stellium", baseURL: url(which) })("any");
+      : createOpenAICompatible({ name: "stellium", baseURL: url(which), supportsStructuredOutputs: true })("any");
 
   it("writes, and streams", async () => {
     const settings = { model: of("demo"), prompt: "Speak.", maxOutputTokens: 8, maxRetries: 0 };
@@ -166,10 +182,22 @@ describe.each(["@ai-sdk/openai", "@ai-sdk/openai-compatible"])("ai with %s", (pr
 
   it("sees reasoning and calls", async () => {
     const parts: string[] = [];
-    const { fullStream } = streamText({ model: of("calling"), prompt: "x", maxRetries: 0 });
+    const inputSchema = jsonSchema({ type: "object" });
+    const execute = () => "done";
+    const tools = { sum: tool({ inputSchema, execute }), now: tool({ inputSchema, execute }) };
+    const { fullStream } = streamText({ model: of("calling"), prompt: "x", maxRetries: 0, tools });
     for await (const part of fullStream) parts.push(part.type);
     expect(parts).toContain("tool-call");
     if (provider === "@ai-sdk/openai-compatible") expect(parts).toContain("reasoning-delta");
+  });
+
+  it("has objects written by a schema, and functions called", async () => {
+    const settings = { model: of("demo"), prompt: "Speak.", maxOutputTokens: 250, maxRetries: 0, temperature: 0 };
+    const { output } = await generateText({ ...settings, output: Output.object({ schema: weather }) });
+    expect(weather.parse(output)).toBeTruthy();
+    const tools = { forecast: tool({ inputSchema: weather, execute: () => "rain" }) };
+    const { toolCalls } = await generateText({ ...settings, tools, toolChoice: "required" });
+    expect(weather.parse(toolCalls[0]!.input)).toBeTruthy();
   });
 
   it("raises at an error in the middle", async () => {
@@ -196,20 +224,28 @@ it("ai embeds", async () => {
 });
 
 describe("langchain", () => {
-  const of = (which: Which) =>
-    new ChatOpenAI({
-      model: "any",
-      apiKey: "any",
-      maxTokens: 8,
-      maxRetries: 0,
-      configuration: { baseURL: url(which) },
-    });
+  const settings = { model: "any", apiKey: "any", maxTokens: 8, maxRetries: 0 };
+  const of = (which: Which) => new ChatOpenAI({ ...settings, configuration: { baseURL: url(which) } });
 
   it("chats, and streams", async () => {
     expect((await of("demo").invoke("Speak.")).text.length).toBeGreaterThan(0);
     let text = "";
     for await (const chunk of await of("demo").stream("Speak.")) text += chunk.text;
     expect(text.length).toBeGreaterThan(0);
+  });
+
+  it("has objects written by a schema, and functions called", async () => {
+    const model = new ChatOpenAI({
+      ...settings,
+      maxTokens: 250,
+      temperature: 0,
+      configuration: { baseURL: url("demo") },
+    });
+    const structured = model.withStructuredOutput(weather, { method: "jsonSchema" });
+    expect(weather.parse(await structured.invoke("Speak."))).toBeTruthy();
+    const tools = [{ type: "function", function: { name: "forecast", parameters: z.toJSONSchema(weather) } }];
+    const { tool_calls } = await model.bindTools(tools, { tool_choice: "forecast" }).invoke("Speak.");
+    expect(weather.parse(tool_calls![0]!.args)).toBeTruthy();
   });
 
   it("embeds", async () => {

@@ -1,11 +1,27 @@
-import { type AnswerParser, createContentParser } from "#stellium/api/answer";
-import type { ServedModel, SlotState } from "#stellium/api/servedModel";
+import type { ServedModel } from "#stellium/api/servedModel";
 import { StelliumError } from "#stellium/errors";
 import { createChatTemplate, fallbackChatTemplate } from "#stellium/serving/chatTemplate";
 import type { GeneratedToken, GenerationRequest, GenerationResult } from "#stellium/serving/generation";
+import type { SlotState } from "#stellium/serving/scheduler";
 import type { Tokenizer } from "#stellium/serving/tokenizer";
 
 const [bos, eos] = [256, 257];
+
+/** ChatML, with calls as Hermes and Qwen write them, and thoughts before the answer. */
+export const callingTemplate = `${fallbackChatTemplate}{# <tool_call> <think> #}`;
+
+/** An answer with everything, in pieces. */
+export const callingPieces = [
+  "<think>Hm</think>",
+  '<tool_call>{"name": "sum", "arguments": {"a":',
+  "1}}</tool_call>",
+  '<tool_call>{"name": "now", "arguments": {}}</tool_call>',
+];
+
+/** A function, as clients offer it. */
+export function tool(name: string, more: object = {}) {
+  return { type: "function" as const, function: { name, parameters: { type: "object", properties: {} }, ...more } };
+}
 
 /** One token for every byte. */
 const tokenizer: Tokenizer = {
@@ -40,7 +56,7 @@ export interface FakeOptions {
   /** Awaited before every piece. */
   beforePiece?: () => Promise<void> | undefined;
   context?: number;
-  parser?: () => AnswerParser;
+  template?: string;
 }
 
 /** A model that writes what it is told to, and remembers what it was asked. */
@@ -57,7 +73,10 @@ export class FakeModel implements ServedModel {
   readonly tokenizer = tokenizer;
   readonly context: number;
   queued = 0;
-  readonly counters = { promptTokens: 5, cachedTokens: 3, promptMs: 100, predictedTokens: 7, predictedMs: 200 };
+  readonly counters = {
+    ...{ promptTokens: 5, cachedTokens: 3, generatedTokens: 7, steps: 9, prefillSeconds: 0.1, decodeSeconds: 0.2 },
+    requests: { completed: 2, cancelled: 1, failed: 0, refused: 0 },
+  };
   readonly requests: GenerationRequest[] = [];
   /** Reasons of the generations that were stopped. */
   readonly stopped: unknown[] = [];
@@ -68,8 +87,8 @@ export class FakeModel implements ServedModel {
   constructor(options: FakeOptions = {}) {
     this.#options = options;
     this.context = options.context ?? 1000;
-    const template = createChatTemplate(fallbackChatTemplate, { bosToken: "", eosToken: "" });
-    this.chat = { template, source: fallbackChatTemplate, stop: [], openAnswer: options.parser ?? createContentParser };
+    const { template: source = fallbackChatTemplate } = options;
+    this.chat = { template: createChatTemplate(source, { bosToken: "", eosToken: "" }), source, stop: [] };
   }
 
   /** The prompt of the last request. */
@@ -109,8 +128,8 @@ export class FakeModel implements ServedModel {
     }
   }
 
-  async embed(tokens: ArrayLike<number>): Promise<Float32Array> {
-    return Float32Array.of(3, 4, 0, 0).map((value) => value * tokens.length);
+  async embed(): Promise<Float32Array> {
+    return Float32Array.of(0.6, 0.8, 0, 0);
   }
 
   #logprobs({ logprobs: count }: GenerationRequest) {

@@ -3,8 +3,7 @@ import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import type { AnswerDelta } from "#stellium/api/answer";
-import { FakeModel } from "./fakeModel.ts";
+import { callingTemplate, FakeModel, tool } from "./fakeModel.ts";
 import { ask, eventsOf, json, testApp } from "./harness.ts";
 
 const path = join(import.meta.dirname, "../../../shared/data/openai/openapi.yaml");
@@ -40,24 +39,23 @@ function createValidator() {
   return { faults, eventFaults: (event: { type: string }) => faults(eventSchema(event.type), event) };
 }
 
-const script: AnswerDelta[][] = [
-  [{ kind: "reasoning", text: "Hm" }],
-  [{ kind: "content", text: "So:" }],
-  [{ kind: "toolCall", index: 0, id: "call_1", name: "sum", arguments: '{"a":1}' }],
-];
-const parser = () => ({ push: (text: string) => script[Number(text)]!, end: () => [] });
+const pieces = ["<think>Hm</think>", "So:", '<tool_call>{"name": "sum", "arguments": {"a":1}}</tool_call>'];
 const plain = testApp({ served: new FakeModel() });
-const rich = testApp({ served: new FakeModel({ pieces: ["0", "1", "2"], parser }) });
+const rich = testApp({ served: new FakeModel({ pieces, template: callingTemplate }) });
+const tools = [tool("sum")];
 
 describe.skipIf(!present)("responses are what OpenAI's description says", () => {
   const { faults, eventFaults } = present ? createValidator() : ({} as ReturnType<typeof createValidator>);
   const chat = "/v1/chat/completions";
 
   it("of chat", async () => {
-    for (const { post } of [plain, rich]) {
-      const whole = await json(post(chat, ask("Hi", { logprobs: true, top_logprobs: 1 })));
+    for (const [{ post }, offered] of [
+      [plain, {}],
+      [rich, { tools }],
+    ] as const) {
+      const whole = await json(post(chat, ask("Hi", { logprobs: true, top_logprobs: 1, ...offered })));
       expect(faults("CreateChatCompletionResponse", whole)).toBe(null);
-      const request = ask("Hi", { stream: true, logprobs: true, stream_options: { include_usage: true } });
+      const request = ask("Hi", { stream: true, logprobs: true, stream_options: { include_usage: true }, ...offered });
       const events = eventsOf(await (await post(chat, request)).text()).slice(0, -1);
       for (const { data } of events) expect(faults("CreateChatCompletionStreamResponse", data)).toBe(null);
     }
@@ -75,12 +73,12 @@ describe.skipIf(!present)("responses are what OpenAI's description says", () => 
   });
 
   it("of responses", async () => {
-    for (const { post } of [plain, rich]) {
-      const body = {
-        input: "Hi",
-        top_logprobs: 1,
-        tools: [{ type: "function", name: "sum", parameters: {}, strict: false }],
-      };
+    const functions = [{ type: "function", name: "sum", parameters: {}, strict: false }];
+    for (const [{ post }, offered] of [
+      [plain, {}],
+      [rich, { tools: functions }],
+    ] as const) {
+      const body = { input: "Hi", top_logprobs: 1, ...offered };
       expect(faults("Response", await json(post("/v1/responses", body)))).toBe(null);
       const events = eventsOf(await (await post("/v1/responses", { ...body, stream: true })).text());
       for (const { event, data } of events) expect([event, eventFaults(data)]).toEqual([data.type, null]);

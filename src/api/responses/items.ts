@@ -1,4 +1,4 @@
-import type { AnswerDelta } from "../answer.ts";
+import type { AnswerDelta } from "../../serving/answer/parser.ts";
 import { newId } from "../context.ts";
 import type { ContentLogprob } from "../logprobs.ts";
 import type { Written } from "../writing.ts";

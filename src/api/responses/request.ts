@@ -3,6 +3,7 @@ import { StelliumError } from "../../errors.ts";
 import type { ChatBody } from "../chatRequest.ts";
 import { generationFields, refuseUnless } from "../fields.ts";
 import { messageSchema, type RequestMessage, textOf } from "../messages.ts";
+import { functionTool } from "../tools.ts";
 
 const parts = z.union([z.string(), z.array(z.looseObject({ type: z.string(), text: z.string().nullish() }))]);
 
@@ -18,13 +19,7 @@ const inputItem = z.looseObject({
 
 type InputItem = z.infer<typeof inputItem>;
 
-const tool = z.looseObject({
-  type: z.string(),
-  name: z.string().nullish(),
-  description: z.string().nullish(),
-  parameters: z.record(z.string(), z.unknown()).nullish(),
-  strict: z.boolean().nullish(),
-});
+const tool = z.looseObject({ ...functionTool.partial().shape, type: z.string() });
 
 /** Body of `POST /v1/responses`. Fields that are not here are accepted, and mean nothing. */
 export const responsesBody = z.looseObject({
@@ -137,8 +132,8 @@ function missing(param: string, field: string): StelliumError {
   return new StelliumError("REQUEST_INVALID", { reason: `${param}.${field} is missing`, param: `${param}.${field}` });
 }
 
-function chatTool({ type, ...definition }: z.infer<typeof tool>) {
-  return type === "function" ? { type, function: definition } : { type };
+function chatTool({ type, name, ...definition }: z.infer<typeof tool>) {
+  return type === "function" && name !== undefined ? { type, function: { ...definition, name } } : { type };
 }
 
 function chatToolChoice(choice: ResponsesBody["tool_choice"]) {

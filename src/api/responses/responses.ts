@@ -1,5 +1,5 @@
 import type { GenerationResult } from "../../serving/generation.ts";
-import { chatGeneration, openAnswer } from "../chatRequest.ts";
+import { chatJob } from "../chatRequest.ts";
 import { type Api, type ApiContext, newId, nowSeconds } from "../context.ts";
 import { errorBody } from "../errorBody.ts";
 import type { EventStream } from "../eventStream.ts";
@@ -15,9 +15,7 @@ import { chatOf, type ResponsesBody, responsesBody } from "./request.ts";
 export async function responses(api: Api, c: ApiContext): Promise<Response> {
   const body = await readBody(c.req.raw, responsesBody);
   const model = requireModel(api);
-  const chat = chatOf(body);
-  const request = chatGeneration(model, chat, api.sampling);
-  const writing = { api, model, request, parser: openAnswer(model, chat, request.prompt) };
+  const writing = { api, model, ...chatJob(model, chatOf(body), api.sampling) };
   const shape = responseShape(api, body, writing.request.sampling);
   if (!body.stream) return c.json(await complete({ ...writing, signal: requestSignal(api, c) }, shape));
   const produce = (stream: EventStream, signal: AbortSignal) => streamResponse({ ...writing, signal }, shape, stream);
