@@ -43,7 +43,7 @@ async function takePictures() {
  * @returns {Promise<string>} where the API is
  */
 function cluster() {
-  const token = "a token for pictures only";
+  const token = "5vq8m2x0c7d1jz4kwt9b6rh3na";
   const listen = ["--workers", "2", "--listen", "127.0.0.1:7719", "--shares", "4,3,2"];
   const server = run(["serve", values.model, "--port", "0", ...listen], token);
   for (const name of ["old laptop", "raspberry pi"]) run(["join", "127.0.0.1:7719", "--name", name], token);
@@ -88,7 +88,7 @@ async function pictures(browser, url) {
     });
     await page.goto(`${url}/#/cluster`);
     const stop = keepBusy(url);
-    await page.waitForTimeout(12_000);
+    await page.waitForTimeout(45_000);
     await page.screenshot({ path: join(values.out, `cluster-${colorScheme}.png`), fullPage: true });
     await stop();
     await page.getByRole("link", { name: "Chat" }).click();

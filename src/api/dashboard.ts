@@ -10,6 +10,8 @@ const files: Readonly<Record<string, { readonly name: string; readonly type: str
   "/": { name: "index.html", type: "text/html; charset=utf-8" },
   "/dashboard.js": { name: "dashboard.js", type: "text/javascript; charset=utf-8" },
   "/dashboard.css": { name: "dashboard.css", type: "text/css; charset=utf-8" },
+  "/newsreader-400.woff2": { name: "newsreader-400.woff2", type: "font/woff2" },
+  "/newsreader-600.woff2": { name: "newsreader-600.woff2", type: "font/woff2" },
 };
 
 /** Paths of the dashboard. They hold no secrets, and need no key: a page has to be there to ask for it. */
@@ -21,6 +23,7 @@ const contentSecurityPolicy = [
   "script-src 'self'",
   "style-src 'self'",
   "img-src data:",
+  "font-src 'self'",
   "connect-src 'self'",
   "base-uri 'none'",
   "form-action 'none'",
@@ -58,7 +61,8 @@ export function createDashboard(needsKey: boolean): (c: ApiContext) => Promise<R
     const loading = loaded.get(name) ?? load(name, needsKey);
     loaded.set(name, loading);
     const { plain, zipped, tag } = await loading;
-    const zips = /\bgzip\b/.test(c.req.header("accept-encoding") ?? "");
+    // Fonts are compressed as they are.
+    const zips = !type.startsWith("font/") && /\bgzip\b/.test(c.req.header("accept-encoding") ?? "");
     for (const [header, value] of Object.entries({ ...headers, "Content-Type": type, ETag: tag }))
       c.header(header, value);
     if (c.req.header("if-none-match") === tag) return c.body(null, 304);

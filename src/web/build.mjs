@@ -7,8 +7,17 @@ import { rolldown } from "rolldown";
 const source = dirname(fileURLToPath(import.meta.url));
 const target = join(source, "../../dist/web");
 
+const fonts = join(source, "../../node_modules/@fontsource/newsreader");
+
 await mkdir(target, { recursive: true });
-await Promise.all([bundleScript(), joinStyles(), copyFile(join(source, "index.html"), join(target, "index.html"))]);
+await Promise.all([
+  bundleScript(),
+  joinStyles(),
+  copyFile(join(source, "index.html"), join(target, "index.html")),
+  copyFile(join(fonts, "files/newsreader-latin-400-normal.woff2"), join(target, "newsreader-400.woff2")),
+  copyFile(join(fonts, "files/newsreader-latin-600-normal.woff2"), join(target, "newsreader-600.woff2")),
+  copyFile(join(fonts, "LICENSE"), join(target, "newsreader-LICENSE.txt")),
+]);
 
 async function bundleScript() {
   const bundle = await rolldown({

@@ -10,14 +10,16 @@ import { eventsOf, json, testApp, testServer } from "./harness.ts";
 
 const served = new FakeModel();
 const open = { allowedHosts: [], corsOrigins: [] };
-const paths = ["/", "/dashboard.js", "/dashboard.css"];
+const texts = ["/", "/dashboard.js", "/dashboard.css"];
+const fonts = ["/newsreader-400.woff2", "/newsreader-600.woff2"];
 
 describe("the dashboard's files", () => {
   const { get: ask } = testApp({ served, access: { ...open, apiKey: "secret" } });
 
   it("are small, and need no key", async () => {
     let bytes = 0;
-    for (const path of paths) {
+    for (const path of fonts) bytes += (await (await ask(path)).arrayBuffer()).byteLength;
+    for (const path of texts) {
       const response = await ask(path, { headers: { "accept-encoding": "gzip, br" } });
       expect([response.status, response.headers.get("content-encoding")]).toEqual([200, "gzip"]);
       const zipped = Buffer.from(await response.arrayBuffer());
@@ -35,6 +37,7 @@ describe("the dashboard's files", () => {
     expect(response.headers.get("x-content-type-options")).toBe("nosniff");
     const page = await response.text();
     expect(page.match(/(?<=(?:src|href)=")[^"#]*/g)?.filter((link) => !link.startsWith("data:"))).toEqual([
+      "/newsreader-400.woff2",
       "/dashboard.css",
       "/dashboard.js",
     ]);

@@ -41,7 +41,7 @@ async function serve(args: readonly string[]): Promise<string> {
 
 async function open(options: Parameters<Browser["newContext"]>[0] = {}, at = url): Promise<Page> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
-  context.setDefaultTimeout(15_000);
+  context.setDefaultTimeout(30_000);
   const page = await context.newPage();
   complaints.watch(page, at);
   await page.goto(at);
@@ -65,6 +65,11 @@ async function joinLine(page: Page): Promise<string> {
   return (await page.locator(".command code").textContent()) ?? "";
 }
 
+async function slotState(): Promise<string | undefined> {
+  const slots = (await (await fetch(`${url}/slots`)).json()) as { state: string }[];
+  return slots[0]?.state;
+}
+
 const answerOf = (page: Page) => page.getByRole("article", { name: "The model" }).last();
 const stopButton = (page: Page) => page.getByRole("button", { name: "Stop" });
 
@@ -74,7 +79,7 @@ async function textLength(page: Page): Promise<number> {
 
 /** Waits until there is more of the answer. Returns its length. */
 async function grown(page: Page, before: number): Promise<number> {
-  await expect.poll(() => textLength(page).catch(() => 0), { interval: 20, timeout: 15_000 }).toBeGreaterThan(before);
+  await expect.poll(() => textLength(page).catch(() => 0), { interval: 20, timeout: 30_000 }).toBeGreaterThan(before);
   return textLength(page);
 }
 
@@ -103,7 +108,7 @@ describe.skipIf(chromiumPath === undefined && !required)("the dashboard", () => 
     line = await joinLine(page);
     for (const name of ["first", "second"]) run([...line.split(" ").slice(1), "--name", name]);
     await page.getByRole("heading", { name: "Three devices, ready." }).waitFor();
-  });
+  }, 60_000);
   afterAll(async () => {
     await browser?.close();
     for (const { child } of running) child.kill("SIGKILL");
@@ -141,9 +146,7 @@ describe.skipIf(chromiumPath === undefined && !required)("the dashboard", () => 
     await stopButton(page).click();
     await page.getByText(/^stopped · .*tokens\/s · first after .* · \d+ tokens$/).waitFor();
     const length = await textLength(page);
-    await expect
-      .poll(async () => ((await (await fetch(`${url}/slots`)).json()) as { state: string }[])[0]!.state)
-      .toBe("idle");
+    await expect.poll(slotState, { timeout: 20_000 }).toBe("idle");
     expect(await textLength(page)).toBe(length);
   });
 

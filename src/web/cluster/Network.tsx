@@ -67,8 +67,10 @@ function Latencies({ network, devices }: { network: NetworkStatus; devices: read
   const names = latency.map((_, rank) => devices[rank]?.name ?? `rank ${rank}`);
   return (
     <div class="scroll">
-      <table class="links">
-        <caption>Measured between devices: latency one way, and rate</caption>
+      <p class="note" id="links">
+        Measured between devices: latency one way, and rate
+      </p>
+      <table class="links" aria-labelledby="links">
         <thead>
           <tr>
             <th scope="col">from</th>

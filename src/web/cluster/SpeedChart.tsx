@@ -1,21 +1,24 @@
 import type { JSX } from "preact";
 import { chartMs, type SpeedPoint } from "../net/status.ts";
-import { figure } from "../words.ts";
+import { durationText, figure } from "../words.ts";
 
 const [width, height] = [1000, 120];
+/** What the chart may show, in milliseconds. */
+const steps = [1, 2, 3, 4].map((minutes) => minutes * 60_000);
 
 /** Tokens per second over the last minutes. */
 export function SpeedChart({ history }: { history: readonly SpeedPoint[] }): JSX.Element {
   const most = niceMost(Math.max(1, ...history.map(({ tokensPerSecond }) => tokensPerSecond)));
   const last = history.at(-1);
-  const line = last === undefined ? "" : lineOf(history, last.at, most);
-  const first = history[0];
-  const area = first === undefined || last === undefined ? "" : `${line}V${height}H${xOf(first.at, last.at)}Z`;
+  const shownMs = shownOf(history);
+  const x = (at: number) => (width * (1 - ((last?.at ?? 0) - at) / shownMs)).toFixed(1);
+  const line = lineOf(history, most, x);
+  const area = history[0] === undefined ? "" : `${line}V${height}H${x(history[0].at)}Z`;
   return (
     <figure class="speed">
       <figcaption>
         <h2>Tokens a second</h2>
-        <span class="unit">the last 5 minutes, since this page was opened</span>
+        <span class="unit">the last {durationText(shownMs)}</span>
       </figcaption>
       <div class="plot">
         <svg viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" role="img">
@@ -31,16 +34,18 @@ export function SpeedChart({ history }: { history: readonly SpeedPoint[] }): JSX
   );
 }
 
-function lineOf(history: readonly SpeedPoint[], now: number, most: number): string {
-  const points = history.map(({ at, tokensPerSecond }) => {
-    const y = height - (Math.min(most, tokensPerSecond) / most) * (height - 4);
-    return `${xOf(at, now)} ${y.toFixed(1)}`;
-  });
-  return `M${points.join("L")}`;
+/** All that there is, but at least one minute. */
+function shownOf(history: readonly SpeedPoint[]): number {
+  const all = (history.at(-1)?.at ?? 0) - (history[0]?.at ?? 0);
+  return steps.find((step) => step >= all) ?? chartMs;
 }
 
-function xOf(at: number, now: number): string {
-  return (width * (1 - (now - at) / chartMs)).toFixed(1);
+function lineOf(history: readonly SpeedPoint[], most: number, x: (at: number) => string): string {
+  const points = history.map(({ at, tokensPerSecond }) => {
+    const y = height - (Math.min(most, tokensPerSecond) / most) * (height - 4);
+    return `${x(at)} ${y.toFixed(1)}`;
+  });
+  return points.length === 0 ? "" : `M${points.join("L")}`;
 }
 
 /** The next round number. */

@@ -55,6 +55,7 @@ export function diagnosis({ bottleneck, devices, state }: ClusterStatus): string
   const what = causes[limit];
   if (what === undefined) return "";
   if (devices.length === 1) return `What limits it is ${what}.`;
+  if (limit === "network") return "What holds them back is the network.";
   return `The others wait for ${devices[rank]?.name ?? `rank ${rank}`}, which ${verbs[limit]}.`;
 }
 
@@ -67,7 +68,6 @@ const causes: Partial<Record<LimitName, string>> = {
 const verbs: Partial<Record<LimitName, string>> = {
   compute: "computes longest",
   disk: "has to read weights from its disk",
-  network: "is busy with the network most of the time",
 };
 
 /** What a device spends most of a step on. */

@@ -15,7 +15,7 @@ export function Markdown({ text }: { text: string }): JSX.Element {
 /** What cannot be parsed, since it is nested too deeply, is shown as it is. */
 function blocksOf(text: string): ComponentChildren {
   try {
-    return nodes(lexer(text, { gfm: true }));
+    return nodes(lexer(text, { gfm: true, breaks: true }));
   } catch {
     return text;
   }
