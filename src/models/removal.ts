@@ -1,0 +1,67 @@
+import { readdir, rm, rmdir, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { RepositoryCache } from "./hubCache.ts";
+import { filesBelow, type LocalModel } from "./localModels.ts";
+import { removePartials } from "./partialFile.ts";
+
+/**
+ * Removes a model, at every commit that is here, and the blobs that nothing else needs. Other files of the repository
+ * stay. A process that has the model open goes on undisturbed. Returns how many bytes that frees.
+ */
+export async function removeModel(hubDirectory: string, { repo, parts }: LocalModel): Promise<number> {
+  const cache = new RepositoryCache(hubDirectory, repo);
+  const removed = new Set<bigint>();
+  for (const path of await filesBelow(cache.snapshots)) {
+    const [commit = "", ...rest] = path.split("/");
+    if (!parts.includes(rest.join("/"))) continue;
+    const file = join(cache.snapshots, path);
+    const inode = await inodeOf(file);
+    if (inode !== undefined) removed.add(inode);
+    await rm(file, { force: true });
+    await removeEmpty(dirname(file), dirname(join(cache.snapshots, commit)));
+  }
+  const freed = await removeBlobs(cache, removed);
+  await removeEmpty(cache.snapshots, dirname(cache.path));
+  return freed;
+}
+
+/** Removes what downloads that were stopped have left of a repository, and all of it where nothing else is left. */
+export async function removeLeftovers(hubDirectory: string, repo: string): Promise<void> {
+  const cache = new RepositoryCache(hubDirectory, repo);
+  await removePartials(cache.blobs);
+  const rest = [...(await filesBelow(cache.snapshots)), ...(await filesBelow(cache.blobs))];
+  if (rest.length === 0) await rm(cache.path, { recursive: true, force: true });
+}
+
+/** Removes blobs by their inodes, unless something in a snapshot still shows them. A link has that of what it shows. */
+async function removeBlobs(cache: RepositoryCache, removed: ReadonlySet<bigint>): Promise<number> {
+  const shown = await Promise.all(
+    (await filesBelow(cache.snapshots)).map((path) => inodeOf(join(cache.snapshots, path))),
+  );
+  let freed = 0;
+  for (const name of await readdir(cache.blobs).catch(() => [])) {
+    const path = join(cache.blobs, name);
+    const inode = await inodeOf(path);
+    if (inode === undefined || !removed.has(inode) || shown.includes(inode)) continue;
+    freed += (await stat(path)).size;
+    await rm(path, { force: true });
+  }
+  return freed;
+}
+
+async function inodeOf(path: string): Promise<bigint | undefined> {
+  return (await stat(path, { bigint: true }).catch(() => undefined))?.ino;
+}
+
+/** Removes a directory, and those above it below `root`, as long as nothing is in them. */
+async function removeEmpty(directory: string, root: string): Promise<void> {
+  for (let path = directory; path !== root; path = dirname(path)) {
+    if (
+      !(await rmdir(path).then(
+        () => true,
+        () => false,
+      ))
+    )
+      return;
+  }
+}
