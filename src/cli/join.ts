@@ -6,6 +6,7 @@ import type { Values } from "./arguments/option.ts";
 import { tokenOf } from "./clusterOptions.ts";
 import type { joinOptions } from "./commands.ts";
 import type { Interruption } from "./interruption.ts";
+import { tellOfThisProcess } from "./processes/registry.ts";
 import { Progress } from "./progress.ts";
 
 /** Has this device take part in a cluster until it is interrupted, or until the process that started it has ended. */
@@ -17,7 +18,7 @@ export async function join(values: Values<typeof joinOptions>, { signal }: Inter
   const orphaned = new AbortController();
   if (process.connected) process.once("disconnect", () => orphaned.abort("its parent process ended"));
   using progress = new Progress("receiving");
-  const onState = (state: JoinState | WorkerState) => tell(state, progress);
+  const onState = (state: JoinState | WorkerState) => tell(state, address, progress);
   const stop = AbortSignal.any([signal, orphaned.signal]);
   try {
     await work({ ...parseAddress(address), token, threads, cacheDir, name, signal: stop, onState });
@@ -26,9 +27,10 @@ export async function join(values: Values<typeof joinOptions>, { signal }: Inter
   }
 }
 
-function tell(state: JoinState | WorkerState, progress: Progress): void {
+function tell(state: JoinState | WorkerState, address: string, progress: Progress): void {
   // What local workers do is told by the process that started them.
   const quiet = process.connected === true;
+  if (state.state === "joined") tellOfThisProcess({ address, rank: state.rank, devices: state.size });
   if (state.state === "receiving") progress.update(state.bytes, state.total);
   else if (!quiet) process.stderr.write(sentence(state));
 }

@@ -2,18 +2,20 @@ import { log } from "../log.ts";
 import { TextModel } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
 import type { LoadValues } from "./options.ts";
+import { tellOfThisProcess } from "./processes/registry.ts";
 import { Progress } from "./progress.ts";
-import { requireModel } from "./requireModel.ts";
+import { locateModel } from "./requireModel.ts";
 
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
 export async function loadModel(values: LoadValues, signal: AbortSignal): Promise<TextModel> {
   const { context, threads, batch, kv } = values;
-  const path = requireModel(values.model);
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
+  const path = await locateModel(values, signal);
   using progress = new Progress("loading");
   const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
   const cluster = await clusterOf(values);
   const textModel = await TextModel.open(path, { threads, context, batch, kvType: kv, cluster, onProgress, signal });
+  tellOfThisProcess({ model: values.model, rank: 0, devices: (cluster?.workers ?? 0) + 1 });
   warnBeyondTraining(textModel);
   return textModel;
 }

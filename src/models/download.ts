@@ -20,6 +20,13 @@ export interface WantedFile {
   readonly refuse?: (response: Response) => Error | undefined;
 }
 
+/** How a file is brought. */
+export interface DownloadOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds before the second attempt to connect; see `AttemptOptions`. */
+  readonly backoff?: number | undefined;
+}
+
 /** How far a file is. */
 export interface FileProgress {
   /** Bytes that are there. */
@@ -41,13 +48,13 @@ const readBytes = 2 ** 20;
 export async function download(
   wanted: WantedFile,
   onProgress: (progress: FileProgress) => void,
-  signal?: AbortSignal,
+  options: DownloadOptions = {},
 ): Promise<void> {
   const waiting = (bytes: number) => onProgress({ bytes: Math.min(bytes, wanted.bytes), came: 0 });
   for (let ended = false; !ended; ) {
-    const claim = () => PartialFile.claim(wanted.target, () => isComplete(wanted), waiting, signal);
+    const claim = () => PartialFile.claim(wanted.target, () => isComplete(wanted), waiting, options.signal);
     await using partial = await onDisk(wanted, claim);
-    ended = partial === undefined || (await fill(partial, wanted, onProgress, signal));
+    ended = partial === undefined || (await fill(partial, wanted, onProgress, options));
   }
   onProgress({ bytes: wanted.bytes, came: 0 });
 }
@@ -63,10 +70,10 @@ async function fill(
   partial: PartialFile,
   wanted: WantedFile,
   onProgress: (progress: FileProgress) => void,
-  signal: AbortSignal | undefined,
+  { signal, backoff }: DownloadOptions,
 ): Promise<boolean> {
   const { url, headers, refuse, bytes } = wanted;
-  const source = await openUrl(url, { signal, headers, wholeFiles: true, ...(refuse && { refuse }) });
+  const source = await openUrl(url, { signal, backoff, headers, wholeFiles: true, ...(refuse && { refuse }) });
   try {
     if (source.size !== bytes) throw invalid(wanted, `it has ${source.size} bytes in place of ${bytes}`);
     const had = (await partial.handle.stat()).size;

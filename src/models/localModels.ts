@@ -3,6 +3,7 @@ import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { RepositoryCache } from "./hubCache.ts";
 import { type HubName, hubNameText, isRepository } from "./modelName.ts";
+import { leftoverBytes } from "./partialFile.ts";
 import { chooseModel, type ListedModel, modelsAmong } from "./quantization.ts";
 
 /** A model of a hub that is on this device, complete. */
@@ -19,6 +20,12 @@ export interface LocalModel extends ListedModel {
 /** A model of this device and what it is called here; the name names this one and no other. */
 export interface NamedModel extends LocalModel {
   readonly name: string;
+}
+
+/** What downloads that were stopped have left of a repository. */
+export interface Leftover {
+  readonly repo: string;
+  readonly bytes: number;
 }
 
 const deepest = 8;
@@ -59,6 +66,15 @@ export async function modelsOfRepository(hubDirectory: string, repo: string): Pr
     }
   }
   return [...newest.values()];
+}
+
+/** What downloads that were stopped have left, by repository. */
+export async function listLeftovers(hubDirectory: string): Promise<Leftover[]> {
+  const repositories = await localRepositories(hubDirectory);
+  const leftovers = repositories.map(async (repo) => {
+    return { repo, bytes: await leftoverBytes(new RepositoryCache(hubDirectory, repo).blobs) };
+  });
+  return (await Promise.all(leftovers)).filter(({ bytes }) => bytes > 0);
 }
 
 /** Names of the repositories that have a directory. */

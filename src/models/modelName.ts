@@ -22,6 +22,8 @@ export type ModelName =
 /** Of repositories and of users, as Hugging Face has them. */
 const namePattern = /^(?!.*(?:--|\.\.))[A-Za-z0-9_][\w.-]{0,95}$/;
 const shortPattern = /^(?<path>[^:/\\\s]+\/[^:/\\\s]+)(?::(?<choice>[^:\s]+))?$/;
+/** Pages of a hub that are no user's. */
+const notUsers = ["api", "blog", "collections", "datasets", "docs", "papers", "spaces"];
 const hubHosts = ["huggingface.co", "www.huggingface.co", "hf.co"];
 
 /**
@@ -67,7 +69,8 @@ function isFile(path: string): boolean {
 function parseUrl(text: string, endpoint: string): ModelName {
   const inside = URL.canParse(text) ? pathInHub(new URL(text), new URL(endpoint)) : undefined;
   const [user, repo, kind, ...rest] = inside ?? [];
-  if (repo === undefined || !isRepository(`${user}/${repo}`)) return { kind: "url", url: text };
+  const isModel = !notUsers.includes(user!) && isRepository(`${user}/${repo}`);
+  if (repo === undefined || !isModel) return { kind: "url", url: text };
   if (kind === undefined) return { kind: "hub", hub: { repo: `${user}/${repo}`, revision: "main", choice: undefined } };
   if (kind === "tree") return { kind: "hub", hub: checked({ repo: `${user}/${repo}`, ...inTree(rest) }, text) };
   if ((kind !== "blob" && kind !== "resolve") || rest.length < 2) return { kind: "url", url: text };

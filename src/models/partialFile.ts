@@ -103,13 +103,18 @@ export async function partialBytes(target: string): Promise<number> {
 
 /** Bytes of what was left of files in a directory, and is not being brought now. */
 export async function leftoverBytes(directory: string): Promise<number> {
-  const left = (await partialsIn(directory)).filter(({ busy }) => !busy);
-  return left.reduce((sum, { bytes }) => sum + bytes, 0);
+  return sumOf((await partialsIn(directory)).filter(({ busy }) => !busy));
 }
 
-/** Removes what was left of files in a directory, and is not being brought now. */
-export async function removePartials(directory: string): Promise<void> {
-  for (const { path, busy } of await partialsIn(directory)) if (!busy) await rm(path, { force: true });
+/** Removes what was left of files in a directory, and is not being brought now. Returns how many bytes it had. */
+export async function removePartials(directory: string): Promise<number> {
+  const left = (await partialsIn(directory)).filter(({ busy }) => !busy);
+  for (const { path } of left) await rm(path, { force: true });
+  return sumOf(left);
+}
+
+function sumOf(partials: readonly Partial[]): number {
+  return partials.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 interface Partial {

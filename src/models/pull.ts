@@ -2,7 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { StelliumError } from "../errors.ts";
 import { realDisk, type SliceDisk } from "../weights/sliceDisk.ts";
-import { download, type FileProgress, isComplete, type WantedFile } from "./download.ts";
+import { type DownloadOptions, download, type FileProgress, isComplete, type WantedFile } from "./download.ts";
 import { partialBytes } from "./partialFile.ts";
 
 /** How far a model is. Bytes of all its files together. */
@@ -15,9 +15,8 @@ export interface PullProgress {
 }
 
 /** How models are pulled. */
-export interface PullOptions {
+export interface PullOptions extends DownloadOptions {
   readonly onProgress?: ((progress: PullProgress) => void) | undefined;
-  readonly signal?: AbortSignal | undefined;
   /** Tests put a full one in the place of the disk there is. */
   readonly disk?: Pick<SliceDisk, "usable"> | undefined;
 }
@@ -30,7 +29,7 @@ const mostAtOnce = 3;
  * `MODEL_DISK_FULL` before anything is fetched, and what `download` throws: then all stop, and what has come is kept.
  */
 export async function bringFiles(model: string, files: readonly WantedFile[], options: PullOptions): Promise<void> {
-  const { signal, onProgress } = options;
+  const { signal, backoff, onProgress } = options;
   await checkRoom(model, files, options.disk ?? realDisk);
   const bytes = files.map(() => 0);
   const total = files.reduce((sum, file) => sum + file.bytes, 0);
@@ -42,7 +41,9 @@ export async function bringFiles(model: string, files: readonly WantedFile[], op
   };
   const failed = new AbortController();
   const either = signal ? AbortSignal.any([signal, failed.signal]) : failed.signal;
-  const tasks = files.map((file, i) => () => download(file, (progress) => tell(i, progress), either));
+  const tasks = files.map(
+    (file, i) => () => download(file, (progress) => tell(i, progress), { signal: either, backoff }),
+  );
   await allOf(tasks, failed);
 }
 

@@ -12,23 +12,31 @@ export async function removeModel(hubDirectory: string, { repo, parts }: LocalMo
   const cache = new RepositoryCache(hubDirectory, repo);
   const removed = new Set<bigint>();
   for (const path of await filesBelow(cache.snapshots)) {
-    const [commit = "", ...rest] = path.split("/");
-    if (!parts.includes(rest.join("/"))) continue;
+    if (!parts.includes(path.slice(path.indexOf("/") + 1))) continue;
     const file = join(cache.snapshots, path);
     const inode = await inodeOf(file);
     if (inode !== undefined) removed.add(inode);
     await rm(file, { force: true });
-    await removeEmpty(dirname(file), dirname(join(cache.snapshots, commit)));
+    await removeEmpty(dirname(file), cache.snapshots);
   }
   const freed = await removeBlobs(cache, removed);
-  await removeEmpty(cache.snapshots, dirname(cache.path));
+  await removeIfEmpty(cache);
   return freed;
 }
 
-/** Removes what downloads that were stopped have left of a repository, and all of it where nothing else is left. */
-export async function removeLeftovers(hubDirectory: string, repo: string): Promise<void> {
+/**
+ * Removes what downloads that were stopped have left of a repository, and its directory where nothing else is in it.
+ * Returns how many bytes that frees.
+ */
+export async function removeLeftovers(hubDirectory: string, repo: string): Promise<number> {
   const cache = new RepositoryCache(hubDirectory, repo);
-  await removePartials(cache.blobs);
+  const freed = await removePartials(cache.blobs);
+  await removeIfEmpty(cache);
+  return freed;
+}
+
+/** References to commits of which nothing is here are of no use. */
+async function removeIfEmpty(cache: RepositoryCache): Promise<void> {
   const rest = [...(await filesBelow(cache.snapshots)), ...(await filesBelow(cache.blobs))];
   if (rest.length === 0) await rm(cache.path, { recursive: true, force: true });
 }

@@ -4,12 +4,14 @@ import { type AttemptOptions, ask, attemptDefaults, Misled, Passing, persist, ty
 import { changeOf, rangeOf, refusal, type Version, versionOf } from "./httpRange.ts";
 
 /** How an URL is read; see `AttemptOptions`. Default: 6 attempts, 250 ms before the second one, 30 s of patience. */
-export interface HttpOptions extends Partial<AttemptOptions> {
+export interface HttpOptions extends Given<AttemptOptions> {
   /** Whether a server may answer with the whole file where a range was asked for: then what comes before it is skipped. */
   readonly wholeFiles?: boolean;
   /** The error for a response that is none of the file, where it means more than that there is no such file. */
   readonly refuse?: (response: Response) => Error | undefined;
 }
+
+type Given<T> = { readonly [K in keyof T]?: T[K] | undefined };
 
 /** A file behind an URL. */
 export interface UrlSource extends ByteSource {
