@@ -63,7 +63,8 @@ export const listOptions = { json: jsonOption };
 
 /** Options of `stellium rm`. */
 export const removeOptions = {
-  model: modelOptions.model,
+  // Not the option that STELLIUM_MODEL stands for: what is to be removed has to be said.
+  model: text({ flag: "local-model", value: "MODEL", summary: "a model by its name in `stellium ls`" }),
   all: toggle({ flag: "all", summary: "remove all models of the repository" }),
   json: jsonOption,
 };

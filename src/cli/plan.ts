@@ -1,6 +1,7 @@
 import { describe } from "../engine/architectures/support.ts";
 import type { ModelDescription } from "../engine/modelDescription.ts";
 import { StelliumError } from "../errors.ts";
+import { readModelHeader } from "../models/modelHeader.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { predictPrompt, predictStep } from "../plan/latency.ts";
 import { getString, requireString } from "../weights/gguf/metadata.ts";
@@ -14,7 +15,7 @@ import { type PlannedModel, planModel } from "./plan/plannedModel.ts";
 import { type Rates, ratesOf } from "./plan/rates.ts";
 import { planReport } from "./plan/report.ts";
 import { formatCap, planText } from "./plan/table.ts";
-import { readHeader } from "./requireModel.ts";
+import { requireModel } from "./requireModel.ts";
 
 type PlanValues = Values<typeof planOptions>;
 
@@ -23,7 +24,8 @@ type PlanValues = Values<typeof planOptions>;
  * take, without loading anything: a GGUF's header is enough. Throws `OUT_OF_MEMORY` afterwards where a cap is too small.
  */
 export async function plan(values: PlanValues, signal: AbortSignal): Promise<void> {
-  const model = await readHeader(values, signal, { headerOnly: true });
+  const { offline } = values;
+  const model = await readModelHeader(requireModel(values.model), { offline, signal, dataMayBeMissing: true });
   const path = model.files[0]!;
   const description = await describe(model);
   const wire = values.wire ?? "f16";

@@ -15,7 +15,7 @@ describe("help", () => {
     for (const args of [[], ["--help"], ["-h"]]) expect((await stellium(args)).stdout).toBe(stdout);
   });
 
-  it.each(["run", "generate", "join", "cache", "plan", "show", "demo"])("explains %s", async (name) => {
+  it.each(["run", "generate", "join", "cache", "plan", "show", "pull", "ls", "rm", "ps", "demo"])("explains %s", async (name) => {
     const { code, stdout } = await stellium(["help", name]);
     expect(code).toBe(0);
     await expect(stdout).toMatchFileSnapshot(`help/${name}.txt`);
@@ -48,7 +48,7 @@ describe("bad usage has exit code 2 and one line", () => {
     [[...generate, "--tempp", "1"], `there is no option --tempp; the nearest is --temp.${help}`],
     [[...generate, "--predcit=1"], `there is no option --predcit; the nearest is --predict.${help}`],
     [[...generate, "-z"], `there is no option -z.${help}`],
-    [["generate"], `no model was named; name a GGUF file, or set STELLIUM_MODEL.${help}`],
+    [["generate"], `no model was named; name one, or set STELLIUM_MODEL.${help}`],
     [[...generate, "another"], `the argument "another" has no meaning here.${help}`],
     [[...generate, "-p", "-n", "5"], `-p needs a value, as in -p TEXT.${help}`],
     [[...generate, "--kv"], `--kv needs a value, as in --kv TYPE.${help}`],
