@@ -1,6 +1,7 @@
 import { log } from "../log.ts";
 import { TextModel } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
+import { tellMemory } from "./memoryReport.ts";
 import type { LoadValues } from "./options.ts";
 import { tellOfThisProcess } from "./processes/registry.ts";
 import { Progress } from "./progress.ts";
@@ -8,14 +9,17 @@ import { locateModel } from "./requireModel.ts";
 
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
 export async function loadModel(values: LoadValues, signal: AbortSignal): Promise<TextModel> {
-  const { context, threads, batch, kv } = values;
+  const { context, threads, batch, kv, memory, window, noSlice, cacheDir } = values;
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
   const path = await locateModel(values, signal);
   using progress = new Progress("loading");
   const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
+  using cutting = new Progress("slicing");
+  const onCut = (bytes: number, total: number) => cutting.update(bytes, total);
   const cluster = await clusterOf(values);
-  const textModel = await TextModel.open(path, { threads, context, batch, kvType: kv, cluster, onProgress, signal });
-  tellOfThisProcess({ model: values.model, rank: 0, devices: (cluster?.workers ?? 0) + 1 });
+  const engine = { threads, context, batch, kvType: kv, memory, window, noSlice, cacheDir };
+  const textModel = await TextModel.open(path, { ...engine, cluster, onPlan: tellMemory, onCut, onProgress, signal });
+  tellOfThisProcess({ model: values.model, rank: 0, devices: (cluster?.workers ?? 0) + 1, memoryCap: memory });
   warnBeyondTraining(textModel);
   return textModel;
 }

@@ -3,7 +3,7 @@ import type { ComputeBackend } from "../native/backend.ts";
 import type { Ggml } from "../native/ggml.ts";
 import { closeSocket, listenOn } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
-import type { WeightStore } from "../weights/weightStore.ts";
+import type { Weights } from "../weights/weights.ts";
 import { CellStore } from "./cellStore.ts";
 import { Embedding } from "./embedding.ts";
 import { Forward } from "./forward.ts";
@@ -29,7 +29,7 @@ export interface EngineLoopParts {
   readonly ggml: Ggml;
   readonly backend: ComputeBackend;
   readonly description: RankDescription;
-  readonly weights: WeightStore;
+  readonly weights: Weights;
   readonly kv: KvCache;
   readonly options: EngineOptions;
   readonly shared: EngineMemory;
@@ -181,6 +181,8 @@ export class EngineLoop implements Disposable {
     statistics[statistic.computeMs]! += computeMs;
     statistics[statistic.steps]! += 1;
     statistics[statistic.computeBytes] = this.#forward.computeBytes;
+    statistics[statistic.diskWaitMs] = this.#parts.weights.window.waitMs;
+    statistics[statistic.diskBytes] = this.#parts.weights.window.bytesRead;
     if (links === undefined) return;
     statistics[statistic.collectives] = links.count;
     statistics[statistic.wireMs] = links.wireMs;

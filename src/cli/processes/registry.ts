@@ -37,7 +37,7 @@ export function processDirectory(cache: string = cacheDirectory()): string {
 }
 
 /** Says that this process runs, until it ends. What was said before is added to. Where nothing can be written, it is not. */
-export function tellOfThisProcess(told: Partial<ProcessFacts>): void {
+export function tellOfThisProcess(told: { readonly [K in keyof ProcessFacts]?: ProcessFacts[K] | undefined }): void {
   const first = known === undefined;
   known = { ...known, ...told };
   try {
@@ -53,7 +53,7 @@ export function tellOfThisProcess(told: Partial<ProcessFacts>): void {
   }
 }
 
-let known: Partial<ProcessFacts> | undefined;
+let known: object | undefined;
 
 /** The processes that run, the oldest first. Removes what those have left that were killed. */
 export async function runningProcesses(directory: string = processDirectory()): Promise<ListedProcess[]> {
