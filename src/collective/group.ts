@@ -1,5 +1,6 @@
 import { StelliumError } from "../errors.ts";
 import { PollSet } from "../native/sockets.ts";
+import { noRecorder, type Recorder } from "../trace/recorder.ts";
 import { type Link, linkLost } from "./link.ts";
 import type { Wire } from "./wire.ts";
 
@@ -18,6 +19,13 @@ export interface LinkStatistics {
   readonly bytesReceived: number;
 }
 
+/** The sum of figures, or with `sign` -1 what has been added since `others` were taken. */
+export function addFigures(figures: LinkStatistics, others: LinkStatistics, sign = 1): LinkStatistics {
+  const names = Object.keys(figures) as (keyof LinkStatistics)[];
+  const sums = names.map((name) => [name, figures[name] + sign * others[name]]);
+  return Object.fromEntries(sums) as LinkStatistics;
+}
+
 /** What a group is made of. */
 export interface GroupOptions {
   readonly rank: number;
@@ -29,6 +37,8 @@ export interface GroupOptions {
   readonly deadlineMs: number;
   /** Values that are reduced at once, at most. */
   readonly maxElements: number;
+  /** The one of the thread that uses the group, if it records. */
+  readonly recorder?: Recorder | undefined;
 }
 
 /** Bytes of memory that a group holds for its buffers, those of its links included, for the memory plan. */
@@ -47,6 +57,7 @@ export class Group implements Disposable {
   /** Room for one encoded payload: own contributions go out from here, and results. */
   readonly encoded: Uint8Array;
   readonly pollSet: PollSet;
+  readonly recorder: Recorder;
   /** What `transfer` counts. */
   readonly times = { wireMs: 0, waitMs: 0 };
   /** When the collective under way has to end: a time of `performance.now()`. */
@@ -55,7 +66,7 @@ export class Group implements Disposable {
   #count = 0;
   #lost: StelliumError | undefined;
 
-  constructor({ rank, size, links, wire, deadlineMs, maxElements }: GroupOptions) {
+  constructor({ rank, size, links, wire, deadlineMs, maxElements, recorder = noRecorder }: GroupOptions) {
     this.rank = rank;
     this.size = size;
     this.wire = wire;
@@ -63,6 +74,7 @@ export class Group implements Disposable {
     this.maxElements = maxElements;
     this.encoded = new Uint8Array(wire.bytes(maxElements));
     this.pollSet = new PollSet(2 * size);
+    this.recorder = recorder;
     this.#links = links;
   }
 

@@ -143,6 +143,8 @@ export class Engine implements AsyncDisposable {
 
   /** Opens a socket for links to other ranks; those that were open are closed. Returns the port. */
   async listen(host: string, port = 0): Promise<number> {
+    // Their numbers may mean other sockets from now on.
+    this.#sockets = [];
     return (await this.#request<{ port: number }>(command.listen, { host, port })).port;
   }
 

@@ -3,7 +3,10 @@ import type { ComputeBackend } from "../native/backend.ts";
 import type { Ggml } from "../native/ggml.ts";
 import { closeSocket, listenOn } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { openRecorder, type Recorder } from "../trace/recorder.ts";
+import { spanKind } from "../trace/spans.ts";
 import type { WeightStore } from "../weights/weightStore.ts";
+import { Communication } from "./communication.ts";
 import { Embedding } from "./embedding.ts";
 import { Forward } from "./forward.ts";
 import type { KvCache } from "./kvCache.ts";
@@ -33,6 +36,8 @@ export interface EngineLoopParts {
   readonly shared: EngineMemory;
 }
 
+const noLogits = new Float32Array(0);
+
 /** Does what the main thread asks for, one thing after the other, and waits in between. */
 export class EngineLoop implements Disposable {
   readonly #parts: EngineLoopParts;
@@ -43,12 +48,15 @@ export class EngineLoop implements Disposable {
   #forward: Forward;
   #links: RankLinks | undefined;
   #listener: number | undefined;
+  #communication: Communication | undefined;
+  readonly #recorder: Recorder;
 
   constructor(parts: EngineLoopParts) {
     const { ggml, description, options } = parts;
     const { files, embedding, hyperparameters } = description;
     this.#parts = parts;
     this.#shared = parts.shared;
+    this.#recorder = openRecorder(parts.shared.trace?.engine);
     this.#embeddings = new Float32Array(hyperparameters.embeddingLength * options.batch);
     this.#embedding = embedding && new Embedding(ggml, files[embedding.file]!, embedding);
     this.#forward = this.#openForward();
@@ -70,6 +78,7 @@ export class EngineLoop implements Disposable {
 
   [Symbol.dispose](): void {
     this.#closeLinks();
+    this.#communication?.[Symbol.dispose]();
     this.#forward[Symbol.dispose]();
     this.#embedding?.[Symbol.dispose]();
   }
@@ -93,11 +102,12 @@ export class EngineLoop implements Disposable {
     const [count, position, outputs] = [cells[control.tokens]!, cells[control.position]!, cells[control.outputs]!];
     const step = { tokens: count, position, outputs };
     const rows = this.#embeddings.subarray(0, count * embeddingLength);
+    const started = this.#recorder.now();
     this.#embedding?.read(tokens.subarray(0, count), rows);
+    this.#recorder.end(spanKind.embedding, started);
     this.#links?.announce(step, rows);
-    if (!this.#compute(step, rows)) return status.aborted;
-    this.#forward.readLogits(logits.subarray(0, outputs * vocabularySize));
-    return status.done;
+    const complete = this.#compute(step, rows, logits.subarray(0, outputs * vocabularySize));
+    return complete ? status.done : status.aborted;
   }
 
   /** Takes the steps of rank 0 until the links are closed, which ends it by `LINK_LOST`. */
@@ -110,10 +120,10 @@ export class EngineLoop implements Disposable {
     }
   }
 
-  #compute(step: Step, rows: Float32Array): boolean {
+  #compute(step: Step, rows: Float32Array, logits: Float32Array = noLogits): boolean {
     const before = this.#forward.computeMs;
     try {
-      return this.#forward.run(step, rows);
+      return this.#forward.run(step, rows, logits);
     } finally {
       this.#count(this.#forward.computeMs - before);
     }
@@ -132,7 +142,14 @@ export class EngineLoop implements Disposable {
     const setup = takeExchange<LinkSetup>(this.#shared);
     const { embeddingLength } = this.#parts.description.hyperparameters;
     if (this.#listener === undefined) throw new StelliumError("ENGINE_FAILED", { reason: "it does not listen" });
-    this.#links = new RankLinks(this.#listener, setup, embeddingLength * this.#parts.options.batch);
+    this.#links = new RankLinks({
+      listener: this.#listener,
+      setup,
+      embeddingLength,
+      batch: this.#parts.options.batch,
+      communication: () => this.#communicate(),
+      recorder: this.#recorder,
+    });
     this.#forward[Symbol.dispose]();
     this.#forward = this.#openForward();
     putExchange(this.#shared, { sockets: this.#links.sockets });
@@ -141,7 +158,14 @@ export class EngineLoop implements Disposable {
 
   #openForward(): Forward {
     const { options, ...parts } = this.#parts;
-    return new Forward({ ...parts, ...options, reducer: this.#links?.reducer ?? soloReducer });
+    const reducer = this.#links?.reducer ?? soloReducer;
+    return new Forward({ ...parts, ...options, reducer, recorder: this.#recorder });
+  }
+
+  /** The communication thread; started at its first use. */
+  #communicate(): Communication {
+    this.#communication ??= new Communication(this.#shared.trace?.communication);
+    return this.#communication;
   }
 
   #closeLinks(): void {

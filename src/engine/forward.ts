@@ -2,8 +2,11 @@ import { StelliumError } from "../errors.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import { type Ggml, type GraphAllocator, graphStatus, required, type Tensor } from "../native/ggml.ts";
 import type { RankBlock, RankDescription } from "../plan/rankDescription.ts";
+import { noRecorder, type Recorder } from "../trace/recorder.ts";
+import { blockSubject, spanKind } from "../trace/spans.ts";
 import type { WeightStore } from "../weights/weightStore.ts";
 import type { StepShape } from "./blocks.ts";
+import { divideTokens, tokensOfLane } from "./division.ts";
 import type { GraphBuilder } from "./graphBuilder.ts";
 import { type KvCache, paddedCells } from "./kvCache.ts";
 import { Lane, type Step } from "./lane.ts";
@@ -25,6 +28,7 @@ export interface ForwardParts {
   readonly reducer: Reducer;
   /** One graph for each block, or for all where nothing happens between them. */
   readonly graphs: "whole" | "block";
+  readonly recorder?: Recorder | undefined;
 }
 
 /** Graphs kept for further steps of the same shape: those of decoding, and of full and last batches of a prompt. */
@@ -40,6 +44,10 @@ interface ShapedGraphs extends Disposable {
 interface Group {
   readonly lane: number;
   readonly graphs: ShapedGraphs;
+  readonly tokens: number;
+  /** Tokens with logits, and how many of the step come before them. */
+  readonly outputs: number;
+  readonly outputsBefore: number;
 }
 
 /** Takes steps through the blocks. */
@@ -47,10 +55,12 @@ export class Forward implements Disposable {
   readonly #parts: ForwardParts;
   readonly #segments: readonly (readonly RankBlock[])[];
   readonly #lanes: readonly Lane[];
-  readonly #laneTokens: number;
+  readonly #subjects: readonly number[];
+  readonly #recorder: Recorder;
   readonly #allocator: GraphAllocator;
   readonly #graphs = new Map<string, ShapedGraphs>();
-  #logits: Tensor | null = null;
+  /** Where the logits of the step under way go. */
+  #logits: Float32Array = new Float32Array(0);
   #computeMs = 0;
   /** Counts how often the buffer of the graphs has grown. */
   #growth = 0;
@@ -62,8 +72,9 @@ export class Forward implements Disposable {
     this.#parts = parts;
     this.#segments =
       reducer.separates || parts.graphs === "block" ? description.blocks.map((block) => [block]) : [description.blocks];
-    this.#laneTokens = Math.ceil(batch / reducer.lanes);
-    const size = { embeddingLength, tokens: this.#laneTokens, context };
+    this.#subjects = this.#segments.map(blockSubject);
+    this.#recorder = parts.recorder ?? noRecorder;
+    const size = { embeddingLength, tokens: tokensOfLane(batch, reducer.lanes), context };
     this.#lanes = Array.from({ length: reducer.lanes }, () => new Lane(ggml, backend.device, size));
     const type = ggml.deviceBufferType(backend.device);
     this.#allocator = required(ggml.newGraphAllocator(type), "allocating graphs");
@@ -80,27 +91,23 @@ export class Forward implements Disposable {
   }
 
   /**
-   * Computes a step. Where ranks share the blocks, its tokens go in as many groups as there are lanes, which leapfrog:
-   * while the sums of one group are on their way, the other is computed.
+   * Computes a step. Where ranks share the blocks, the tokens of a large one go in several groups, which leapfrog: while
+   * the sums of one group are on their way, the other is computed.
    *
    * @param embeddings - (embedding length, tokens), the tokens' rows of the embedding
+   * @param logits - (vocabulary size, outputs), filled in on the rank that has the head
    * @returns whether it was computed to its end, and not stopped by the abort flag of any rank
    */
-  run(step: Step, embeddings: Float32Array): boolean {
+  run(step: Step, embeddings: Float32Array, logits: Float32Array): boolean {
+    const started = this.#recorder.now();
     const groups = this.#prepare(step, embeddings);
-    this.#logits = groups.at(-1)!.graphs.logits;
+    this.#logits = logits;
     this.#aborted = false;
     const steps = this.#segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
     const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
     const settled = groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean);
+    this.#recorder.end(spanKind.step, started, 0, step.tokens);
     return complete && settled && !this.#aborted;
-  }
-
-  /** Copies the logits of the last step, (vocabulary size, outputs), to `target`. */
-  readLogits(target: Float32Array): void {
-    if (this.#logits === null) return;
-    const bytes = new Uint8Array(target.buffer, target.byteOffset, target.byteLength);
-    this.#parts.ggml.getTensor(this.#logits, bytes, 0, bytes.length);
   }
 
   [Symbol.dispose](): void {
@@ -124,47 +131,63 @@ export class Forward implements Disposable {
   }
 
   #divide(step: Step): Step[] {
-    const parts: Step[] = [];
-    for (let first = 0; first < step.tokens; first += this.#laneTokens) {
-      const tokens = Math.min(this.#laneTokens, step.tokens - first);
-      const withoutOutputs = step.tokens - step.outputs;
-      const outputs = Math.min(tokens, Math.max(0, first + tokens - withoutOutputs));
-      parts.push({ tokens, position: step.position + first, outputs });
-    }
-    return parts;
+    const withoutOutputs = step.tokens - step.outputs;
+    return divideTokens(step.tokens, this.#parts.reducer.begin(step.tokens)).map(({ first, count }) => {
+      const outputs = Math.min(count, Math.max(0, first + count - withoutOutputs));
+      return { tokens: count, position: step.position + first, outputs };
+    });
   }
 
   /** The graphs of all parts. Where those of one made the buffer grow, those of the others are built again. */
   #groups(parts: readonly Step[]): Group[] {
     const growth = this.#growth;
-    const groups = parts.map((part, lane) => ({ lane, graphs: this.#graphsFor(lane, shapeOf(part)) }));
+    const outputsBefore = (lane: number) => parts.slice(0, lane).reduce((sum, { outputs }) => sum + outputs, 0);
+    const groups = parts.map((part, lane) => {
+      const graphs = this.#graphsFor(lane, shapeOf(part));
+      return { lane, graphs, tokens: part.tokens, outputs: part.outputs, outputsBefore: outputsBefore(lane) };
+    });
     return growth === this.#growth ? groups : this.#groups(parts);
   }
 
   /** Computes one segment of one group, once the sums it starts from are there. Returns false where those tell to stop. */
-  #runSegment({ lane, graphs }: Group, index: number): boolean {
-    const { ggml, backend, reducer } = this.#parts;
-    if (!reducer.wait(lane)) return false;
-    const segment = graphs.segments[index];
+  #runSegment(group: Group, index: number): boolean {
+    if (!this.#parts.reducer.wait(group.lane)) return false;
+    const segment = group.graphs.segments[index];
     if (segment === undefined) return true;
-    const started = performance.now();
-    const status = ggml.compute(backend.backend, segment.builder.graph);
-    this.#computeMs += performance.now() - started;
-    const aborted = status === graphStatus.aborted;
-    if (!aborted && status !== graphStatus.success) {
-      throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
-    }
+    const aborted = this.#compute(segment, this.#subjects[index]!, group.tokens);
     this.#aborted ||= aborted;
-    if (segment.reduces) this.#reduce(lane, segment, aborted);
+    if (segment.reduces) this.#reduce(group.lane, segment, this.#subjects[index]!, aborted);
+    else this.#readLogits(group);
     return true;
   }
 
+  /** Computes a graph. Returns whether it was stopped. */
+  #compute(segment: Segment, subject: number, tokens: number): boolean {
+    const { ggml, backend } = this.#parts;
+    const [started, begun] = [performance.now(), this.#recorder.now()];
+    const status = ggml.compute(backend.backend, segment.builder.graph);
+    this.#recorder.end(spanKind.compute, begun, subject, tokens);
+    this.#computeMs += performance.now() - started;
+    const aborted = status === graphStatus.aborted;
+    if (aborted || status === graphStatus.success) return aborted;
+    throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
+  }
+
   /** A rank that was stopped says so by its sums, so that all ranks stop at the same block. */
-  #reduce(lane: number, segment: Segment, aborted: boolean): void {
-    const partial = this.#lanes[lane]!.partialValues(segment.columns);
-    if (aborted) partial.fill(Number.NaN);
-    else if (segment.empty) partial.fill(0);
-    this.#parts.reducer.start(lane, partial);
+  #reduce(lane: number, segment: Segment, subject: number, aborted: boolean): void {
+    const partial = this.#lanes[lane]!.partialSums(segment.columns);
+    if (aborted) partial.values.fill(Number.NaN);
+    else if (segment.empty) partial.values.fill(0);
+    this.#parts.reducer.start(lane, partial, subject);
+  }
+
+  /** Copies a group's logits, before the graphs of another group take their place. */
+  #readLogits({ graphs, outputs, outputsBefore }: Group): void {
+    if (graphs.logits === null) return;
+    const { vocabularySize } = this.#parts.description.hyperparameters;
+    const rows = this.#logits.subarray(outputsBefore * vocabularySize, (outputsBefore + outputs) * vocabularySize);
+    const bytes = new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength);
+    this.#parts.ggml.getTensor(graphs.logits, bytes, 0, bytes.length);
   }
 
   /** The graphs of a shape: those built before where possible, since decoding asks for the same shape again and again. */

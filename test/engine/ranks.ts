@@ -8,7 +8,7 @@ import { planShares } from "#stellium/plan/shares";
 import { readGguf } from "#stellium/weights/gguf/reader";
 
 /** How ranks are to be linked. */
-export type LinkOptions = Partial<Pick<LinkSetup, "wire" | "collective" | "cipher">>;
+export type LinkOptions = Partial<Pick<LinkSetup, "wire" | "collective" | "cipher" | "overlap">>;
 
 /** Engines of all ranks of a model, each on a thread of this process, linked over loopback. */
 export class Ranks implements AsyncDisposable {
@@ -37,7 +37,12 @@ export class Ranks implements AsyncDisposable {
   }
 
   /** Opens the links, with new keys, and has all ranks but the first one follow. */
-  async link({ wire = "f32", collective = "exchange", cipher = "aes-256-gcm" }: LinkOptions): Promise<void> {
+  async link({
+    wire = "f32",
+    collective = "exchange",
+    cipher = "aes-256-gcm",
+    overlap = true,
+  }: LinkOptions): Promise<void> {
     const size = this.engines.length;
     const ports = await Promise.all(this.engines.map((engine) => engine.listen("127.0.0.1")));
     const key = Array.from({ length: size * size }, () => randomBytes(32).toString("base64"));
@@ -49,7 +54,7 @@ export class Ranks implements AsyncDisposable {
       receiveKey: key[other * size + rank]!,
     });
     const others = (rank: number) => this.engines.flatMap((_, other) => (other === rank ? [] : [peer(rank, other)]));
-    const setup = (rank: number) => ({ rank, size, peers: others(rank), cipher, wire, collective });
+    const setup = (rank: number) => ({ rank, size, peers: others(rank), cipher, wire, collective, overlap });
     await Promise.all(this.engines.map((engine, rank) => engine.link(setup(rank))));
     this.followed.splice(0);
     for (const engine of this.engines.slice(1)) this.followed.push(engine.follow().catch((error: unknown) => error));
