@@ -228,8 +228,11 @@ export class Engine implements AsyncDisposable {
     cells[control.command] = what;
     Atomics.add(cells, control.request, 1);
     Atomics.notify(cells, control.request);
-    const waiting = Atomics.waitAsync(cells, control.response, before);
-    if (waiting.async) await waiting.value;
+    // The call that announced the response before may come late, and wake this wait instead.
+    while (Atomics.load(cells, control.response) === before) {
+      const waiting = Atomics.waitAsync(cells, control.response, before);
+      if (waiting.async) await waiting.value;
+    }
   }
 
   #result(outputs: number, signal: AbortSignal | undefined): Float32Array {

@@ -66,7 +66,8 @@ export class EngineLoop implements Disposable {
   run(): void {
     const { control: cells } = this.#shared;
     for (let seen = 0; ; ) {
-      Atomics.wait(cells, control.request, seen);
+      // The call that announced the request before may come late, and wake this wait instead.
+      while (Atomics.load(cells, control.request) === seen) Atomics.wait(cells, control.request, seen);
       seen = Atomics.load(cells, control.request);
       const asked = cells[control.command];
       if (asked === command.close) return;
