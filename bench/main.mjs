@@ -18,6 +18,11 @@ const commands = {
               [--tokens 24] [--dir DIR]: decode on one device and on several of an emulated LAN`,
     run: scaling,
   },
+  overlap: {
+    about: `[--shape qwen3-0.6b] [--type Q4_0] [--ranks 2] [--latency 1] [--mbit 300,100] [--tokens 512] [--wire f16]
+              [--rounds 5] [--dir DIR]: take a prompt on emulated LANs, with communication beside computing and behind it`,
+    run: overlap,
+  },
   references: { about: "[--data DIR] [--only TEXT]: ask llama.cpp for test/references", run: references },
   single: {
     about: `[--shapes LIST] [--types LIST] [--threads 1,2] [--rounds 3] [--poll 0,50,100] [--steps 64] [--prompt 512]
@@ -69,5 +74,11 @@ async function collectives(args) {
 /** @param {string[]} args */
 async function scaling(args) {
   const { run } = await import("./scaling.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function overlap(args) {
+  const { run } = await import("./overlap.mjs");
   await run(args);
 }
