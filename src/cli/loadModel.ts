@@ -4,16 +4,19 @@ import { clusterOf } from "./clusterOptions.ts";
 import type { LoadValues } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { requireModel } from "./requireModel.ts";
+import { traceFile } from "./traceFile.ts";
 
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
 export async function loadModel(values: LoadValues, signal: AbortSignal): Promise<TextModel> {
-  const { context, threads, batch, kv } = values;
+  const { context, threads, batch, kv: kvType } = values;
   const path = requireModel(values.model);
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
+  const onTrace = values.trace === undefined ? undefined : traceFile(values.trace);
   using progress = new Progress("loading");
   const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
   const cluster = await clusterOf(values);
-  const textModel = await TextModel.open(path, { threads, context, batch, kvType: kv, cluster, onProgress, signal });
+  const options = { threads, context, batch, kvType, cluster, onProgress, onTrace, signal };
+  const textModel = await TextModel.open(path, options);
   warnBeyondTraining(textModel);
   return textModel;
 }

@@ -49,6 +49,11 @@ export const loadOptions = {
     summary: "also -ngl; has no effect: this build computes on the CPU",
   }),
   ...clusterOptions,
+  trace: text({
+    flag: "trace",
+    value: "FILE",
+    summary: "write what each thread of each device did when, for ui.perfetto.dev",
+  }),
 };
 
 /** Where a prompt comes from. */

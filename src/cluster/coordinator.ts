@@ -1,12 +1,17 @@
+import { hostname } from "node:os";
+import { openWire } from "../collective/wire.ts";
 import { describe } from "../engine/architectures/support.ts";
 import { Engine, type StepRequest } from "../engine/engine.ts";
 import { kvCacheBytes } from "../engine/kvCache.ts";
+import { linkBytes } from "../engine/linkMemory.ts";
 import { StelliumError } from "../errors.ts";
 import { type MemoryPlan, planMemory } from "../plan/memory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { planShares } from "../plan/shares.ts";
+import type { RankTrace } from "../trace/events.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import { planEngine, planShared, type SharedEngineOptions, type WantedEngineOptions } from "./engineOptions.ts";
+import { Lingering } from "./lingering.ts";
 import { type ClusterOptions, type RankReport, Team } from "./team.ts";
 import { threadsAmong } from "./threads.ts";
 
@@ -17,7 +22,12 @@ export interface CoordinatorOptions extends WantedEngineOptions {
   /** Told the bytes of weights read so far and in all. */
   readonly onProgress?: (bytes: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
+  /** Has all threads of all ranks record what they do, and is told in the end, before anything is closed. */
+  readonly onTrace?: ((ranks: readonly RankTrace[]) => void) | undefined;
 }
+
+/** After an interruption workers stay connected for so long, to say what they have recorded. */
+const lingerMs = 5000;
 
 /** Rank 0: the device that has the model file. Plans, owns the engine that computes, and leads the other ranks, if any. */
 export class Coordinator implements AsyncDisposable {
@@ -26,6 +36,7 @@ export class Coordinator implements AsyncDisposable {
   /** What this rank has of the model. */
   readonly description: RankDescription;
   readonly #team: Team | undefined;
+  readonly #onTrace: CoordinatorOptions["onTrace"];
 
   /**
    * Plans, waits for the workers, and loads. Throws `MODEL_UNSUPPORTED`, `SHARES_INVALID` or `OUT_OF_MEMORY` before
@@ -33,28 +44,38 @@ export class Coordinator implements AsyncDisposable {
    */
   static async start(model: GgufModel, options: CoordinatorOptions): Promise<Coordinator> {
     const whole = await describe(model);
-    const { cluster, threads, signal } = options;
+    const { cluster, threads, onTrace } = options;
+    const connection = new Lingering(options.signal, onTrace === undefined ? 0 : lingerMs);
+    const { signal } = connection;
     const team = cluster && (await Team.open({ model, description: whole, options: cluster, threads, signal }));
     try {
       const description = rankDescription(whole, planShares(whole, team?.shares ?? [1]), 0);
-      const shared = planShared(description, options);
-      const memory = planDevice(description, shared);
+      const shared = planShared(description, { ...options, trace: onTrace !== undefined });
+      const memory = planDevice(description, shared, cluster);
       const placed = team?.place(shared);
       const engine = await startEngine(description, shared, memory, options);
       await placed;
       await team?.link(engine);
-      return new Coordinator(engine, description, memory, team);
+      connection.linger();
+      return new Coordinator(engine, description, memory, team, onTrace);
     } catch (error) {
       await team?.[Symbol.asyncDispose]();
       throw error;
     }
   }
 
-  private constructor(engine: Engine, description: RankDescription, memory: MemoryPlan, team: Team | undefined) {
+  private constructor(
+    engine: Engine,
+    description: RankDescription,
+    memory: MemoryPlan,
+    team: Team | undefined,
+    onTrace: CoordinatorOptions["onTrace"],
+  ) {
     this.engine = engine;
     this.description = description;
     this.memory = memory;
     this.#team = team;
+    this.#onTrace = onTrace;
   }
 
   /** Tokens a sequence may have. */
@@ -81,7 +102,12 @@ export class Coordinator implements AsyncDisposable {
     return (await this.#team?.reports()) ?? [];
   }
 
+  #ownTrace(): RankTrace {
+    return { rank: 0, name: hostname(), aheadBy: 0, ...this.engine.trace };
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#onTrace?.([this.#ownTrace(), ...((await this.#team?.traces()) ?? [])]);
     await this.engine[Symbol.asyncDispose]();
     await this.#team?.[Symbol.asyncDispose]();
   }
@@ -99,9 +125,14 @@ function startEngine(
 }
 
 /** Plans this device's memory and refuses what cannot fit, with both numbers. */
-function planDevice(description: RankDescription, shared: SharedEngineOptions): MemoryPlan {
-  const kvBytes = kvCacheBytes(description.hyperparameters, shared.kvType, shared.context);
-  const plan = planMemory(description, { ...shared, outputs: 1 }, kvBytes);
+function planDevice(description: RankDescription, shared: SharedEngineOptions, cluster?: ClusterOptions): MemoryPlan {
+  const h = description.hyperparameters;
+  const kvBytes = kvCacheBytes(h, shared.kvType, shared.context);
+  const links =
+    cluster === undefined
+      ? 0
+      : linkBytes(cluster.workers + 1, openWire(cluster.wire ?? "f16"), h.embeddingLength, shared.batch);
+  const plan = planMemory(description, { ...shared, outputs: 1, linkBytes: links }, kvBytes);
   const available = process.availableMemory();
   if (plan.total <= available) return plan;
   const what = `${description.files[0]} with a context of ${shared.context} tokens`;

@@ -9,6 +9,8 @@ export interface SharedEngineOptions {
   readonly context: number;
   readonly batch: number;
   readonly kvType: KvType;
+  /** Whether threads record what they do; not if absent. */
+  readonly trace?: boolean | undefined;
 }
 
 /** What a user may ask for; everything has a default. */
@@ -18,6 +20,7 @@ export interface WantedEngineOptions {
   /** Most prompt tokens that pass through the blocks at once; 512 if absent. */
   readonly batch?: number | undefined;
   readonly kvType?: KvType | undefined;
+  readonly trace?: boolean | undefined;
 }
 
 const defaultContext = 8192;
@@ -28,7 +31,12 @@ const defaultPoll = 50;
 /** Fills in the defaults for a model. */
 export function planShared(description: RankDescription, wanted: WantedEngineOptions): SharedEngineOptions {
   const context = wanted.context ?? Math.min(description.hyperparameters.contextLength, defaultContext);
-  return { context, batch: Math.min(wanted.batch ?? defaultBatch, context), kvType: wanted.kvType ?? "f16" };
+  return {
+    context,
+    batch: Math.min(wanted.batch ?? defaultBatch, context),
+    kvType: wanted.kvType ?? "f16",
+    ...(wanted.trace && { trace: true }),
+  };
 }
 
 /** Options of the engine of rank 0, which gives logits. */

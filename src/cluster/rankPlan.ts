@@ -39,6 +39,7 @@ const engineOutline = z.strictObject({
     .max(2 ** 24),
   batch: z.int().min(1).max(65_536),
   kvType: z.enum(Object.keys(kvTypes) as [keyof typeof kvTypes, ...(keyof typeof kvTypes)[]]),
+  trace: z.boolean().optional(),
 });
 
 /** What the plan of a rank says, as it crosses the control channel. */

@@ -5,6 +5,7 @@ import { reasonOf, StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { deviceFeatures } from "../native/backend.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
+import { traceClock } from "../trace/events.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
@@ -13,6 +14,7 @@ import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
 import { obtainSlice } from "./sliceTransfer.ts";
 import { defaultThreads } from "./threads.ts";
 import type { JoinToken } from "./token.ts";
+import { sendTrace } from "./traceTransfer.ts";
 import { version } from "./version.ts";
 
 /** How a device takes part in a cluster. */
@@ -113,7 +115,7 @@ async function follow(channel: CoordinatorChannel, engine: Engine, host: string)
   const messages = channel as unknown as AsyncIterable<CoordinatorMessage>;
   const mailbox = new Mailbox(messages, () => new StelliumError("ABORTED", { reason: "the coordinator stopped" }));
   const ended = channel.ended.then(() => engine.cutLinks());
-  answerStatistics(channel, mailbox, engine);
+  answerRequests(channel, mailbox, engine);
   while (channel.isOpen) {
     await channel.send({ type: "ready", phase: "listening", dataPort: await engine.listen(host) });
     const { type: _, ...setup } = await mailbox.take("links");
@@ -129,15 +131,20 @@ async function follow(channel: CoordinatorChannel, engine: Engine, host: string)
   await ended;
 }
 
-/** Tells figures as often as it is asked to. */
-function answerStatistics(channel: CoordinatorChannel, mailbox: Mailbox<CoordinatorMessage>, engine: Engine): void {
-  const answer = async () => {
-    for (;;) {
-      await mailbox.take("stats-request");
-      await channel.send({ type: "stats", figures: figuresOf(engine) });
-    }
+/** Tells figures, the time and what was recorded, as often as it is asked to. */
+function answerRequests(channel: CoordinatorChannel, mailbox: Mailbox<CoordinatorMessage>, engine: Engine): void {
+  const answer = async <T extends CoordinatorMessage["type"]>(
+    type: T,
+    by: (request: Extract<CoordinatorMessage, { type: T }>) => Promise<void>,
+  ) => {
+    for (;;) await by(await mailbox.take(type));
   };
-  answer().catch(() => {});
+  const answers = [
+    answer("stats-request", () => channel.send({ type: "stats", figures: figuresOf(engine) })),
+    answer("clock-request", ({ sequence }) => channel.send({ type: "clock", sequence, now: traceClock() })),
+    answer("trace-request", () => sendTrace(channel, engine.trace)),
+  ];
+  for (const ended of answers) ended.catch(() => {});
 }
 
 function figuresOf(engine: Engine): Record<string, number> {

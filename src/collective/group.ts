@@ -37,8 +37,6 @@ export interface GroupOptions {
   readonly deadlineMs: number;
   /** Values that are reduced at once, at most. */
   readonly maxElements: number;
-  /** The one of the thread that uses the group, if it records. */
-  readonly recorder?: Recorder | undefined;
 }
 
 /** Bytes of memory that a group holds for its buffers, those of its links included, for the memory plan. */
@@ -57,7 +55,8 @@ export class Group implements Disposable {
   /** Room for one encoded payload: own contributions go out from here, and results. */
   readonly encoded: Uint8Array;
   readonly pollSet: PollSet;
-  readonly recorder: Recorder;
+  /** The one of the thread that uses the group, from when it is to record. */
+  recorder: Recorder = noRecorder;
   /** What `transfer` counts. */
   readonly times = { wireMs: 0, waitMs: 0 };
   /** When the collective under way has to end: a time of `performance.now()`. */
@@ -66,7 +65,7 @@ export class Group implements Disposable {
   #count = 0;
   #lost: StelliumError | undefined;
 
-  constructor({ rank, size, links, wire, deadlineMs, maxElements, recorder = noRecorder }: GroupOptions) {
+  constructor({ rank, size, links, wire, deadlineMs, maxElements }: GroupOptions) {
     this.rank = rank;
     this.size = size;
     this.wire = wire;
@@ -74,7 +73,6 @@ export class Group implements Disposable {
     this.maxElements = maxElements;
     this.encoded = new Uint8Array(wire.bytes(maxElements));
     this.pollSet = new PollSet(2 * size);
-    this.recorder = recorder;
     this.#links = links;
   }
 

@@ -75,13 +75,14 @@ function open({ listener, setup, maxElements }: OpenOrder): void {
   failed = false;
   const { rank, size, wire } = setup;
   const links = openLinkSet("communication", listener, setup);
-  group = new Group({ rank, size, links, wire: openWire(wire), maxElements, deadlineMs: sumDeadline, recorder });
+  group = new Group({ rank, size, links, wire: openWire(wire), maxElements, deadlineMs: sumDeadline });
   give([...links.values()].map(({ socket }) => socket));
 }
 
 function choose(choice: ReductionChoice): void {
   collective = openReduction(choice, group!);
   before = group!.statistics();
+  group!.recorder = recorder;
 }
 
 function sum(slot: number): void {

@@ -76,13 +76,15 @@ export class RankLinks implements Disposable {
     // Started before it is needed: it gets ready while links are opened.
     this.#communication = divides ? communication() : undefined;
     this.#links = openLinkSet("engine", listener, setup);
-    const group = { rank, size, links: this.#links, wire: openWire(setup.wire), recorder };
+    const group = { rank, size, links: this.#links, wire: openWire(setup.wire) };
     const inline = divides ? Math.min(batch, dividedTokens - 1) : batch;
     this.#sums = new Group({ ...group, maxElements: embeddingLength * inline, deadlineMs: sumDeadline });
     this.#idle = new Group({ ...group, maxElements: 0, deadlineMs: idleDeadline });
     this.#communication?.open({ listener, setup, maxElements: embeddingLength * tokensOfLane(batch, 2) });
     this.reducer = this.#openReducer(collective);
     this.#before = this.#sums.statistics();
+    this.#sums.recorder = recorder;
+    this.#idle.recorder = recorder;
   }
 
   /** `auto` measures the links first, which all ranks do together, and then tries the collectives on both sets. */

@@ -8,6 +8,8 @@ export interface MemoryPlan {
   readonly kv: number;
   /** Inputs and intermediate results of the largest step. */
   readonly compute: number;
+  /** Links to other ranks, and the thread that uses them beside the engine. */
+  readonly links: number;
   /** Node, the native libraries and the vocabulary. */
   readonly runtime: number;
   readonly total: number;
@@ -19,6 +21,8 @@ export interface MemoryDemand {
   readonly batch: number;
   readonly kvType: KvType;
   readonly outputs: number;
+  /** Bytes of the links to other ranks. */
+  readonly linkBytes: number;
 }
 
 /** Measured: Node with the libraries loaded, and a thread beside. */
@@ -34,7 +38,8 @@ export function planMemory(description: RankDescription, demand: MemoryDemand, k
   const compute = computeBytes(description, demand);
   const vocabulary = description.hyperparameters.vocabularySize * vocabularyBytes;
   const runtime = runtimeBytes + stagingBytes + vocabulary;
-  return { weights, kv: kvBytes, compute, runtime, total: weights + kvBytes + compute + runtime };
+  const { linkBytes: links } = demand;
+  return { weights, kv: kvBytes, compute, links, runtime, total: weights + kvBytes + compute + links + runtime };
 }
 
 /** Bytes of all weights of all blocks; the embedding counts where the head is tied to it. */

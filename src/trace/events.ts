@@ -1,0 +1,47 @@
+import { readSpans, type TraceMemory } from "./recorder.ts";
+import { amountName, spanName } from "./spans.ts";
+
+/** A span as it crosses the network: named, and in microseconds of the clock of its device. */
+export interface TraceEvent {
+  readonly name: string;
+  readonly thread: string;
+  readonly start: number;
+  readonly duration: number;
+  readonly figures?: Readonly<Record<string, number>> | undefined;
+}
+
+/** What the threads of a rank have recorded. */
+export interface TraceEvents {
+  readonly events: readonly TraceEvent[];
+  /** How many older ones there was no room for. */
+  readonly dropped: number;
+}
+
+/** What a rank did, and how its clock compares with that of the device that asks. */
+export interface RankTrace extends TraceEvents {
+  readonly rank: number;
+  /** For people. */
+  readonly name: string;
+  /** Microseconds that its clock is ahead. */
+  readonly aheadBy: number;
+  /** Why there is nothing, where it did not answer. */
+  readonly missing?: string | undefined;
+}
+
+/** Microseconds by the clock that spans are recorded with. */
+export function traceClock(): number {
+  return Number(process.hrtime.bigint()) / 1000;
+}
+
+/** What the threads of this process have recorded so far, by name. */
+export function readEvents(threads: Readonly<Record<string, TraceMemory>>): TraceEvents {
+  const read = Object.entries(threads).map(([thread, memory]) => ({ thread, ...readSpans(memory) }));
+  const events = read.flatMap(({ thread, spans }) =>
+    spans.map(({ kind, subject, start, duration, amount }): TraceEvent => {
+      const event = { name: spanName(kind, subject), thread, start: start / 1000, duration: duration / 1000 };
+      const figure = amountName[kind];
+      return figure === undefined ? event : { ...event, figures: { [figure]: amount } };
+    }),
+  );
+  return { events, dropped: read.reduce((sum, { dropped }) => sum + dropped, 0) };
+}
