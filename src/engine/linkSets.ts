@@ -2,7 +2,7 @@ import { hkdfSync } from "node:crypto";
 import type { Link } from "../collective/link.ts";
 import { defaultMaxPayload, type LinkPeer, openLinks } from "../collective/openLinks.ts";
 import type { Socket } from "../native/sockets.ts";
-import type { LinkPeerSetup, LinkSetup } from "./rankLinks.ts";
+import type { LinkSetup } from "./rankLinks.ts";
 
 /**
  * Two ranks have two connections: one that the engine thread uses, and one for its communication thread. Each set has
@@ -21,12 +21,15 @@ export const sumDeadline = 120_000;
  */
 export function openLinkSet(set: LinkSet, listener: Socket, setup: LinkSetup): ReadonlyMap<number, Link> {
   const { rank, cipher } = setup;
-  const peers = setup.peers.map((peer) => peerOf(set, peer));
+  const peers = peersOf(set, setup);
   return openLinks({ rank, peers, listener, cipher, maxPayload: defaultMaxPayload, deadlineMs: openDeadline });
 }
 
-function peerOf(set: LinkSet, { sendKey, receiveKey, ...peer }: LinkPeerSetup): LinkPeer {
-  return { ...peer, sendKey: keyOf(set, sendKey), receiveKey: keyOf(set, receiveKey) };
+/** The other ranks, with the keys of a set. */
+export function peersOf(set: LinkSet, { peers }: Pick<LinkSetup, "peers">): LinkPeer[] {
+  return peers.map(({ sendKey, receiveKey, ...peer }) => {
+    return { ...peer, sendKey: keyOf(set, sendKey), receiveKey: keyOf(set, receiveKey) };
+  });
 }
 
 /** The key of a set for a direction: each is derived from the one that was handed out, which itself is not used. */
