@@ -2,6 +2,10 @@ import { parseArgs } from "node:util";
 
 /** Each command, what it says about itself, and the module that runs it, loaded only then. */
 const commands = {
+  answers: {
+    about: "[--only TEXT] [--steps 32] [--json FILE]: compare what 2 to 8 ranks answer with what one device does",
+    run: answers,
+  },
   model: {
     about: `--shape NAME --type TYPE --out FILE [--seed 1] [--layers N] [--header-only]: write a GGUF of random weights, or
               its header alone`,
@@ -18,12 +22,25 @@ const commands = {
               [--tokens 24] [--dir DIR]: decode on one device and on several of an emulated LAN`,
     run: scaling,
   },
+  fuzz: {
+    about: "[--count 100000] [--seed N]: hostile frames and messages against live devices",
+    run: fuzz,
+  },
   overlap: {
     about: `[--shape qwen3-0.6b] [--type Q4_0] [--ranks 2] [--latency 1] [--mbit 300,100] [--tokens 512] [--wire f16]
               [--rounds 5] [--dir DIR]: take a prompt on emulated LANs, with communication beside computing and behind it`,
     run: overlap,
   },
+  perplexity: {
+    about: "[--windows 120] [--ranks 2,4]: what each wire type changes of it, on the models that are there",
+    run: perplexity,
+  },
   references: { about: "[--data DIR] [--only TEXT]: ask llama.cpp for test/references", run: references },
+  restart: {
+    about: `[--shape llama-2-7b] [--type Q4_0] [--layers N] [--devices 4] [--dir DIR]: what a first and a second start
+              of local devices take and send`,
+    run: restart,
+  },
   single: {
     about: `[--shapes LIST] [--types LIST] [--threads 1,2] [--rounds 3] [--poll 0,50,100] [--steps 64] [--prompt 512]
               [--dir DIR] [--json FILE]: compare one device with llama.cpp`,
@@ -78,7 +95,31 @@ async function scaling(args) {
 }
 
 /** @param {string[]} args */
+async function answers(args) {
+  const { run } = await import("./answers.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function fuzz(args) {
+  const { run } = await import("./fuzz.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
 async function overlap(args) {
   const { run } = await import("./overlap.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function perplexity(args) {
+  const { run } = await import("./perplexity.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function restart(args) {
+  const { run } = await import("./restart.mjs");
   await run(args);
 }

@@ -54,6 +54,11 @@ const table = {
     message: "the prompt has {prompt} tokens and {predict} more were asked for, but the context holds {context}",
     hint: "Shorten the prompt, ask for fewer tokens (-n), or enlarge the context (-c).",
   },
+  QUEUE_FULL: {
+    status: 429,
+    message: "{running} requests are being answered and {queued} wait already",
+    hint: "Ask again in a moment, or let more be answered side by side (--parallel) or wait.",
+  },
   TEMPLATE_FAILED: {
     status: 400,
     message: "the model's chat template failed: {reason}",

@@ -8,7 +8,8 @@ export async function deviceReports(textModel: TextModel) {
   const { coordinator } = textModel;
   const { engine, memory, description } = coordinator;
   const { threads } = engine.options;
-  const figures = { ...engine.statistics, threads, kvBytes: memory.kv };
+  const { sent: controlBytesSent, received: controlBytesReceived } = coordinator.controlTraffic;
+  const figures = { ...engine.statistics, threads, kvBytes: memory.kv, controlBytesSent, controlBytesReceived };
   const own = {
     rank: 0,
     host: hostname(),
@@ -41,6 +42,8 @@ function deviceReport({ rank, host, share, figures }: RankReport) {
     collective_count: figure("collectives"),
     bytes_sent: figure("bytesSent"),
     bytes_received: figure("bytesReceived"),
+    control_bytes_sent: figure("controlBytesSent"),
+    control_bytes_received: figure("controlBytesReceived"),
   };
 }
 

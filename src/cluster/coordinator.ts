@@ -2,15 +2,22 @@ import { hostname } from "node:os";
 import { openWire } from "../collective/wire.ts";
 import { describe } from "../engine/architectures/support.ts";
 import { Engine, type StepRequest } from "../engine/engine.ts";
-import { kvCacheBytes } from "../engine/kvCache.ts";
 import { linkBytes } from "../engine/linkMemory.ts";
+import type { CellMove } from "../engine/rankCommand.ts";
 import { StelliumError } from "../errors.ts";
 import { type MemoryPlan, planMemory } from "../plan/memory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { planShares } from "../plan/shares.ts";
 import type { RankTrace } from "../trace/events.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
-import { planEngine, planShared, type SharedEngineOptions, type WantedEngineOptions } from "./engineOptions.ts";
+import type { Traffic } from "./control/channel.ts";
+import {
+  planEngine,
+  plannedKvBytes,
+  planShared,
+  type SharedEngineOptions,
+  type WantedEngineOptions,
+} from "./engineOptions.ts";
 import { Lingering } from "./lingering.ts";
 import { type ClusterOptions, type RankReport, Team } from "./team.ts";
 import { threadsAmong } from "./threads.ts";
@@ -49,8 +56,10 @@ export class Coordinator implements AsyncDisposable {
     const { signal } = connection;
     const team = cluster && (await Team.open({ model, description: whole, options: cluster, threads, signal }));
     try {
-      const description = rankDescription(whole, planShares(whole, team?.shares ?? [1]), 0);
-      const shared = planShared(description, { ...options, trace: onTrace !== undefined });
+      const shares = planShares(whole, team?.shares ?? [1]);
+      const description = rankDescription(whole, shares, 0);
+      const kvHeads = Math.max(...shares.ranks.map((share) => share.kvHeads.count));
+      const shared = planShared(description, { ...options, trace: onTrace !== undefined }, kvHeads);
       const memory = planDevice(description, shared, cluster);
       const placed = team?.place(shared);
       const engine = await startEngine(description, shared, memory, options);
@@ -88,13 +97,32 @@ export class Coordinator implements AsyncDisposable {
     return this.engine.options.batch;
   }
 
+  /** Sequences side by side. */
+  get slots(): number {
+    return this.engine.options.slots ?? 1;
+  }
+
+  /** Cells that copies of slots beside the KV cache may have together. */
+  get storedCells(): number {
+    return this.engine.options.storedCells ?? 0;
+  }
+
   /**
    * Takes a step on all ranks; see `Engine.step`. Where a worker is lost, rejects with `WORKER_LOST` naming it; steps are
-   * possible again when it, or one in its place, has joined, and start from an empty KV cache.
+   * possible again when it, or one in its place, has joined, and start from an empty KV cache and no copies.
    */
-  async step(request: StepRequest, signal?: AbortSignal): Promise<Float32Array> {
-    if (this.#team === undefined) return await this.engine.step(request, signal);
-    return await this.#team.guard(this.engine, () => this.engine.step(request, signal));
+  async step(request: StepRequest | readonly StepRequest[], signal?: AbortSignal): Promise<Float32Array> {
+    return await this.#guard(() => this.engine.step(request, signal), signal);
+  }
+
+  /** Moves cells of the KV cache on all ranks; see `Engine.moveCells`. Fails as `step` does. */
+  async moveCells(move: CellMove, signal?: AbortSignal): Promise<void> {
+    await this.#guard(() => this.engine.moveCells(move), signal);
+  }
+
+  /** Bytes of the control channels, but for their encryption: slices that were sent, and plans and messages. */
+  get controlTraffic(): Traffic {
+    return this.#team?.traffic ?? { sent: 0, received: 0 };
   }
 
   /** What the workers report of themselves, by rank from 1 on. */
@@ -104,6 +132,10 @@ export class Coordinator implements AsyncDisposable {
 
   #ownTrace(): RankTrace {
     return { rank: 0, name: hostname(), aheadBy: 0, ...this.engine.trace };
+  }
+
+  async #guard<T>(action: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return await (this.#team === undefined ? action() : this.#team.guard(this.engine, action, signal));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -126,17 +158,21 @@ function startEngine(
 
 /** Plans this device's memory and refuses what cannot fit, with both numbers. */
 function planDevice(description: RankDescription, shared: SharedEngineOptions, cluster?: ClusterOptions): MemoryPlan {
-  const h = description.hyperparameters;
-  const kvBytes = kvCacheBytes(h, shared.kvType, shared.context);
-  const links =
-    cluster === undefined
-      ? 0
-      : linkBytes(cluster.workers + 1, openWire(cluster.wire ?? "f16"), h.embeddingLength, shared.batch);
-  const plan = planMemory(description, { ...shared, outputs: 1, linkBytes: links }, kvBytes);
+  const demand = { ...shared, outputs: shared.slots, linkBytes: plannedLinkBytes(description, shared, cluster) };
+  const plan = planMemory(description, demand, plannedKvBytes(description, shared));
   const available = process.availableMemory();
   if (plan.total <= available) return plan;
   const what = `${description.files[0]} with a context of ${shared.context} tokens`;
   throw new StelliumError("OUT_OF_MEMORY", { what, needed: gigabytes(plan.total), available: gigabytes(available) });
+}
+
+function plannedLinkBytes(
+  { hyperparameters }: RankDescription,
+  { batch }: SharedEngineOptions,
+  cluster: ClusterOptions | undefined,
+): number {
+  if (cluster === undefined) return 0;
+  return linkBytes(cluster.workers + 1, openWire(cluster.wire ?? "f16"), hyperparameters.embeddingLength, batch);
 }
 
 function gigabytes(bytes: number): string {

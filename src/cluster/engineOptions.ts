@@ -1,5 +1,8 @@
-import type { KvType } from "../engine/kvCache.ts";
+import type { Hyperparameters } from "../engine/hyperparameters.ts";
+import { cellBytes, type KvType, kvCacheBytes } from "../engine/kvCache.ts";
 import type { EngineOptions } from "../engine/protocol.ts";
+import { mostSlots } from "../engine/rankCommand.ts";
+import { StelliumError } from "../errors.ts";
 import { weightBytes } from "../plan/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { defaultThreads } from "./threads.ts";
@@ -9,6 +12,10 @@ export interface SharedEngineOptions {
   readonly context: number;
   readonly batch: number;
   readonly kvType: KvType;
+  /** Sequences side by side. */
+  readonly slots: number;
+  /** Cells that copies of slots beside the KV cache may have together. */
+  readonly storedCells: number;
   /** Whether threads record what they do; not if absent. */
   readonly trace?: boolean | undefined;
 }
@@ -20,6 +27,10 @@ export interface WantedEngineOptions {
   /** Most prompt tokens that pass through the blocks at once; 512 if absent. */
   readonly batch?: number | undefined;
   readonly kvType?: KvType | undefined;
+  /** Sequences side by side, each with a whole context; 1 if absent. */
+  readonly parallel?: number | undefined;
+  /** Bytes that copies of evicted prefixes may take, on each device at most; none if absent. */
+  readonly prefixBytes?: number | undefined;
   readonly trace?: boolean | undefined;
 }
 
@@ -28,21 +39,47 @@ const defaultBatch = 512;
 /** Idle compute threads spin for a moment, as ggml's own default has it: shorter waits than waking them takes. */
 const defaultPoll = 50;
 
-/** Fills in the defaults for a model. */
-export function planShared(description: RankDescription, wanted: WantedEngineOptions): SharedEngineOptions {
-  const context = wanted.context ?? Math.min(description.hyperparameters.contextLength, defaultContext);
-  return {
-    context,
-    batch: Math.min(wanted.batch ?? defaultBatch, context),
-    kvType: wanted.kvType ?? "f16",
-    ...(wanted.trace && { trace: true }),
-  };
+/**
+ * Fills in the defaults for a model. Throws `BAD_USAGE` for more sequences than there can be.
+ *
+ * @param kvHeads - the most that any rank has
+ */
+export function planShared(
+  description: RankDescription,
+  wanted: WantedEngineOptions,
+  kvHeads = description.hyperparameters.headCountKv,
+): SharedEngineOptions {
+  const { kvType = "f16", parallel: slots = 1, prefixBytes = 0, trace } = wanted;
+  if (!(Number.isInteger(slots) && slots >= 1 && slots <= mostSlots)) {
+    throw new StelliumError("BAD_USAGE", {
+      detail: `there can be 1 to ${mostSlots} sequences side by side, not ${slots}`,
+    });
+  }
+  const h = description.hyperparameters;
+  const context = wanted.context ?? Math.min(h.contextLength, defaultContext);
+  // Every step has room for a token of each sequence.
+  const batch = Math.max(Math.min(wanted.batch ?? defaultBatch, context), slots);
+  const storedCells = Math.floor(prefixBytes / storedCellBytes({ ...h, headCountKv: kvHeads }, kvType));
+  return { context, batch, kvType, slots, storedCells, ...(trace && { trace }) };
+}
+
+/** Bytes of a rank's KV cache, with the copies of slots beside it. */
+export function plannedKvBytes(description: RankDescription, shared: SharedEngineOptions): number {
+  const { kvType, context, slots, storedCells } = shared;
+  const h = description.hyperparameters;
+  const stored = h.headCountKv === 0 ? 0 : storedCells * storedCellBytes(h, kvType);
+  return kvCacheBytes(h, kvType, context, slots) + stored;
 }
 
 /** Options of the engine of rank 0, which gives logits. */
 export function planEngine(description: RankDescription, shared: SharedEngineOptions, threads?: number): EngineOptions {
   const computing = threads ?? defaultThreads(weightBytes(description));
-  return { ...shared, threads: computing, poll: defaultPoll, outputs: 1, graphs: "whole" };
+  return { ...shared, threads: computing, poll: defaultPoll, outputs: shared.slots, graphs: "whole" };
+}
+
+/** Bytes of keys and values of one cell in all layers. */
+function storedCellBytes(h: Hyperparameters, type: KvType): number {
+  return 2 * h.blockCount * cellBytes(h, type);
 }
 
 /** Options of a worker's engine, whose logits nobody asks for. */

@@ -1,3 +1,11 @@
+/** Messages that nobody waits for yet. A peer that says more than this has something else in mind. */
+const mostArrived = 1024;
+
+/** A channel, as far as it is read here. */
+export interface Messages<M> extends AsyncIterable<M> {
+  close(reason: string): Promise<void>;
+}
+
 /** Any message of a channel. */
 interface Typed {
   readonly type: string;
@@ -5,7 +13,8 @@ interface Typed {
 
 /**
  * Reads a channel to its end and hands out its messages by type, so that several parts of a program can each wait for
- * theirs. Messages of one type come in the order in which they were sent.
+ * theirs. Messages of one type come in the order in which they were sent. Closes the channel where too many come that
+ * nobody waits for.
  */
 export class Mailbox<M extends Typed> {
   readonly #arrived: M[] = [];
@@ -13,7 +22,7 @@ export class Mailbox<M extends Typed> {
   #ended: { readonly error: unknown } | undefined;
 
   /** @param endError - what those are told who wait when the channel is closed on purpose */
-  constructor(messages: AsyncIterable<M>, endError: () => Error) {
+  constructor(messages: Messages<M>, endError: () => Error) {
     this.#read(messages).then(
       () => this.#end(endError()),
       (error: unknown) => this.#end(error),
@@ -30,11 +39,11 @@ export class Mailbox<M extends Typed> {
     });
   }
 
-  async #read(messages: AsyncIterable<M>): Promise<void> {
+  async #read(messages: Messages<M>): Promise<void> {
     for await (const message of messages) {
       const index = this.#waiting.findIndex(({ type }) => type === message.type);
       if (index >= 0) this.#waiting.splice(index, 1)[0]!.resolve(message);
-      else this.#arrived.push(message);
+      else if (this.#arrived.push(message) > mostArrived) await messages.close("nobody waits for so many messages");
     }
   }
 

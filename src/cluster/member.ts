@@ -3,9 +3,10 @@ import { reasonOf, StelliumError } from "../errors.ts";
 import type { RankTrace } from "../trace/events.ts";
 import type { ByteSource } from "../weights/byteSource.ts";
 import type { TensorSlice } from "../weights/slice.ts";
-import type { WorkerMessage } from "./control/messages.ts";
+import type { CoordinatorMessage, WorkerMessage } from "./control/messages.ts";
 import type { WorkerConnection } from "./control/server.ts";
-import { Mailbox } from "./mailbox.ts";
+import { Mailbox, type Messages } from "./mailbox.ts";
+import { Milestones } from "./milestones.ts";
 import type { RankPlan } from "./rankPlan.ts";
 import { sendSlice } from "./sliceTransfer.ts";
 import { clockAhead, receiveTrace, type TracePeer } from "./traceTransfer.ts";
@@ -22,6 +23,11 @@ export interface Place {
   readonly blocks: readonly (readonly TensorSlice[])[];
 }
 
+type Ready = Extract<WorkerMessage, { type: "ready" }>;
+
+/** For as long a worker may take to open a socket, or its links: more than these themselves allow. */
+const linkPatienceMs = 30_000;
+
 /** A worker that has its place in the cluster, as the coordinator sees it. */
 export class Member {
   readonly rank: number;
@@ -32,22 +38,23 @@ export class Member {
   /** Resolves when its channel has ended. */
   readonly gone: Promise<unknown>;
   readonly #mailbox: Mailbox<WorkerMessage>;
+  readonly #milestones = new Milestones<Ready>();
 
   /** Gives a worker its place. `loaded` tells when it has its slice in memory. */
   static async place(connection: WorkerConnection, place: Place): Promise<Member> {
     const { size, session, plan } = place;
     const { rank, shares, engine, model } = plan;
     const member = new Member(connection, rank);
-    await connection.channel.send({ type: "welcome", rank, size, session });
     const slice = { model: model.hash, share: place.share };
     const listen = { host: connection.remoteAddress, port: 0 };
-    await connection.channel.send({ type: "plan", rank, size, slice, description: model, shares, engine, listen });
+    await member.#say({ type: "welcome", rank, size, session });
+    await member.#say({ type: "plan", rank, size, slice, description: model, shares, engine, listen });
     member.#serveSlice(place).catch((error: unknown) => connection.channel.close(String(error)));
     return member;
   }
 
   private constructor(connection: WorkerConnection, rank: number) {
-    const messages = connection.channel as unknown as AsyncIterable<WorkerMessage>;
+    const messages = connection.channel as unknown as Messages<WorkerMessage>;
     this.connection = connection;
     this.rank = rank;
     this.name = connection.hello.name;
@@ -55,28 +62,35 @@ export class Member {
     this.gone = connection.channel.ended;
     this.lost = this.#failure();
     this.lost.catch(() => {});
+    this.#readMilestones().catch(() => {});
   }
 
   /** Resolves when its slice is in memory. */
   async loaded(): Promise<void> {
-    await this.#phase("loaded");
+    await Promise.race([this.#milestones.next("loaded"), this.lost]);
   }
 
   /** Where it listens for links: again after each time that links were lost. */
   async listening(): Promise<{ host: string; port: number }> {
-    const { dataPort: port } = (await this.#phase("listening")) as { dataPort: number };
+    const { dataPort: port } = await this.#soon(this.#milestones.next("listening"));
     return { host: this.connection.remoteAddress, port };
   }
 
   /** Has it open its links. */
   async link(setup: LinkSetup): Promise<void> {
     const peers = setup.peers.map((peer) => ({ ...peer }));
-    await this.connection.channel.send({ type: "links", ...setup, peers });
+    this.#milestones.forget("linked");
+    await this.#say({ type: "links", ...setup, peers });
   }
 
   /** Resolves when its links are open. */
   async linked(): Promise<void> {
-    await this.#phase("linked");
+    await this.#soon(this.#milestones.next("linked"));
+  }
+
+  /** Lets it go, so that its place can be given to another device. */
+  drop(reason: string): void {
+    void this.connection.channel.close(reason);
   }
 
   /** What it has counted. */
@@ -100,11 +114,32 @@ export class Member {
     }
   }
 
-  async #phase(phase: string) {
-    for (;;) {
-      const message = await Promise.race([this.#mailbox.take("ready"), this.lost]);
-      if (message.phase === phase) return message;
+  /** Rejects with `WORKER_LOST`. */
+  async #say(message: CoordinatorMessage): Promise<void> {
+    await this.connection.channel.send(message).catch((error: unknown) => {
+      throw this.#lossOf(error);
+    });
+  }
+
+  /** Waits for what a sound worker does at once. One that does not is let go. */
+  async #soon<T>(milestone: Promise<T>): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(this.#gone("it did not do as it was told in time")), linkPatienceMs);
+    });
+    try {
+      return await Promise.race([milestone, this.lost, late]);
+    } catch (error) {
+      this.drop(reasonOf(error));
+      throw error;
+    } finally {
+      clearTimeout(timer);
     }
+  }
+
+  /** Ends when the channel does. */
+  async #readMilestones(): Promise<never> {
+    for (;;) this.#milestones.reach(await this.#mailbox.take("ready"));
   }
 
   async #serveSlice({ sources, blocks }: Place): Promise<void> {
@@ -116,8 +151,18 @@ export class Member {
   }
 
   async #failure(): Promise<never> {
-    const { code, message } = await this.#mailbox.take("failed");
+    const failed = this.#mailbox.take("failed").catch((error: unknown) => {
+      throw this.#lossOf(error);
+    });
+    const { code, message } = await failed;
+    this.drop("it cannot take its place");
     throw this.#gone(`${message} (${code})`);
+  }
+
+  /** Whatever ends its channel, it is lost. */
+  #lossOf(error: unknown): StelliumError {
+    if (error instanceof StelliumError && error.code === "WORKER_LOST") return error;
+    return this.#gone(reasonOf(error));
   }
 
   #gone(reason: string): StelliumError {

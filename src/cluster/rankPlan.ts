@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { describe } from "../engine/architectures/support.ts";
 import { kvTypes } from "../engine/kvCache.ts";
+import { mostSlots } from "../engine/rankCommand.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { mostRanks, planShares } from "../plan/shares.ts";
 import type { GgufModel, GgufTensor, GgufValue } from "../weights/gguf/model.ts";
@@ -39,6 +40,11 @@ const engineOutline = z.strictObject({
     .max(2 ** 24),
   batch: z.int().min(1).max(65_536),
   kvType: z.enum(Object.keys(kvTypes) as [keyof typeof kvTypes, ...(keyof typeof kvTypes)[]]),
+  slots: z.int().min(1).max(mostSlots),
+  storedCells: z
+    .int()
+    .min(0)
+    .max(2 ** 31),
   trace: z.boolean().optional(),
 });
 

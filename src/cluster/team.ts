@@ -5,6 +5,7 @@ import type { Engine } from "../engine/engine.ts";
 import type { ModelDescription } from "../engine/modelDescription.ts";
 import type { LinkSetup } from "../engine/rankLinks.ts";
 import { StelliumError } from "../errors.ts";
+import { log } from "../log.ts";
 import { rankDescription } from "../plan/rankDescription.ts";
 import { planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
 import type { RankTrace } from "../trace/events.ts";
@@ -12,6 +13,7 @@ import { type ByteSource, openFile } from "../weights/byteSource.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import { modelHash } from "../weights/sliceIdentity.ts";
 import { cutPlan } from "../weights/sliceLayout.ts";
+import type { Traffic } from "./control/channel.ts";
 import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
 import { planLinks } from "./linkPlan.ts";
@@ -72,6 +74,9 @@ interface TeamParts extends TeamStart {
   readonly listener: WorkerListener;
 }
 
+/** Between two attempts to fill all ranks. */
+const mendPauseMs = 200;
+
 /** The workers of a cluster, as their coordinator leads them. */
 export class Team implements AsyncDisposable {
   readonly #parts: TeamParts;
@@ -129,15 +134,21 @@ export class Team implements AsyncDisposable {
     const [first, ...others] = planLinks(addresses, { wire, collective, cipher });
     await Promise.all(members.map((member, i) => member.link(others[i]!)));
     for (const member of members) this.#watch(member, engine);
-    await Promise.all([engine.link(first!), ...members.map((member) => member.linked())]);
+    const linking = engine.link(first!);
+    try {
+      await Promise.all([linking, ...members.map((member) => member.linked())]);
+    } finally {
+      // The engine does one thing after the other: until its own attempt has ended, it can be told nothing else.
+      await linking.catch(() => {});
+    }
   }
 
   /**
    * Runs a step. Where a rank is lost meanwhile, all links are cut, so that no rank goes on waiting, and the step fails
-   * with `WORKER_LOST`; the next step waits until the rank has been filled again.
+   * with `WORKER_LOST`; the next step waits until the rank has been filled again, or `signal` ends the wait.
    */
-  async guard<T>(engine: Engine, step: () => Promise<T>): Promise<T> {
-    await this.#mending;
+  async guard<T>(engine: Engine, step: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    await orAborted(this.#mending, signal);
     try {
       return await step();
     } catch (error) {
@@ -151,6 +162,13 @@ export class Team implements AsyncDisposable {
         { cause: error },
       );
     }
+  }
+
+  /** Bytes of the control channels to the workers that are there. */
+  get traffic(): Traffic {
+    const channels = this.#present().map(({ connection }) => connection.channel.traffic);
+    const sum = (of: keyof Traffic) => channels.reduce((total, traffic) => total + traffic[of], 0);
+    return { sent: sum("sent"), received: sum("received") };
   }
 
   /** What the workers report of themselves. */
@@ -221,11 +239,24 @@ export class Team implements AsyncDisposable {
     return { size: shares.length, session: this.#session, plan, share, sources: this.#sources, blocks };
   }
 
-  /** Has lost ranks filled again, and all ranks linked anew. */
+  /**
+   * Has lost ranks filled again, and all ranks linked anew. Where one fails meanwhile it is let go, and the next device
+   * takes its place.
+   */
   async #mend(engine: Engine): Promise<void> {
-    engine.cutLinks();
-    await this.#fill();
-    await this.link(engine);
+    for (;;) {
+      engine.cutLinks();
+      try {
+        await this.#fill();
+        return await this.link(engine);
+      } catch (error) {
+        if (!isLoss(error)) throw error;
+        log("warn", error.message);
+        if (error.code === "LINK_LOST")
+          this.#members[Number(error.values["peer"])]?.drop("its links could not be opened");
+        await new Promise((resolve) => setTimeout(resolve, mendPauseMs));
+      }
+    }
   }
 
   /** The name of the worker that is gone. Its channel tells a moment later than its links. */
@@ -241,6 +272,26 @@ export class Team implements AsyncDisposable {
     const { options, listener } = this.#parts;
     return options.local ? "127.0.0.1" : listener.addresses[0]!.host;
   }
+}
+
+/** Waits for `promise`, but no longer than `signal` allows. */
+async function orAborted(promise: Promise<void> | undefined, signal: AbortSignal | undefined): Promise<void> {
+  if (promise === undefined || signal === undefined) return await promise;
+  const stop = new AbortController();
+  const stopped = new Promise<never>((_, reject) => {
+    const abort = () => reject(new StelliumError("ABORTED", { reason: String(signal.reason) }));
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort, { signal: stop.signal });
+  });
+  try {
+    await Promise.race([promise, stopped]);
+  } finally {
+    stop.abort();
+  }
+}
+
+function isLoss(error: unknown): error is StelliumError {
+  return error instanceof StelliumError && (error.code === "LINK_LOST" || error.code === "WORKER_LOST");
 }
 
 function startLocalWorkers({ options, shares, listener, token, threads }: TeamParts): LocalWorkers {

@@ -9,7 +9,7 @@ import { traceClock } from "../trace/events.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
-import { Mailbox } from "./mailbox.ts";
+import { Mailbox, type Messages } from "./mailbox.ts";
 import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
 import { obtainSlice } from "./sliceTransfer.ts";
 import { defaultThreads } from "./threads.ts";
@@ -103,16 +103,21 @@ async function load(channel: CoordinatorChannel, options: WorkerOptions, before:
 async function receivePlan(channel: CoordinatorChannel): Promise<RankPlan> {
   const { value: message } = await channel.next();
   if (message?.type === "plan") {
-    const { rank, shares, engine, description: model } = message;
+    const { rank, shares, engine, description: model, slice } = message;
     const parsed = rankPlanSchema.safeParse({ rank, shares, engine, model });
-    if (parsed.success) return parsed.data;
+    if (parsed.success && parsed.data.model.hash === slice.model) return parsed.data;
+    if (parsed.success) throw violation("its plan is for one model, and its slice of another (the hashes differ)");
   }
-  throw new StelliumError("PROTOCOL_VIOLATION", { peer: "the coordinator", reason: "its plan is not valid" });
+  throw violation("its plan is not valid");
+}
+
+function violation(reason: string): StelliumError {
+  return new StelliumError("PROTOCOL_VIOLATION", { peer: "the coordinator", reason });
 }
 
 /** Takes the coordinator's steps; when links are lost, offers new ones. Ends when the channel does. */
 async function follow(channel: CoordinatorChannel, engine: Engine, host: string): Promise<void> {
-  const messages = channel as unknown as AsyncIterable<CoordinatorMessage>;
+  const messages = channel as unknown as Messages<CoordinatorMessage>;
   const mailbox = new Mailbox(messages, () => new StelliumError("ABORTED", { reason: "the coordinator stopped" }));
   const ended = channel.ended.then(() => engine.cutLinks());
   answerRequests(channel, mailbox, engine);
@@ -140,20 +145,22 @@ function answerRequests(channel: CoordinatorChannel, mailbox: Mailbox<Coordinato
     for (;;) await by(await mailbox.take(type));
   };
   const answers = [
-    answer("stats-request", () => channel.send({ type: "stats", figures: figuresOf(engine) })),
+    answer("stats-request", () => channel.send({ type: "stats", figures: figuresOf(engine, channel) })),
     answer("clock-request", ({ sequence }) => channel.send({ type: "clock", sequence, now: traceClock() })),
     answer("trace-request", () => sendTrace(channel, engine.trace)),
   ];
   for (const ended of answers) ended.catch(() => {});
 }
 
-function figuresOf(engine: Engine): Record<string, number> {
-  const { threads, kvType, context } = engine.options;
-  const kvBytes = kvCacheBytes(engine.description.hyperparameters, kvType, context);
+function figuresOf(engine: Engine, { traffic }: CoordinatorChannel): Record<string, number> {
+  const { threads, kvType, context, slots } = engine.options;
+  const kvBytes = kvCacheBytes(engine.description.hyperparameters, kvType, context, slots);
   return {
     ...engine.statistics,
     threads,
     kvBytes,
+    controlBytesSent: traffic.sent,
+    controlBytesReceived: traffic.received,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
   };
 }

@@ -3,16 +3,7 @@ import type { RankBlock } from "../plan/rankDescription.ts";
 import type { GraphBuilder } from "./graphBuilder.ts";
 import type { Hyperparameters } from "./hyperparameters.ts";
 import type { KvCache } from "./kvCache.ts";
-
-/** How large one step is: what a graph is built for. */
-export interface StepShape {
-  /** Tokens that pass through the blocks. */
-  readonly tokens: number;
-  /** Cells of the KV cache that attention looks at. */
-  readonly cells: number;
-  /** Tokens whose logits are wanted, or 0. */
-  readonly outputs: number;
-}
+import type { Span, StepShape } from "./step.ts";
 
 /** What the blocks of a step read besides weights and hidden states. */
 export interface BlockInputs {
@@ -20,8 +11,8 @@ export interface BlockInputs {
   readonly positions: Tensor;
   /** (tokens) i64: the cell each token's keys and values go to. */
   readonly cells: Tensor;
-  /** (cells, tokens) f16 */
-  readonly mask: Tensor;
+  /** (cells, tokens, 1, slots) f16, of each span. */
+  readonly masks: readonly Tensor[];
 }
 
 /** Everything a block's part of a graph is built from. */
@@ -57,11 +48,24 @@ export function appendBlock(context: BlockContext, block: RankBlock, hidden: Ten
   return block.kind === "attention" ? appendAttention(context, block, hidden) : appendFfn(context, block, hidden);
 }
 
-/** Appends the head. Returns the logits, (vocabulary size, outputs). */
-export function appendHead(context: BlockContext, block: RankBlock, hidden: Tensor): Tensor {
-  const { builder, hyperparameters: h } = context;
+/** Results of a step, in the order of its columns; null where none are wanted. */
+export interface StepResults {
+  /** (embedding length, hidden): final hidden states. More columns may follow. */
+  readonly hidden: Tensor | null;
+  /** (vocabulary size, outputs that are logits) */
+  readonly logits: Tensor | null;
+}
+
+/** Appends the head. */
+export function appendHead(context: BlockContext, block: RankBlock, hidden: Tensor): StepResults {
+  const { builder, hyperparameters: h, shape } = context;
   const normed = builder.rmsNorm(hidden, context.weight(block, "output_norm.weight")!, h.rmsEpsilon);
-  return builder.matMul(context.weight(block, "output.weight")!, normed);
+  const count = shape.outputs - shape.hidden;
+  const input = builder.lastColumns(normed, h.embeddingLength, shape.outputs, count);
+  return {
+    hidden: shape.hidden === 0 ? null : builder.output(normed),
+    logits: count === 0 ? null : builder.output(builder.matMul(context.weight(block, "output.weight")!, input)),
+  };
 }
 
 function appendAttention(context: BlockContext, block: RankBlock, hidden: Tensor): BlockResult | null {
@@ -108,15 +112,48 @@ function storeKeysAndValues(context: BlockContext, block: RankBlock, input: Tens
   builder.expand(builder.setRows(kv.values[block.layer]!, v, inputs.cells));
 }
 
-/** Attention of the last `asking` tokens over the cells, (heads * head length, asking). */
+/** Attention of the last `asking` tokens, span by span, (heads * head length, asking). */
 function attend(context: BlockContext, block: RankBlock, q: Tensor, asking: number): Tensor {
-  const { builder, hyperparameters: h, shape, inputs, kv } = context;
-  const cells = (cache: Tensor) => builder.heads(cache, h.keyLength, shape.cells, h.headCountKv, kv.headBytes);
-  const k = cells(kv.keys[block.layer]!);
-  const v = cells(kv.values[block.layer]!);
-  const mask = builder.lastColumns(inputs.mask, shape.cells, shape.tokens, asking, 2);
-  const attended = builder.attention(q, k, v, mask, h.attentionScale);
-  return builder.reshape(attended, h.headCount * h.valueLength, asking);
+  const { builder, hyperparameters: h, shape } = context;
+  let column = 0;
+  let attended: Tensor | null = null;
+  for (const [index, span] of shape.spans.entries()) {
+    const tokens = asking === shape.tokens ? span.tokens : span.outputs;
+    if (tokens === 0) continue;
+    const count = tokens * span.slots;
+    const queries = count === asking ? q : builder.columnsByHead(q, h.keyLength, h.headCount, column, count);
+    const result = attendSpan(context, block, span, context.inputs.masks[index]!, queries, tokens);
+    attended = attended === null ? result : builder.concatColumns(attended, result);
+    column += count;
+  }
+  return builder.reshape(attended!, h.headCount * h.valueLength, asking);
+}
+
+/**
+ * Attention of the last `tokens` tokens of each slot of a span.
+ *
+ * @param q - (head length, heads, tokens of all slots)
+ * @returns (head length, heads, tokens of all slots)
+ */
+function attendSpan(
+  { builder, hyperparameters: h, kv }: BlockContext,
+  block: RankBlock,
+  span: Span,
+  mask: Tensor,
+  q: Tensor,
+  tokens: number,
+): Tensor {
+  const { slot, slots, cells } = span;
+  const { headBytes, slotBytes } = kv;
+  const view = { length: h.keyLength, cells, heads: h.headCountKv, headBytes, slot, slots, slotBytes };
+  const k = builder.cells(kv.keys[block.layer]!, view);
+  const v = builder.cells(kv.values[block.layer]!, view);
+  if (slots === 1) {
+    return builder.attention(q, k, v, builder.lastColumns(mask, cells, span.tokens, tokens, 2), h.attentionScale);
+  }
+  const bySlot = builder.reshape(q, h.keyLength, h.headCount, tokens, slots);
+  const attended = builder.attention(bySlot, k, v, mask, h.attentionScale);
+  return builder.reshape(attended, h.valueLength, h.headCount, slots);
 }
 
 function appendFfn(context: BlockContext, block: RankBlock, hidden: Tensor): BlockResult {

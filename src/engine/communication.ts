@@ -14,14 +14,14 @@ import {
   slotOf,
 } from "./communicationProtocol.ts";
 import { readValue, writeValue } from "./exchange.ts";
-import { openDeadline, sumDeadline } from "./linkSets.ts";
+import { sumDeadline } from "./linkSets.ts";
 import type { PartialSums } from "./reducer.ts";
 import type { ReductionChoice } from "./reduction.ts";
 
 /** V8 keeps this much for objects that die young, in a thread that makes few. */
 const youngGenerationMb = 2;
 /** How much longer than the communication thread's own deadlines this thread waits for it: it may have to start. */
-const patienceMs = 20_000;
+const patienceMs = 8_000;
 
 /**
  * The engine thread's end of its communication thread, which adds up over a second set of links. They share memory: on
@@ -47,7 +47,7 @@ export class Communication implements Disposable {
   open(opening: OpenOrder): void {
     this.#memory.statistics.fill(0);
     this.#put(opening);
-    this.#wait(this.#give(order.open), openDeadline);
+    this.#wait(this.#give(order.open), opening.deadlineMs);
     this.#sockets = this.#take<Socket[]>();
   }
 

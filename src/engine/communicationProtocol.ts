@@ -49,6 +49,8 @@ export interface OpenOrder {
   readonly setup: LinkSetup;
   /** Values of the largest sum. */
   readonly maxElements: number;
+  /** Milliseconds to open them in. */
+  readonly deadlineMs: number;
 }
 
 /** What the communication thread is started with. */

@@ -70,11 +70,11 @@ function outcomeOf(what: number | undefined, slot: number): number {
   }
 }
 
-function open({ listener, setup, maxElements }: OpenOrder): void {
+function open({ listener, setup, maxElements, deadlineMs }: OpenOrder): void {
   close();
   failed = false;
   const { rank, size, wire } = setup;
-  const links = openLinkSet("communication", listener, setup);
+  const links = openLinkSet("communication", listener, setup, deadlineMs);
   group = new Group({ rank, size, links, wire: openWire(wire), maxElements, deadlineMs: sumDeadline });
   give([...links.values()].map(({ socket }) => socket));
 }

@@ -20,16 +20,22 @@ import {
   takeExchange,
   type WeightOrigin,
 } from "./protocol.ts";
+import { type CellMove, encodeCommand, moveFits, type RankCommand, stepFits } from "./rankCommand.ts";
 import type { LinkSetup } from "./rankLinks.ts";
+import type { Step } from "./step.ts";
 
-/** A step, as the main thread asks for it. */
+/** Tokens of one sequence that a step is to take. */
 export interface StepRequest {
   /** Ids, each below the vocabulary's size. */
   readonly tokens: ArrayLike<number>;
   /** Position of the first of them: how many tokens of the sequence are in the KV cache already. */
   readonly position: number;
-  /** The last so many tokens get logits. */
+  /** The last so many tokens get results. */
   readonly outputs: number;
+  /** Which sequence of the KV cache; 0 if absent. */
+  readonly slot?: number;
+  /** Whether results are to be hidden states behind the last norm; logits if absent. */
+  readonly hidden?: boolean;
 }
 
 /** What starting an engine takes. */
@@ -68,7 +74,7 @@ export class Engine implements AsyncDisposable {
     beginReading(from.kind === "gguf" ? from.files[0]! : from.path);
     // Loaded here first: the thread that loads the backends is the one that receives native code's log.
     openGgml();
-    const memory = engineMemory(options, description.hyperparameters.vocabularySize);
+    const memory = engineMemory(options, description.hyperparameters);
     const abortFlag = allocateNative(running.length);
     abortFlag.view.set(running);
     const setup: EngineSetup = {
@@ -118,28 +124,37 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Takes a step. `signal` stops it within one operation of a block; what it wrote to the KV cache is then void, and
-   * the next step may start from the same position.
+   * Takes a step of one part, or of several, each of another slot. `signal` stops it within one operation of a block;
+   * what it wrote to the KV cache is then void, and the next step may start from the same positions.
    *
-   * @returns logits, (vocabulary size, outputs), valid until the next step
+   * @returns rows in order of the parts, valid until the next step: logits, (vocabulary size, outputs), or hidden
+   * states, (embedding length, outputs)
    */
-  async step(request: StepRequest, signal?: AbortSignal): Promise<Float32Array> {
-    this.#check(request);
+  async step(request: StepRequest | readonly StepRequest[], signal?: AbortSignal): Promise<Float32Array> {
+    const parts = "tokens" in request ? [request] : request;
+    const step = parts.map(({ tokens, position, outputs, slot = 0, hidden = false }) => {
+      return { slot, tokens: tokens.length, position, outputs, hidden };
+    });
+    this.#check(parts, step);
     if (signal?.aborted) throw aborted(signal);
-    const { control: cells, tokens } = this.#memory;
-    tokens.set(request.tokens);
-    cells[control.tokens] = request.tokens.length;
-    cells[control.position] = request.position;
-    cells[control.outputs] = request.outputs;
+    this.#setTokens(parts);
     this.#abortFlag.view.set(running);
     const stop = () => this.#abortFlag.view.set(stopping);
     signal?.addEventListener("abort", stop);
     try {
-      await this.#command(command.step);
+      await this.#lead({ step });
     } finally {
       signal?.removeEventListener("abort", stop);
     }
-    return this.#result(request.outputs, signal);
+    if (this.#memory.control[control.status] === status.aborted) throw aborted(signal);
+    return this.#memory.results.subarray(0, this.#rowElements(step, false) + this.#rowElements(step, true));
+  }
+
+  /** Moves cells of the KV cache on all ranks. */
+  async moveCells(move: CellMove): Promise<void> {
+    this.#checkOpen();
+    if (!moveFits(move, this.#limits)) throw new RangeError(`${JSON.stringify(move)} does not fit`);
+    await this.#lead(move);
   }
 
   /** Opens a socket for links to other ranks; those that were open are closed. Returns the port. */
@@ -205,23 +220,54 @@ export class Engine implements AsyncDisposable {
     this.#abortFlag[Symbol.dispose]();
   }
 
-  #check({ tokens, position, outputs }: StepRequest): void {
-    const { batch, context, outputs: mostOutputs } = this.options;
-    const { vocabularySize } = this.description.hyperparameters;
-    const fits = tokens.length > 0 && tokens.length <= batch && position >= 0 && position + tokens.length <= context;
+  get #limits() {
+    const { slots = 1, context, batch } = this.options;
+    return { slots, context, batch };
+  }
+
+  #checkOpen(): void {
     if (this.#ended) throw new StelliumError("ENGINE_FAILED", { reason: "it is closed" });
-    if (!fits)
-      throw new RangeError(`a step of ${tokens.length} tokens at ${position} does not fit ${batch} and ${context}`);
-    if (outputs > Math.min(mostOutputs, tokens.length)) throw new RangeError(`${outputs} outputs do not fit`);
-    for (let i = 0; i < tokens.length; i++) {
-      const token = tokens[i]!;
-      if (!(token >= 0 && token < vocabularySize)) throw new RangeError(`there is no token ${token}`);
+  }
+
+  #check(parts: readonly StepRequest[], step: Step): void {
+    const { vocabularySize } = this.description.hyperparameters;
+    this.#checkOpen();
+    if (!stepFits(step, this.#limits)) {
+      throw new RangeError(`the step ${JSON.stringify(step)} does not fit ${JSON.stringify(this.#limits)}`);
     }
+    const logits = this.#rowElements(step, false) / vocabularySize;
+    const hidden = step.some((part) => part.hidden);
+    if (logits > this.options.outputs || (hidden && this.options.outputs === 0)) {
+      throw new RangeError(`${logits} outputs do not fit ${this.options.outputs}`);
+    }
+    for (const { tokens } of parts) checkTokens(tokens, vocabularySize);
+  }
+
+  /** Values of the results of a step: of hidden states, or of logits. */
+  #rowElements(step: Step, ofHidden: boolean): number {
+    const { vocabularySize, embeddingLength } = this.description.hyperparameters;
+    const width = ofHidden ? embeddingLength : vocabularySize;
+    return step.reduce((sum, { outputs, hidden }) => sum + (hidden === ofHidden ? outputs * width : 0), 0);
+  }
+
+  #setTokens(parts: readonly StepRequest[]): void {
+    let offset = 0;
+    for (const { tokens } of parts) {
+      this.#memory.tokens.set(tokens, offset);
+      offset += tokens.length;
+    }
+  }
+
+  /** Has all ranks do something. */
+  async #lead(what: RankCommand): Promise<void> {
+    encodeCommand(what, this.#memory.rankCommand);
+    await this.#command(command.lead);
+    if (this.#memory.control[control.status] === status.failed) throw failure(this.#memory);
   }
 
   /** Asks for something that takes and gives a value. */
   async #request<T>(what: number, value: unknown): Promise<T> {
-    if (this.#ended) throw new StelliumError("ENGINE_FAILED", { reason: "it is closed" });
+    this.#checkOpen();
     putExchange(this.#memory, value);
     await this.#command(what);
     if (this.#memory.control[control.status] === status.failed) throw failure(this.#memory);
@@ -241,13 +287,6 @@ export class Engine implements AsyncDisposable {
     }
   }
 
-  #result(outputs: number, signal: AbortSignal | undefined): Float32Array {
-    const how = this.#memory.control[control.status];
-    if (how === status.failed) throw failure(this.#memory);
-    if (how === status.aborted) throw aborted(signal);
-    return this.#memory.logits.subarray(0, outputs * this.description.hyperparameters.vocabularySize);
-  }
-
   /** The thread ended by itself: whoever waits for a response is told. */
   #end(error: unknown): void {
     if (this.#ended) return;
@@ -257,6 +296,13 @@ export class Engine implements AsyncDisposable {
     cells[control.status] = status.failed;
     Atomics.add(cells, control.response, 1);
     Atomics.notify(cells, control.response);
+  }
+}
+
+function checkTokens(tokens: ArrayLike<number>, vocabularySize: number): void {
+  for (let i = 0; i < tokens.length; i++) {
+    const token = tokens[i]!;
+    if (!(token >= 0 && token < vocabularySize)) throw new RangeError(`there is no token ${token}`);
   }
 }
 

@@ -6,11 +6,11 @@ import type { RankDescription } from "../plan/rankDescription.ts";
 import { openRecorder, type Recorder } from "../trace/recorder.ts";
 import { spanKind } from "../trace/spans.ts";
 import type { WeightStore } from "../weights/weightStore.ts";
+import { CellStore } from "./cellStore.ts";
 import { Communication } from "./communication.ts";
 import { Embedding } from "./embedding.ts";
 import { Forward } from "./forward.ts";
 import type { KvCache } from "./kvCache.ts";
-import type { Step } from "./lane.ts";
 import {
   command,
   control,
@@ -22,8 +22,10 @@ import {
   status,
   takeExchange,
 } from "./protocol.ts";
+import { commandInts, decodeCommand } from "./rankCommand.ts";
 import { type LinkSetup, RankLinks } from "./rankLinks.ts";
 import { soloReducer } from "./reducer.ts";
+import { countTokens, type Step } from "./step.ts";
 
 /** What the engine thread has when its weights are loaded. */
 export interface EngineLoopParts {
@@ -36,7 +38,7 @@ export interface EngineLoopParts {
   readonly shared: EngineMemory;
 }
 
-const noLogits = new Float32Array(0);
+const noRows = new Float32Array(0);
 
 /** Does what the main thread asks for, one thing after the other, and waits in between. */
 export class EngineLoop implements Disposable {
@@ -45,6 +47,7 @@ export class EngineLoop implements Disposable {
   readonly #embeddings: Float32Array;
   /** On rank 0 only. */
   readonly #embedding: Embedding | undefined;
+  readonly #stored: CellStore;
   #forward: Forward;
   #links: RankLinks | undefined;
   #listener: number | undefined;
@@ -59,6 +62,7 @@ export class EngineLoop implements Disposable {
     this.#recorder = openRecorder(parts.shared.trace?.engine);
     this.#embeddings = new Float32Array(hyperparameters.embeddingLength * options.batch);
     this.#embedding = embedding && new Embedding(ggml, files[embedding.file]!, embedding);
+    this.#stored = new CellStore(parts.kv, options.storedCells ?? 0);
     this.#forward = this.#openForward();
   }
 
@@ -81,12 +85,13 @@ export class EngineLoop implements Disposable {
     this.#closeLinks();
     this.#communication?.[Symbol.dispose]();
     this.#forward[Symbol.dispose]();
+    this.#stored[Symbol.dispose]();
     this.#embedding?.[Symbol.dispose]();
   }
 
   #answer(asked: number | undefined): number {
     try {
-      if (asked === command.step) return this.#takeStep();
+      if (asked === command.lead) return this.#lead();
       if (asked === command.listen) return this.#listen();
       if (asked === command.link) return this.#link();
       if (asked === command.follow) return this.#follow();
@@ -97,34 +102,60 @@ export class EngineLoop implements Disposable {
     }
   }
 
-  #takeStep(): number {
-    const { control: cells, tokens, logits } = this.#shared;
-    const { embeddingLength, vocabularySize } = this.#parts.description.hyperparameters;
-    const [count, position, outputs] = [cells[control.tokens]!, cells[control.position]!, cells[control.outputs]!];
-    const step = { tokens: count, position, outputs };
-    const rows = this.#embeddings.subarray(0, count * embeddingLength);
-    const started = this.#recorder.now();
-    this.#embedding?.read(tokens.subarray(0, count), rows);
-    this.#recorder.end(spanKind.embedding, started);
-    this.#links?.announce(step, rows);
-    const complete = this.#compute(step, rows, logits.subarray(0, outputs * vocabularySize));
-    return complete ? status.done : status.aborted;
+  /** Does what the main thread says, and has the other ranks do so. */
+  #lead(): number {
+    const { rankCommand, results } = this.#shared;
+    const what = decodeCommand(rankCommand, this.#limits);
+    const rows = "step" in what ? this.#embed(what.step) : noRows;
+    this.#links?.announce(rankCommand, rows);
+    if ("step" in what) return this.#compute(what.step, rows, results) ? status.done : status.aborted;
+    this.#stored.move(what);
+    return status.done;
   }
 
-  /** Takes the steps of rank 0 until the links are closed, which ends it by `LINK_LOST`. */
+  /** Reads the embedding rows of a step's tokens. */
+  #embed(step: Step): Float32Array {
+    const rows = this.#rowsOf(step);
+    const started = this.#recorder.now();
+    this.#embedding?.read(this.#shared.tokens.subarray(0, countTokens(step)), rows);
+    this.#recorder.end(spanKind.embedding, started);
+    return rows;
+  }
+
+  /** Does what rank 0 does until the links are closed, which ends it by `LINK_LOST`. */
   #follow(): never {
-    const { embeddingLength } = this.#parts.description.hyperparameters;
-    if (this.#links === undefined) throw new StelliumError("ENGINE_FAILED", { reason: "it has no links" });
+    const links = this.#links;
+    if (links === undefined) throw new StelliumError("ENGINE_FAILED", { reason: "it has no links" });
+    const received = new Int32Array(commandInts(this.#limits.slots));
     for (;;) {
-      const step = this.#links.nextStep(this.#embeddings, embeddingLength);
-      this.#compute(step, this.#embeddings.subarray(0, step.tokens * embeddingLength));
+      links.receiveCommand(received);
+      const what = decodeCommand(received, this.#limits);
+      if ("step" in what) {
+        const rows = this.#rowsOf(what.step);
+        links.receiveRows(rows);
+        this.#compute(what.step, rows, this.#shared.results);
+      } else this.#stored.move(what);
     }
   }
 
-  #compute(step: Step, rows: Float32Array, logits: Float32Array = noLogits): boolean {
+  get #limits() {
+    const { slots = 1, context, batch } = this.#parts.options;
+    return { slots, context, batch };
+  }
+
+  /** Room for the embedding rows of a step. */
+  #rowsOf(step: Step): Float32Array {
+    return this.#embeddings.subarray(0, countTokens(step) * this.#parts.description.hyperparameters.embeddingLength);
+  }
+
+  #compute(step: Step, rows: Float32Array, results: Float32Array): boolean {
     const before = this.#forward.computeMs;
     try {
-      return this.#forward.run(step, rows, logits);
+      return this.#forward.run(step, rows, results);
+    } catch (error) {
+      // The other ranks wait for sums that will not come.
+      this.#links?.cut();
+      throw error;
     } finally {
       this.#count(this.#forward.computeMs - before);
     }
@@ -152,6 +183,8 @@ export class EngineLoop implements Disposable {
       recorder: this.#recorder,
     });
     this.#forward[Symbol.dispose]();
+    // Another rank may have lost its part of what was kept.
+    this.#stored[Symbol.dispose]();
     this.#forward = this.#openForward();
     putExchange(this.#shared, { sockets: this.#links.sockets });
     return status.done;

@@ -33,7 +33,7 @@ async function main(): Promise<void> {
   shared.statistics[statistic.weightBytes] = weights.bytes;
   await weights.load(options.threads + 1, shared.loading);
   using backend = openBackend(device, { ...options, abortFlag: setup.abortFlag });
-  using kv = new KvCache(ggml, device, description.hyperparameters, options.kvType, options.context);
+  using kv = new KvCache(ggml, device, description.hyperparameters, options.kvType, options);
   using loop = new EngineLoop({ ggml, backend, description, weights, kv, options, shared });
   const ready = { device: ggml.deviceDescription(device), features: deviceFeatures(device), layouts: weights.layouts };
   parentPort!.postMessage(ready satisfies EngineReady);

@@ -5,13 +5,25 @@ import type { RankBlock, RankDescription } from "../plan/rankDescription.ts";
 import { noRecorder, type Recorder } from "../trace/recorder.ts";
 import { blockSubject, spanKind } from "../trace/spans.ts";
 import type { WeightStore } from "../weights/weightStore.ts";
-import type { StepShape } from "./blocks.ts";
-import { divideTokens, tokensOfLane } from "./division.ts";
+import type { StepResults } from "./blocks.ts";
+import { tokensOfLane } from "./division.ts";
 import type { GraphBuilder } from "./graphBuilder.ts";
-import { type KvCache, paddedCells } from "./kvCache.ts";
-import { Lane, type Step } from "./lane.ts";
+import type { Hyperparameters } from "./hyperparameters.ts";
+import type { KvCache } from "./kvCache.ts";
+import { Lane } from "./lane.ts";
 import type { Reducer } from "./reducer.ts";
 import { buildSegments, type Segment } from "./segments.ts";
+import {
+  countTokens,
+  divideStep,
+  layOut,
+  resultsOf,
+  type Step,
+  type StepLayout,
+  type StepPiece,
+  type StepShape,
+  shapeKey,
+} from "./step.ts";
 
 /** What a forward pass is made of. */
 export interface ForwardParts {
@@ -22,8 +34,6 @@ export interface ForwardParts {
   readonly kv: KvCache;
   /** Most tokens of one step. */
   readonly batch: number;
-  /** Tokens the KV cache has room for. */
-  readonly context: number;
   /** Adds up what the ranks computed, behind every block. */
   readonly reducer: Reducer;
   /** One graph for each block, or for all where nothing happens between them. */
@@ -32,22 +42,22 @@ export interface ForwardParts {
 }
 
 /** Graphs kept for further steps of the same shape: those of decoding, and of full and last batches of a prompt. */
-const keptShapes = 4;
+const keptShapes = 6;
 
 /** The graphs of one step shape in one lane. */
 interface ShapedGraphs extends Disposable {
   readonly segments: readonly Segment[];
-  readonly logits: Tensor | null;
+  readonly results: StepResults;
 }
 
 /** The tokens of a step that pass through the blocks together. */
 interface Group {
   readonly lane: number;
   readonly graphs: ShapedGraphs;
-  readonly tokens: number;
-  /** Tokens with logits, and how many of the step come before them. */
-  readonly outputs: number;
-  readonly outputsBefore: number;
+  readonly step: Step;
+  readonly layout: StepLayout;
+  /** Where its results belong, behind those of the groups before. */
+  readonly resultsFrom: number;
 }
 
 /** Takes steps through the blocks. */
@@ -59,22 +69,22 @@ export class Forward implements Disposable {
   readonly #recorder: Recorder;
   readonly #allocator: GraphAllocator;
   readonly #graphs = new Map<string, ShapedGraphs>();
-  /** Where the logits of the step under way go. */
-  #logits: Float32Array = new Float32Array(0);
+  /** Where the results of the step under way go. */
+  #results: Float32Array = new Float32Array(0);
   #computeMs = 0;
   /** Counts how often the buffer of the graphs has grown. */
   #growth = 0;
   #aborted = false;
 
   constructor(parts: ForwardParts) {
-    const { ggml, backend, description, reducer, batch, context } = parts;
+    const { ggml, backend, description, reducer, batch, kv } = parts;
     const { embeddingLength } = description.hyperparameters;
     this.#parts = parts;
     this.#segments =
       reducer.separates || parts.graphs === "block" ? description.blocks.map((block) => [block]) : [description.blocks];
     this.#subjects = this.#segments.map(blockSubject);
     this.#recorder = parts.recorder ?? noRecorder;
-    const size = { embeddingLength, tokens: tokensOfLane(batch, reducer.lanes), context };
+    const size = { embeddingLength, tokens: tokensOfLane(batch, reducer.lanes), slotCells: kv.slotCells };
     this.#lanes = Array.from({ length: reducer.lanes }, () => new Lane(ggml, backend.device, size));
     const type = ggml.deviceBufferType(backend.device);
     this.#allocator = required(ggml.newGraphAllocator(type), "allocating graphs");
@@ -95,18 +105,18 @@ export class Forward implements Disposable {
    * the sums of one group are on their way, the other is computed.
    *
    * @param embeddings - (embedding length, tokens), the tokens' rows of the embedding
-   * @param logits - (vocabulary size, outputs), filled in on the rank that has the head
+   * @param results - row by row in order of the step's parts, filled in on the rank that has the head
    * @returns whether it was computed to its end, and not stopped by the abort flag of any rank
    */
-  run(step: Step, embeddings: Float32Array, logits: Float32Array): boolean {
+  run(step: Step, embeddings: Float32Array, results: Float32Array): boolean {
     const started = this.#recorder.now();
     const groups = this.#prepare(step, embeddings);
-    this.#logits = logits;
+    this.#results = results;
     this.#aborted = false;
     const steps = this.#segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
     const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
     const settled = groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean);
-    this.#recorder.end(spanKind.step, started, 0, step.tokens);
+    this.#recorder.end(spanKind.step, started, 0, countTokens(step));
     return complete && settled && !this.#aborted;
   }
 
@@ -116,37 +126,32 @@ export class Forward implements Disposable {
     disposeAll(this.#lanes);
   }
 
-  /** Divides a step's tokens among the lanes and fills those. Only the last tokens have outputs. */
+  /** Divides a step's tokens among the lanes and fills those. */
   #prepare(step: Step, embeddings: Float32Array): Group[] {
     const { embeddingLength } = this.#parts.description.hyperparameters;
-    this.#parts.kv.zeroUpTo(paddedCells(step.position + step.tokens));
-    const parts = this.#divide(step);
-    const groups = this.#groups(parts);
-    parts.forEach((part, lane) => {
-      const first = (part.position - step.position) * embeddingLength;
-      const rows = embeddings.subarray(first, first + part.tokens * embeddingLength);
-      this.#lanes[lane]!.fill(part, shapeOf(part), rows);
+    const tokens = countTokens(step);
+    const pieces = divideStep(step, Math.ceil(tokens / this.#parts.reducer.begin(tokens)));
+    const groups = this.#group(pieces.map((piece) => ({ ...piece, layout: layOut(piece.step) })));
+    groups.forEach(({ lane, layout }) => {
+      for (const { slot, slots, cells } of layout.shape.spans) {
+        for (let i = 0; i < slots; i++) this.#parts.kv.zeroUpTo(slot + i, cells);
+      }
+      const first = pieces[lane]!.first * embeddingLength;
+      this.#lanes[lane]!.fill(layout, embeddings.subarray(first, first + layout.shape.tokens * embeddingLength));
     });
     return groups;
   }
 
-  #divide(step: Step): Step[] {
-    const withoutOutputs = step.tokens - step.outputs;
-    return divideTokens(step.tokens, this.#parts.reducer.begin(step.tokens)).map(({ first, count }) => {
-      const outputs = Math.min(count, Math.max(0, first + count - withoutOutputs));
-      return { tokens: count, position: step.position + first, outputs };
-    });
-  }
-
-  /** The graphs of all parts. Where those of one made the buffer grow, those of the others are built again. */
-  #groups(parts: readonly Step[]): Group[] {
+  /** The graphs of all pieces. Where those of one made the buffer grow, those of the others are built again. */
+  #group(pieces: readonly (StepPiece & { layout: StepLayout })[]): Group[] {
     const growth = this.#growth;
-    const outputsBefore = (lane: number) => parts.slice(0, lane).reduce((sum, { outputs }) => sum + outputs, 0);
-    const groups = parts.map((part, lane) => {
-      const graphs = this.#graphsFor(lane, shapeOf(part));
-      return { lane, graphs, tokens: part.tokens, outputs: part.outputs, outputsBefore: outputsBefore(lane) };
+    let resultsFrom = 0;
+    const groups = pieces.map(({ step, layout }, lane) => {
+      const group = { lane, step, layout, graphs: this.#graphsFor(lane, layout.shape), resultsFrom };
+      resultsFrom += resultElements(step, this.#parts.description.hyperparameters);
+      return group;
     });
-    return growth === this.#growth ? groups : this.#groups(parts);
+    return growth === this.#growth ? groups : this.#group(pieces);
   }
 
   /** Computes one segment of one group, once the sums it starts from are there. Returns false where those tell to stop. */
@@ -154,10 +159,10 @@ export class Forward implements Disposable {
     if (!this.#parts.reducer.wait(group.lane)) return false;
     const segment = group.graphs.segments[index];
     if (segment === undefined) return true;
-    const aborted = this.#compute(segment, this.#subjects[index]!, group.tokens);
+    const aborted = this.#compute(segment, this.#subjects[index]!, group.layout.shape.tokens);
     this.#aborted ||= aborted;
     if (segment.reduces) this.#reduce(group.lane, segment, this.#subjects[index]!, aborted);
-    else this.#readLogits(group);
+    else this.#readResults(group);
     return true;
   }
 
@@ -181,18 +186,28 @@ export class Forward implements Disposable {
     this.#parts.reducer.start(lane, partial, subject);
   }
 
-  /** Copies a group's logits, before the graphs of another group take their place. */
-  #readLogits({ graphs, outputs, outputsBefore }: Group): void {
-    if (graphs.logits === null) return;
-    const { vocabularySize } = this.#parts.description.hyperparameters;
-    const rows = this.#logits.subarray(outputsBefore * vocabularySize, (outputsBefore + outputs) * vocabularySize);
-    const bytes = new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength);
-    this.#parts.ggml.getTensor(graphs.logits, bytes, 0, bytes.length);
+  /** Copies a group's results, before the graphs of another group take their place. */
+  #readResults({ step, layout, graphs, resultsFrom }: Group): void {
+    const { embeddingLength, vocabularySize } = this.#parts.description.hyperparameters;
+    let offset = resultsFrom;
+    for (const { outputs, hidden, column } of resultsOf(step, layout)) {
+      const width = hidden ? embeddingLength : vocabularySize;
+      const tensor = hidden ? graphs.results.hidden : graphs.results.logits;
+      const rows = this.#results.subarray(offset, offset + width * outputs);
+      if (tensor !== null) this.#read(tensor, column * width, rows);
+      offset += rows.length;
+    }
+  }
+
+  /** Copies values of a result, from the element `first` on. */
+  #read(tensor: Tensor, first: number, target: Float32Array): void {
+    const bytes = new Uint8Array(target.buffer, target.byteOffset, target.byteLength);
+    this.#parts.ggml.getTensor(tensor, bytes, 4 * first, bytes.length);
   }
 
   /** The graphs of a shape: those built before where possible, since decoding asks for the same shape again and again. */
   #graphsFor(lane: number, shape: StepShape): ShapedGraphs {
-    const key = `${lane} ${shape.tokens} ${shape.cells} ${shape.outputs}`;
+    const key = `${lane} ${shapeKey(shape)}`;
     const known = this.#graphs.get(key);
     const graphs = known ?? this.#build(this.#lanes[lane]!, shape);
     this.#graphs.delete(key);
@@ -210,10 +225,10 @@ export class Forward implements Disposable {
   }
 
   #build(lane: Lane, shape: StepShape): ShapedGraphs {
-    const { segments, logits } = buildSegments(this.#parts, this.#segments, lane, shape);
+    const { segments, results } = buildSegments(this.#parts, this.#segments, lane, shape);
     const builders = segments.map(({ builder }) => builder);
     this.#allocate(builders);
-    return { segments, logits, [Symbol.dispose]: () => disposeAll(builders) };
+    return { segments, results, [Symbol.dispose]: () => disposeAll(builders) };
   }
 
   /**
@@ -233,8 +248,9 @@ export class Forward implements Disposable {
   }
 }
 
-function shapeOf({ tokens, position, outputs }: Step): StepShape {
-  return { tokens, cells: paddedCells(position + tokens), outputs };
+/** Values of all results of a step. */
+function resultElements(step: Step, { embeddingLength, vocabularySize }: Hyperparameters): number {
+  return step.reduce((sum, { outputs, hidden }) => sum + outputs * (hidden ? embeddingLength : vocabularySize), 0);
 }
 
 function disposeAll(resources: readonly Disposable[]): void {

@@ -4,6 +4,22 @@ import type { RopeParameters } from "./hyperparameters.ts";
 /** `GGML_PREC_F32`: attention accumulates in f32. */
 const precisionF32 = 10;
 
+/** Which cells of a layer's keys or values to look at. */
+export interface CellsView {
+  /** Values of a head. */
+  readonly length: number;
+  /** Cells of each slot. */
+  readonly cells: number;
+  readonly heads: number;
+  /** Bytes of one head of one cell. */
+  readonly headBytes: number;
+  /** The first slot. */
+  readonly slot: number;
+  readonly slots: number;
+  /** Bytes of all cells of a slot. */
+  readonly slotBytes: number;
+}
+
 /** Builds one ggml graph. Shapes in comments are ggml's `ne`, the contiguous dimension first. */
 export class GraphBuilder implements Disposable {
   readonly graph: Graph;
@@ -56,14 +72,20 @@ export class GraphBuilder implements Disposable {
     return this.#ggml.setRows(this.#context, into, values, rows);
   }
 
-  reshape(tensor: Tensor, ne0: number, ne1: number, ne2?: number): Tensor {
+  reshape(tensor: Tensor, ne0: number, ne1: number, ne2?: number, ne3?: number): Tensor {
     if (ne2 === undefined) return this.#ggml.reshape2d(this.#context, tensor, ne0, ne1);
-    return this.#ggml.reshape3d(this.#context, tensor, ne0, ne1, ne2);
+    if (ne3 === undefined) return this.#ggml.reshape3d(this.#context, tensor, ne0, ne1, ne2);
+    return this.#ggml.reshape4d(this.#context, tensor, ne0, ne1, ne2, ne3);
   }
 
   /** The first `count` elements. */
   first(tensor: Tensor, count: number): Tensor {
     return this.#ggml.view1d(this.#context, tensor, count, 0);
+  }
+
+  /** `count` elements behind the first `skipped`. */
+  slice(tensor: Tensor, skipped: number, count: number, elementBytes: number): Tensor {
+    return this.#ggml.view1d(this.#context, tensor, count, skipped * elementBytes);
   }
 
   /** The last `count` of `length` elements of 4 bytes. */
@@ -78,9 +100,25 @@ export class GraphBuilder implements Disposable {
     return this.#ggml.view2d(this.#context, tensor, width, count, column, column * (columns - count));
   }
 
-  /** (length, heads, rows) out of rows of `heads * length` elements, as (length, rows, heads). Strides are in bytes. */
-  heads(tensor: Tensor, length: number, rows: number, heads: number, headBytes: number): Tensor {
-    return this.#ggml.view3d(this.#context, tensor, length, rows, heads, headBytes * heads, headBytes, 0);
+  /** `count` columns of (length, heads, columns) behind the first `skipped`, of 4-byte elements. */
+  columnsByHead(tensor: Tensor, length: number, heads: number, skipped: number, count: number): Tensor {
+    const [head, column] = [4 * length, 4 * length * heads];
+    return this.#ggml.view3d(this.#context, tensor, length, heads, count, head, column, column * skipped);
+  }
+
+  /** (length, heads, columns of both) */
+  concatColumns(a: Tensor, b: Tensor): Tensor {
+    return this.#ggml.concat(this.#context, a, b, 2);
+  }
+
+  /** (length, cells, heads, slots) of the keys or values of a layer. */
+  cells(tensor: Tensor, { length, cells, heads, headBytes, slot, slots, slotBytes }: CellsView): Tensor {
+    const [cellBytes, first] = [headBytes * heads, slot * slotBytes];
+    if (slots === 1) {
+      return this.#ggml.view3d(this.#context, tensor, length, cells, heads, cellBytes, headBytes, first);
+    }
+    const strides = [cellBytes, headBytes, slotBytes] as const;
+    return this.#ggml.view4d(this.#context, tensor, length, cells, heads, slots, ...strides, first);
   }
 
   rope(input: Tensor, positions: Tensor, factors: Tensor | null, rope: RopeParameters): Tensor {
@@ -104,11 +142,11 @@ export class GraphBuilder implements Disposable {
   /**
    * softmax(q . k * scale + mask) . v
    *
-   * @param q - (length, heads, tokens)
-   * @param k - (length, cells, KV heads)
-   * @param v - (length, cells, KV heads)
-   * @param mask - (cells, tokens), f16: 0 where a token sees a cell, -Infinity elsewhere
-   * @returns (length, heads, tokens)
+   * @param q - (length, heads, tokens, slots)
+   * @param k - (length, cells, KV heads, slots)
+   * @param v - (length, cells, KV heads, slots)
+   * @param mask - (cells, tokens, 1, slots), f16: 0 where a token sees a cell, -Infinity elsewhere
+   * @returns (length, heads, tokens, slots)
    */
   attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: number): Tensor {
     const queries = this.#ggml.permute(this.#context, q, 0, 2, 1, 3);

@@ -2,27 +2,18 @@ import { type Buffer, type Context, type Device, type Ggml, required, type Tenso
 import { viewFloats } from "../native/memory.ts";
 import { tensorTypes } from "../weights/gguf/types.ts";
 import { describingContext } from "../weights/layout.ts";
-import type { BlockInputs, StepShape } from "./blocks.ts";
+import type { BlockInputs } from "./blocks.ts";
 import type { GraphBuilder } from "./graphBuilder.ts";
-import { paddedCells } from "./kvCache.ts";
 import type { PartialSums } from "./reducer.ts";
-
-/** Tokens of one sequence that pass through the blocks together. */
-export interface Step {
-  readonly tokens: number;
-  /** Cell and position of the first token; the others follow. */
-  readonly position: number;
-  /** The last so many tokens get logits. */
-  readonly outputs: number;
-}
+import type { Run, Span, StepLayout, StepShape } from "./step.ts";
 
 /** How large a lane is. */
 export interface LaneSize {
   readonly embeddingLength: number;
   /** Most tokens of a step. */
   readonly tokens: number;
-  /** Tokens the KV cache has room for. */
-  readonly context: number;
+  /** Cells of each slot of the KV cache. */
+  readonly slotCells: number;
 }
 
 const maskedF16 = 0xfc00;
@@ -48,7 +39,7 @@ export class Lane implements Disposable {
     this.#partial = ggml.newTensor2d(this.#context, F32.id, size.embeddingLength, size.tokens);
     this.#positions = ggml.newTensor1d(this.#context, I32.id, size.tokens);
     this.#cells = ggml.newTensor1d(this.#context, I64.id, size.tokens);
-    this.#mask = ggml.newTensor1d(this.#context, F16.id, size.tokens * paddedCells(size.context));
+    this.#mask = ggml.newTensor1d(this.#context, F16.id, size.tokens * size.slotCells);
     const buffer = ggml.allocateTensors(this.#context, ggml.deviceBufferType(device));
     this.#buffer = required(buffer, "making room for inputs");
   }
@@ -69,21 +60,26 @@ export class Lane implements Disposable {
     return { address, values: viewFloats(address, this.#size.embeddingLength * columns) };
   }
 
-  inputs(builder: GraphBuilder, shape: StepShape): BlockInputs {
+  inputs(builder: GraphBuilder, { tokens, spans }: StepShape): BlockInputs {
     return {
-      positions: builder.first(this.#positions, shape.tokens),
-      cells: builder.first(this.#cells, shape.tokens),
-      mask: builder.reshape(builder.first(this.#mask, shape.cells * shape.tokens), shape.cells, shape.tokens),
+      positions: builder.first(this.#positions, tokens),
+      cells: builder.first(this.#cells, tokens),
+      masks: this.#masks(builder, spans),
     };
   }
 
-  /** @param embeddings - (embedding length, tokens) */
-  fill(step: Step, shape: StepShape, embeddings: Float32Array): void {
-    const positions = Array.from({ length: step.tokens }, (_, i) => step.position + i);
-    this.#set(this.#hidden, embeddings);
+  /** @param embeddings - (embedding length, tokens), in the order of the step's parts */
+  fill({ runs, shape }: StepLayout, embeddings: Float32Array): void {
+    const { slotCells } = this.#size;
+    const positions = runs.flatMap(({ tokens, position }) => Array.from({ length: tokens }, (_, i) => position + i));
+    const slots = runs.flatMap(({ tokens, slot }) => Array<number>(tokens).fill(slot));
+    this.#fillHidden(runs, embeddings);
     this.#set(this.#positions, Int32Array.from(positions));
-    this.#set(this.#cells, BigInt64Array.from(positions, BigInt));
-    this.#set(this.#mask, causalMask(step, shape));
+    this.#set(
+      this.#cells,
+      BigInt64Array.from(positions, (position, i) => BigInt(slots[i]! * slotCells + position)),
+    );
+    this.#set(this.#mask, causalMasks(runs, shape));
   }
 
   [Symbol.dispose](): void {
@@ -96,19 +92,45 @@ export class Lane implements Disposable {
     return builder.reshape(builder.first(states, embeddingLength * columns), embeddingLength, columns);
   }
 
-  #set(tensor: Tensor, values: Float32Array | Int32Array | BigInt64Array | Uint16Array): void {
+  #fillHidden(runs: readonly Run[], embeddings: Float32Array): void {
+    const { embeddingLength } = this.#size;
+    let column = 0;
+    for (const { source, tokens } of runs) {
+      const rows = embeddings.subarray(source * embeddingLength, (source + tokens) * embeddingLength);
+      this.#set(this.#hidden, rows, 4 * embeddingLength * column);
+      column += tokens;
+    }
+  }
+
+  /** The mask of each span, one behind the other. */
+  #masks(builder: GraphBuilder, spans: readonly Span[]): Tensor[] {
+    let first = 0;
+    return spans.map(({ slots, tokens, cells }) => {
+      const elements = cells * tokens * slots;
+      const mask = builder.slice(this.#mask, first, elements, 2);
+      first += elements;
+      return builder.reshape(mask, cells, tokens, ...(slots === 1 ? [] : [1, slots]));
+    });
+  }
+
+  #set(tensor: Tensor, values: Float32Array | Int32Array | BigInt64Array | Uint16Array, offset = 0): void {
     if (values.length === 0) return;
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    this.#ggml.setTensor(tensor, bytes, 0, bytes.length);
+    this.#ggml.setTensor(tensor, bytes, offset, bytes.length);
   }
 }
 
-/** (cells, tokens) f16: a token sees its own cell and those before it. */
-function causalMask(step: Step, { cells }: StepShape): Uint16Array {
-  const mask = new Uint16Array(cells * step.tokens).fill(maskedF16);
-  for (let token = 0; token < step.tokens; token++) {
-    const row = token * cells;
-    mask.fill(0, row, row + step.position + token + 1);
+/** The masks of all spans, (cells, tokens) f16 for each slot: a token sees its own cell and those before it. */
+function causalMasks(runs: readonly Run[], { spans }: StepShape): Uint16Array {
+  const elements = spans.reduce((sum, { cells, tokens, slots }) => sum + cells * tokens * slots, 0);
+  const mask = new Uint16Array(elements).fill(maskedF16);
+  const cellsOfRuns = spans.flatMap(({ cells, slots }) => Array<number>(slots).fill(cells));
+  let row = 0;
+  for (const [i, { tokens, position }] of runs.entries()) {
+    for (let token = 0; token < tokens; token++) {
+      mask.fill(0, row, row + position + token + 1);
+      row += cellsOfRuns[i]!;
+    }
   }
   return mask;
 }

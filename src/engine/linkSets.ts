@@ -10,7 +10,7 @@ import type { LinkSetup } from "./rankLinks.ts";
  */
 export type LinkSet = "engine" | "communication";
 
-/** Milliseconds to open all links of a set in. */
+/** Milliseconds to open all links of both sets in. */
 export const openDeadline = 20_000;
 /** Milliseconds that a sum may take, waiting for the slowest rank included. Lost devices are noticed sooner by others. */
 export const sumDeadline = 120_000;
@@ -19,10 +19,15 @@ export const sumDeadline = 120_000;
  * Opens one set of links. The sets are opened one after the other, all ranks in the same order: a caller for the second
  * set that is refused because this rank still waits for others of the first calls again. Blocks; throws `LINK_LOST`.
  */
-export function openLinkSet(set: LinkSet, listener: Socket, setup: LinkSetup): ReadonlyMap<number, Link> {
+export function openLinkSet(
+  set: LinkSet,
+  listener: Socket,
+  setup: LinkSetup,
+  deadlineMs: number,
+): ReadonlyMap<number, Link> {
   const { rank, cipher } = setup;
   const peers = peersOf(set, setup);
-  return openLinks({ rank, peers, listener, cipher, maxPayload: defaultMaxPayload, deadlineMs: openDeadline });
+  return openLinks({ rank, peers, listener, cipher, maxPayload: defaultMaxPayload, deadlineMs });
 }
 
 /** The other ranks, with the keys of a set. */

@@ -6,6 +6,7 @@ import { type TracedThread, tracedThreads } from "../trace/spans.ts";
 import type { SliceHeader } from "../weights/sliceHeader.ts";
 import { readValue, writeValue } from "./exchange.ts";
 import type { KvType } from "./kvCache.ts";
+import { commandInts } from "./rankCommand.ts";
 
 /** How an engine is set up. */
 export interface EngineOptions {
@@ -15,6 +16,10 @@ export interface EngineOptions {
   readonly poll: number;
   /** Tokens a sequence may have. */
   readonly context: number;
+  /** Sequences that the KV cache has room for; 1 if absent. */
+  readonly slots?: number | undefined;
+  /** Cells that all copies beside the KV cache may have together; none if absent. */
+  readonly storedCells?: number | undefined;
   /** Most tokens of one step. */
   readonly batch: number;
   readonly kvType: KvType;
@@ -46,10 +51,12 @@ export interface EngineMemory {
   readonly control: Int32Array;
   /** See `loadCounter`. */
   readonly loading: Int32Array;
-  /** Ids of the tokens of a step. */
+  /** What all ranks are to do; see `rankCommand.ts`. */
+  readonly rankCommand: Int32Array;
+  /** Ids of the tokens of a step, in order of its parts. */
   readonly tokens: Int32Array;
-  /** (vocabulary size, outputs) */
-  readonly logits: Float32Array;
+  /** Rows of logits and hidden states, in order of a step's parts. */
+  readonly results: Float32Array;
   /** See `statistic`. */
   readonly statistics: Float64Array;
   /** What goes with a command, and its result or failure, as UTF-8 JSON. */
@@ -66,19 +73,16 @@ export const control = {
   request: 0,
   response: 1,
   command: 2,
-  tokens: 3,
-  position: 4,
-  outputs: 5,
-  status: 6,
-  exchangeBytes: 7,
-  length: 8,
+  status: 3,
+  exchangeBytes: 4,
+  length: 5,
 } as const;
 
 /**
- * What the engine thread is asked to do: take a step; end; open a socket for links (`LinkListener`); open the links to
- * the other ranks (`LinkSetup`); take the steps that rank 0 takes, until the links are closed.
+ * What the engine thread is asked to do: what `rankCommand` says, a step or a move of cells; end; open a socket for links
+ * (`LinkListener`); open the links to the other ranks (`LinkSetup`); do what rank 0 does, until the links are closed.
  */
-export const command = { step: 1, close: 2, listen: 3, link: 4, follow: 5 } as const;
+export const command = { lead: 1, close: 2, listen: 3, link: 4, follow: 5 } as const;
 
 /** How it went. */
 export const status = { done: 0, aborted: 1, failed: 2 } as const;
@@ -111,14 +115,23 @@ export function takeExchange<T>({ control: cells, exchange }: EngineMemory): T {
   return readValue<T>(exchange, cells[control.exchangeBytes]!);
 }
 
-/** Allocates the memory of an engine. */
-export function engineMemory(options: EngineOptions, vocabularySize: number): EngineMemory {
+/** What decides how large the memory of an engine is. */
+export interface ResultSize {
+  readonly vocabularySize: number;
+  readonly embeddingLength: number;
+}
+
+/** Allocates the memory of an engine. Where nobody asks for logits, there are no hidden states to be read either. */
+export function engineMemory(options: EngineOptions, { vocabularySize, embeddingLength }: ResultSize): EngineMemory {
+  const { outputs, batch, slots = 1 } = options;
   const shared = (bytes: number) => new SharedArrayBuffer(bytes);
+  const results = outputs === 0 ? 0 : vocabularySize * outputs + embeddingLength * batch;
   return {
     control: new Int32Array(shared(4 * control.length)),
     loading: new Int32Array(shared(4 * 8)),
-    tokens: new Int32Array(shared(4 * options.batch)),
-    logits: new Float32Array(shared(4 * vocabularySize * options.outputs)),
+    rankCommand: new Int32Array(shared(4 * commandInts(slots))),
+    tokens: new Int32Array(shared(4 * batch)),
+    results: new Float32Array(shared(4 * results)),
     statistics: new Float64Array(shared(8 * statistic.length)),
     exchange: new Uint8Array(shared(exchangeBytes)),
     trace: options.trace ? engineTrace() : undefined,

@@ -5,13 +5,12 @@ import { addFigures, Group, type LinkStatistics } from "../collective/group.ts";
 import type { Link } from "../collective/link.ts";
 import { measure } from "../collective/measure.ts";
 import { openWire, type WireName } from "../collective/wire.ts";
-import type { Socket } from "../native/sockets.ts";
+import { type Socket, shutdownSocket } from "../native/sockets.ts";
 import { noRecorder, type Recorder } from "../trace/recorder.ts";
 import { spanKind } from "../trace/spans.ts";
 import type { Communication } from "./communication.ts";
 import { dividedTokens, tokensOfLane } from "./division.ts";
-import type { Step } from "./lane.ts";
-import { openLinkSet, sumDeadline } from "./linkSets.ts";
+import { openDeadline, openLinkSet, sumDeadline } from "./linkSets.ts";
 import { inlineReducer, overlappingReducer } from "./rankReducers.ts";
 import type { Reducer } from "./reducer.ts";
 import { openReduction } from "./reduction.ts";
@@ -27,6 +26,8 @@ export interface LinkSetup {
   readonly collective: CollectiveName | "auto";
   /** Whether large steps are divided, so that one part is computed while the sums of the other travel; true if absent. */
   readonly overlap?: boolean | undefined;
+  /** Milliseconds to open all links in; 20,000 if absent. */
+  readonly deadlineMs?: number | undefined;
 }
 
 /** Another rank: where it listens, and the keys of both directions. */
@@ -40,8 +41,6 @@ export interface LinkPeerSetup {
 
 /** Between steps a rank waits for as long as nobody asks for anything. */
 const idleDeadline = 1e9;
-/** Tokens, position and outputs of a step, as 32-bit integers. */
-const headerInts = 3;
 
 /** What links are opened with. */
 export interface RankLinksParts {
@@ -66,22 +65,28 @@ export class RankLinks implements Disposable {
   readonly #communication: Communication | undefined;
   /** What opening and measuring the links took: it is no part of the figures. */
   readonly #before: LinkStatistics;
-  readonly #header = new Int32Array(headerInts);
 
   /** Opens the links. Blocks; throws `LINK_LOST`. */
   constructor({ listener, setup, embeddingLength, batch, communication, recorder = noRecorder }: RankLinksParts) {
-    const { rank, size, collective, overlap = true } = setup;
+    const { rank, size, collective, overlap = true, deadlineMs = openDeadline } = setup;
+    const deadline = performance.now() + deadlineMs;
     const divides = overlap && size > 1 && batch >= dividedTokens;
     this.#recorder = recorder;
     // Started before it is needed: it gets ready while links are opened.
     this.#communication = divides ? communication() : undefined;
-    this.#links = openLinkSet("engine", listener, setup);
+    this.#links = openLinkSet("engine", listener, setup, deadlineMs);
     const group = { rank, size, links: this.#links, wire: openWire(setup.wire) };
     const inline = divides ? Math.min(batch, dividedTokens - 1) : batch;
     this.#sums = new Group({ ...group, maxElements: embeddingLength * inline, deadlineMs: sumDeadline });
     this.#idle = new Group({ ...group, maxElements: 0, deadlineMs: idleDeadline });
-    this.#communication?.open({ listener, setup, maxElements: embeddingLength * tokensOfLane(batch, 2) });
-    this.reducer = this.#openReducer(collective);
+    try {
+      const maxElements = embeddingLength * tokensOfLane(batch, 2);
+      this.#communication?.open({ listener, setup, maxElements, deadlineMs: deadline - performance.now() });
+      this.reducer = this.#openReducer(collective);
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
     this.#before = this.#sums.statistics();
     this.#sums.recorder = recorder;
     this.#idle.recorder = recorder;
@@ -108,27 +113,29 @@ export class RankLinks implements Disposable {
     return this.#communication === undefined ? own : addFigures(own, this.#communication.statistics);
   }
 
-  /** Tells all other ranks what step is taken, and its tokens' rows of the embedding. */
-  announce(step: Step, embeddings: Float32Array): void {
+  /** Tells all other ranks what is done next and, for a step, its tokens' rows of the embedding. */
+  announce(command: Int32Array, embeddings: Float32Array): void {
     const started = this.#recorder.now();
-    this.#header.set([step.tokens, step.position, step.outputs]);
-    broadcast(this.#sums, 0, bytesOf(this.#header));
+    broadcast(this.#sums, 0, bytesOf(command));
+    if (embeddings.length > 0) broadcast(this.#sums, 0, bytesOf(embeddings));
+    this.#recorder.end(spanKind.broadcast, started, 0, embeddings.byteLength);
+  }
+
+  /** Waits for what rank 0 does next. */
+  receiveCommand(command: Int32Array): void {
+    broadcast(this.#idle, 0, bytesOf(command));
+  }
+
+  /** Waits for the embedding rows of a step that was announced. */
+  receiveRows(embeddings: Float32Array): void {
+    const started = this.#recorder.now();
     broadcast(this.#sums, 0, bytesOf(embeddings));
     this.#recorder.end(spanKind.broadcast, started, 0, embeddings.byteLength);
   }
 
-  /**
-   * Waits for the next step that rank 0 takes.
-   *
-   * @param embeddings - room for the rows of the largest step
-   */
-  nextStep(embeddings: Float32Array, embeddingLength: number): Step {
-    broadcast(this.#idle, 0, bytesOf(this.#header));
-    const [tokens, position, outputs] = this.#header as unknown as [number, number, number];
-    const [rows, started] = [embeddings.subarray(0, tokens * embeddingLength), this.#recorder.now()];
-    broadcast(this.#sums, 0, bytesOf(rows));
-    this.#recorder.end(spanKind.broadcast, started, 0, rows.byteLength);
-    return { tokens, position, outputs };
+  /** Ends all connections: the other ranks learn that this one cannot go on. */
+  cut(): void {
+    for (const socket of this.sockets) shutdownSocket(socket);
   }
 
   [Symbol.dispose](): void {

@@ -92,6 +92,12 @@ function bind() {
     reshape3d: fn<(ctx: Context, a: Tensor, ne0: number, ne1: number, ne2: number) => Tensor>(
       "void *ggml_reshape_3d(void *, void *, int64_t, int64_t, int64_t)",
     ),
+    reshape4d: fn<(ctx: Context, a: Tensor, ne0: number, ne1: number, ne2: number, ne3: number) => Tensor>(
+      "void *ggml_reshape_4d(void *, void *, int64_t, int64_t, int64_t, int64_t)",
+    ),
+    concat: fn<(ctx: Context, a: Tensor, b: Tensor, dimension: number) => Tensor>(
+      "void *ggml_concat(void *, void *, void *, int)",
+    ),
     permute: fn<(ctx: Context, a: Tensor, d0: number, d1: number, d2: number, d3: number) => Tensor>(
       "void *ggml_permute(void *, void *, int, int, int, int)",
     ),
@@ -113,6 +119,20 @@ function bind() {
         offset: number,
       ) => Tensor
     >("void *ggml_view_3d(void *, void *, int64_t, int64_t, int64_t, size_t, size_t, size_t)"),
+    view4d: fn<
+      (
+        ctx: Context,
+        a: Tensor,
+        ne0: number,
+        ne1: number,
+        ne2: number,
+        ne3: number,
+        nb1: number,
+        nb2: number,
+        nb3: number,
+        offset: number,
+      ) => Tensor
+    >("void *ggml_view_4d(void *, void *, int64_t, int64_t, int64_t, int64_t, size_t, size_t, size_t, size_t)"),
     ropeExt: base.func("ggml_rope_ext", "void *", [
       ...pointers(4),
       ...["int", "int", "int"],

@@ -20,9 +20,12 @@ export interface MemoryDemand {
   readonly context: number;
   readonly batch: number;
   readonly kvType: KvType;
+  /** Most tokens of a step that have logits. */
   readonly outputs: number;
-  /** Bytes of the links to other ranks. */
-  readonly linkBytes: number;
+  /** Bytes of the links to other ranks; none if absent. */
+  readonly linkBytes?: number | undefined;
+  /** Sequences side by side; 1 if absent. */
+  readonly slots?: number | undefined;
 }
 
 /** Measured: Node with the libraries loaded, and a thread beside. */
@@ -38,7 +41,7 @@ export function planMemory(description: RankDescription, demand: MemoryDemand, k
   const compute = computeBytes(description, demand);
   const vocabulary = description.hyperparameters.vocabularySize * vocabularyBytes;
   const runtime = runtimeBytes + stagingBytes + vocabulary;
-  const { linkBytes: links } = demand;
+  const { linkBytes: links = 0 } = demand;
   return { weights, kv: kvBytes, compute, links, runtime, total: weights + kvBytes + compute + links + runtime };
 }
 
@@ -50,11 +53,14 @@ export function weightBytes({ blocks, ropeFactors }: RankDescription): number {
 
 /**
  * The widest point of a block is its feed-forward part: the state, its norm, gate, up and their product, and the
- * quantized copies that matrices are multiplied with. Logits and the attention mask come on top.
+ * quantized copies that matrices are multiplied with. Where sequences share a step, what attention gave to each is put
+ * together in one more copy. Logits, hidden states that are asked for, and the attention mask come on top.
  */
 function computeBytes({ hyperparameters: h }: RankDescription, demand: MemoryDemand): number {
-  const values = demand.batch * (4 * h.embeddingLength + 4 * h.feedForwardLength + 2 * h.headCount * h.keyLength);
-  const logits = 2 * h.vocabularySize * demand.outputs;
-  const mask = demand.batch * demand.context * 2;
-  return 4 * (values + logits) + mask;
+  const { batch, context, outputs, slots = 1 } = demand;
+  const heads = (slots === 1 ? 2 : 4) * h.headCount * h.keyLength;
+  const values = batch * (4 * h.embeddingLength + 4 * h.feedForwardLength + heads);
+  const results = 2 * h.vocabularySize * outputs + (outputs === 0 ? 0 : batch * h.embeddingLength);
+  const mask = batch * context * 2;
+  return 4 * (values + results) + mask;
 }

@@ -1,9 +1,14 @@
 import { StelliumError } from "../errors.ts";
-import { createSampler, type SamplingParameters } from "./sampler.ts";
-import type { Sequence } from "./sequence.ts";
-import { createStopScanner } from "./stopStrings.ts";
-import { createTextStream } from "./textStream.ts";
+import type { Logprobs } from "./logprobs.ts";
+import { createSampler, type Sampler, type SamplingParameters } from "./sampler.ts";
+import type { Scheduler } from "./scheduler.ts";
+import type { Task } from "./task.ts";
+import { TextWriter } from "./textWriter.ts";
+import { Clock, type Timings } from "./timings.ts";
 import type { Tokenizer } from "./tokenizer.ts";
+import { TokenQueue } from "./tokenQueue.ts";
+
+export type { Timings } from "./timings.ts";
 
 /** What is to be written after which prompt. */
 export interface GenerationRequest {
@@ -16,25 +21,16 @@ export interface GenerationRequest {
   readonly stop?: readonly string[];
   /** Goes on after end-of-generation tokens. */
   readonly ignoreEos?: boolean;
+  /** Lists so many of the most likely tokens with each token, and its own probability; not at all if absent. */
+  readonly logprobs?: number | undefined;
 }
 
 /** A token as it is written. `text` may be empty: parts of characters and of stop strings are held back. */
 export interface GeneratedToken {
   readonly token: number;
   readonly text: string;
-}
-
-/** Counts and times of a generation, named as llama.cpp's server does. */
-export interface Timings {
-  /** Prompt tokens that passed through the blocks; those the KV cache held already do not count. */
-  prompt_n: number;
-  prompt_ms: number;
-  prompt_per_second: number;
-  predicted_n: number;
-  predicted_ms: number;
-  predicted_per_second: number;
-  /** Prompt tokens that the KV cache held already. */
-  cache_n: number;
+  /** Where the request asks for them. */
+  readonly logprobs?: Logprobs;
 }
 
 /** How a generation ended. */
@@ -50,48 +46,109 @@ export interface GenerationResult {
 /** What generations need of a model. */
 export interface GenerationModel {
   readonly tokenizer: Tokenizer;
-  readonly sequence: Sequence;
+  readonly scheduler: Scheduler;
   /** Tokens a sequence may have. */
   readonly context: number;
+  readonly vocabularySize: number;
 }
 
 /**
- * Writes token after token; the value returned says how it ended. A consumer that stops early, or an aborted `signal`,
- * stops the step under way. Throws `CONTEXT_EXCEEDED`, `ABORTED`, and what the engine throws.
+ * Writes token after token; the value returned says how it ended. Any number may run at a time; a reader that falls
+ * behind finds what was written meanwhile, and one that stops early ends it, as an aborted `signal` does.
+ * Throws `QUEUE_FULL`, `CONTEXT_EXCEEDED`, `BAD_USAGE`, `ABORTED`, and what the engine throws.
  */
 export async function* generate(
   model: GenerationModel,
   request: GenerationRequest,
   signal?: AbortSignal,
 ): AsyncGenerator<GeneratedToken, GenerationResult> {
-  const { prompt, ignoreEos = false } = request;
-  const most = tokenBudget(model, request);
-  const sampler = createSampler(request.sampling);
-  const writer = createWriter(model.tokenizer, request.stop ?? []);
-  const clock = startClock();
-  const stopper = new AbortController();
-  const stopped = signal ? AbortSignal.any([signal, stopper.signal]) : stopper.signal;
-  const tokens: number[] = [];
-  let pending: Promise<Float32Array> | undefined;
+  const generation = new Generation(model, request);
+  const { scheduler } = model;
+  const stop = () => scheduler.cancel(generation, String(signal?.reason));
+  if (signal?.aborted) throw new StelliumError("ABORTED", { reason: String(signal.reason) });
+  signal?.addEventListener("abort", stop);
   try {
-    const { logits: first, reused } = await model.sequence.extendTo(prompt, stopped);
-    for (let i = 0; i < prompt.length; i++) sampler.accept(prompt[i]!);
-    clock.promptDone(prompt.length - reused, reused);
-    for (let logits = first; tokens.length < most; logits = await pending) {
-      const token = sampler.sample(logits);
-      sampler.accept(token);
-      tokens.push(token);
-      const written = writer.push(token, !ignoreEos && model.tokenizer.isEog(token), tokens.length === most);
-      // The next step runs while the consumer deals with this token.
-      pending = written.ended ? undefined : handled(model.sequence.append(token, stopped));
-      yield { token, text: written.text };
-      if (pending === undefined) break;
-    }
-    const finishReason = writer.stopped ? "stop" : "length";
-    return { finishReason, tokens, seed: sampler.seed, timings: clock.timings(tokens.length) };
+    scheduler.submit(generation);
+    return yield* generation.written.read();
   } finally {
-    stopper.abort("its reader stopped");
-    await pending?.catch(() => {});
+    signal?.removeEventListener("abort", stop);
+    scheduler.cancel(generation, "its reader stopped");
+  }
+}
+
+/** Throws `BAD_USAGE` where a prompt has no tokens, or others than the model's. */
+export function checkPrompt(prompt: ArrayLike<number>, vocabularySize: number): void {
+  const known = (token: number) => Number.isInteger(token) && token >= 0 && token < vocabularySize;
+  if (prompt.length === 0) throw new StelliumError("BAD_USAGE", { detail: "the prompt has no tokens" });
+  const unknown = Array.prototype.find.call(prompt, (token: number) => !known(token)) as number | undefined;
+  if (unknown === undefined) return;
+  throw new StelliumError("BAD_USAGE", { detail: `the model has no token ${unknown}` });
+}
+
+/** A prompt, and what is written after it. */
+class Generation implements Task {
+  readonly wants = "logits";
+  readonly written = new TokenQueue<GeneratedToken, GenerationResult>();
+  readonly tokens: number[];
+  readonly promptTokens: number;
+  readonly rowLength: number;
+  readonly #request: GenerationRequest;
+  readonly #tokenizer: Tokenizer;
+  readonly #most: number;
+  readonly #sampler: Sampler;
+  readonly #writer: TextWriter;
+  #clock = new Clock(0, 0);
+
+  constructor(model: GenerationModel, request: GenerationRequest) {
+    const { prompt, sampling, stop = [] } = request;
+    checkPrompt(prompt, model.vocabularySize);
+    this.#request = request;
+    this.#tokenizer = model.tokenizer;
+    this.#most = tokenBudget(model, request);
+    this.#sampler = createSampler(sampling);
+    this.#writer = new TextWriter(model.tokenizer, stop);
+    this.tokens = Array.from(prompt);
+    this.promptTokens = prompt.length;
+    this.rowLength = model.vocabularySize;
+    for (const token of this.tokens) this.#sampler.accept(token);
+  }
+
+  get generatedTokens(): number {
+    return this.tokens.length - this.promptTokens;
+  }
+
+  admit(reused: number): void {
+    this.#clock = new Clock(this.promptTokens, reused);
+  }
+
+  advance(logits: Float32Array): boolean {
+    if (this.generatedTokens === 0) this.#clock.promptDone();
+    const goesOn = this.generatedTokens < this.#most && this.#write(logits);
+    if (!goesOn) this.written.finish(this.#result());
+    return goesOn;
+  }
+
+  fail(error: unknown): void {
+    this.written.fail(error);
+  }
+
+  /** Samples a token and writes it. Returns whether more are to follow. */
+  #write(logits: Float32Array): boolean {
+    const { ignoreEos = false, logprobs: top } = this.#request;
+    const token = this.#sampler.sample(logits);
+    const logprobs = top === undefined ? {} : { logprobs: this.#sampler.logprobs(logits, token, top) };
+    this.#sampler.accept(token);
+    this.tokens.push(token);
+    const ends = !ignoreEos && this.#tokenizer.isEog(token);
+    const { text, ended } = this.#writer.push(token, ends, this.generatedTokens === this.#most);
+    this.written.push({ token, text, ...logprobs });
+    return !ended;
+  }
+
+  #result(): GenerationResult {
+    const finishReason = this.#writer.stopped ? "stop" : "length";
+    const tokens = this.tokens.slice(this.promptTokens);
+    return { finishReason, tokens, seed: this.#sampler.seed, timings: this.#clock.timings(tokens.length) };
   }
 }
 
@@ -101,52 +158,4 @@ function tokenBudget({ context }: GenerationModel, { prompt, maxTokens }: Genera
   const predict = maxTokens ?? Math.max(1, room);
   if (predict <= room) return predict;
   throw new StelliumError("CONTEXT_EXCEEDED", { prompt: prompt.length, predict, context });
-}
-
-/** Turns tokens into text that may be shown, and knows when to end. */
-function createWriter(tokenizer: Tokenizer, stop: readonly string[]) {
-  const stream = createTextStream();
-  const scanner = createStopScanner(stop);
-  let stopped = false;
-  return {
-    /** Whether an end-of-generation token or a stop string came. */
-    get stopped() {
-      return stopped;
-    },
-    push(token: number, endOfGeneration: boolean, last: boolean): { text: string; ended: boolean } {
-      const scanned = scanner.push(stream.push(endOfGeneration ? new Uint8Array(0) : tokenizer.pieceBytes(token)));
-      stopped = endOfGeneration || scanned.stop !== undefined;
-      if (!stopped && !last) return { text: scanned.text, ended: false };
-      const rest = scanned.stop === undefined ? scanner.push(stream.flush()).text + scanner.flush() : "";
-      return { text: scanned.text + rest, ended: true };
-    },
-  };
-}
-
-/** Keeps a rejection that nobody waits for yet from being taken for one that nobody handles. */
-function handled<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {});
-  return promise;
-}
-
-function startClock() {
-  const started = performance.now();
-  let prompted = started;
-  let prompt = { prompt_n: 0, cache_n: 0 };
-  return {
-    promptDone(prompt_n: number, cache_n: number) {
-      prompted = performance.now();
-      prompt = { prompt_n, cache_n };
-    },
-    timings(predicted_n: number): Timings {
-      const [prompt_ms, predicted_ms] = [prompted - started, performance.now() - prompted];
-      const prompt_per_second = rate(prompt.prompt_n, prompt_ms);
-      const predicted_per_second = rate(predicted_n, predicted_ms);
-      return { ...prompt, prompt_ms, prompt_per_second, predicted_n, predicted_ms, predicted_per_second };
-    },
-  };
-}
-
-function rate(count: number, ms: number): number {
-  return ms > 0 ? (count * 1000) / ms : 0;
 }

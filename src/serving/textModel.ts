@@ -2,38 +2,47 @@ import { Coordinator, type CoordinatorOptions } from "../cluster/coordinator.ts"
 import { StelliumError } from "../errors.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import { readGguf } from "../weights/gguf/reader.ts";
+import { embed } from "./embedText.ts";
 import { type GeneratedToken, type GenerationRequest, type GenerationResult, generate } from "./generation.ts";
-import { Sequence } from "./sequence.ts";
+import { Scheduler, type SchedulerCounters, type SlotState } from "./scheduler.ts";
 import { openTokenizer, type Tokenizer } from "./tokenizer.ts";
+
+/** How a model is to be run, and how many requests it takes; everything has a default. */
+export interface TextModelOptions extends CoordinatorOptions {
+  /** Requests that may wait while as many as `parallel` says are answered; 512 if absent. */
+  readonly queue?: number | undefined;
+}
+
+const defaultQueue = 512;
 
 /** A model that text goes into and comes out of, ready to run. */
 export class TextModel implements AsyncDisposable {
   readonly gguf: GgufModel;
   readonly tokenizer: Tokenizer;
   readonly coordinator: Coordinator;
-  readonly #sequence: Sequence;
+  readonly #scheduler: Scheduler;
 
   /**
    * Opens a GGUF file and loads its weights. Throws `FILE_UNREADABLE`, `GGUF_INVALID`, `MODEL_UNSUPPORTED` and
    * `OUT_OF_MEMORY` before anything is loaded, and `ABORTED`.
    */
-  static async open(path: string, options: CoordinatorOptions = {}): Promise<TextModel> {
+  static async open(path: string, options: TextModelOptions = {}): Promise<TextModel> {
     const gguf = await readGguf(path);
     const coordinator = await Coordinator.start(gguf, options);
     try {
-      return new TextModel(gguf, openTokenizer(gguf.files[0]!), coordinator);
+      return new TextModel(gguf, openTokenizer(gguf.files[0]!), coordinator, options.queue ?? defaultQueue);
     } catch (error) {
       await coordinator[Symbol.asyncDispose]();
       throw error;
     }
   }
 
-  private constructor(gguf: GgufModel, tokenizer: Tokenizer, coordinator: Coordinator) {
+  private constructor(gguf: GgufModel, tokenizer: Tokenizer, coordinator: Coordinator, queue: number) {
     checkVocabulary(gguf, tokenizer);
     this.gguf = gguf;
     this.tokenizer = tokenizer;
     this.coordinator = coordinator;
-    this.#sequence = new Sequence(coordinator);
+    this.#scheduler = new Scheduler(coordinator, queue);
   }
 
   /** Tokens a sequence may have. */
@@ -55,15 +64,45 @@ export class TextModel implements AsyncDisposable {
     throw new StelliumError("BAD_USAGE", { detail: "the prompt is empty, and this model has no token to begin with" });
   }
 
-  /** Writes after a prompt; see `generate`. One at a time. */
+  /** What each slot, which has room for one sequence, is doing. */
+  slots(): readonly SlotState[] {
+    return this.#scheduler.slots;
+  }
+
+  /** Requests that wait for a slot. */
+  get queued(): number {
+    return this.#scheduler.queued;
+  }
+
+  /** What happened since the model was opened. */
+  get counters(): Readonly<SchedulerCounters> {
+    return this.#scheduler.counters;
+  }
+
+  /**
+   * Writes after a prompt; see `generate`. Any number at a time: as many as there are slots side by side, and others in
+   * the order they came. At temperature 0 an answer is the same whatever else runs, but for near-ties: kernels for
+   * several tokens at once round otherwise than those for one.
+   */
   generate(request: GenerationRequest, signal?: AbortSignal): AsyncGenerator<GeneratedToken, GenerationResult> {
-    const { tokenizer, context } = this;
-    return generate({ tokenizer, context, sequence: this.#sequence }, request, signal);
+    return generate(this.#requestModel, request, signal);
+  }
+
+  /** The embedding of a text, of as many values as the model's hidden states; see `embed`. Any number at a time. */
+  embed(tokens: ArrayLike<number>, signal?: AbortSignal): Promise<Float32Array> {
+    return embed(this.#requestModel, tokens, signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#scheduler[Symbol.asyncDispose]();
     await this.coordinator[Symbol.asyncDispose]();
     this.tokenizer.close();
+  }
+
+  get #requestModel() {
+    const { tokenizer, context } = this;
+    const { vocabularySize, embeddingLength } = this.coordinator.description.hyperparameters;
+    return { tokenizer, context, vocabularySize, embeddingLength, scheduler: this.#scheduler };
   }
 }
 

@@ -34,14 +34,14 @@ function startWorker(address: string, name: string): ChildProcess {
 }
 
 /** Opens the bundled model on a cluster; `started` is called once with the address that workers can join at. */
-function open(cluster: Partial<ClusterOptions>, started?: (address: string) => void): Promise<TextModel> {
+function open(cluster: Partial<ClusterOptions>, started?: (address: string) => void, parallel = 1): Promise<TextModel> {
   let told = false;
   const onJoin: ClusterOptions["onJoin"] = ({ address }) => {
     if (!told) started?.(address);
     told = true;
   };
   const options = { workers: 1, local: true, token, cacheDir, onJoin, ...cluster };
-  return TextModel.open(demo, { threads: 1, context: 512, cluster: options });
+  return TextModel.open(demo, { threads: 1, context: 512, parallel, cluster: options });
 }
 
 async function write(model: TextModel, count: number, signal?: AbortSignal): Promise<string> {
@@ -111,6 +111,24 @@ describe("a cluster", () => {
     expect(failure!.at - killedAt).toBeLessThan(5000);
     startWorker(address, "third");
     expect(await write(shared, 10)).toBe(expected);
+  });
+
+  it("that loses a device fails the requests under way, and goes on with those that waited", async () => {
+    let address = "";
+    let worker: ChildProcess | undefined;
+    const started = (at: string) => {
+      address = at;
+      worker = startWorker(at, "first");
+    };
+    await using shared = await open({ local: false, listen: { host: "127.0.0.1", port: 0 } }, started, 2);
+    const expected = await write(shared, 10);
+    const outcomes = Promise.allSettled([write(shared, 400), write(shared, 400), write(shared, 10)]);
+    while (shared.slots().some(({ state }) => state !== "decode")) await new Promise(setImmediate);
+    worker!.kill("SIGKILL");
+    const failed = { status: "rejected", reason: { code: "WORKER_LOST" } };
+    while (shared.counters.requests.failed < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+    startWorker(address, "second");
+    expect(await outcomes).toMatchObject([failed, failed, { status: "fulfilled", value: expected }]);
   });
 
   it("does not let in who has another token", async () => {

@@ -54,14 +54,15 @@ async function logitsBy(reducer: Reducer, outputs: number): Promise<Float32Array
   using flag = allocateNative(2);
   flag.view.fill(0);
   using backend = openBackend(device, { threads: 1, poll: 0, abortFlag: flag.address });
-  using kv = new KvCache(ggml, device, description.hyperparameters, "f16", 512);
-  const options = { graphs: "whole", batch: 512, context: 512 } as const;
+  using kv = new KvCache(ggml, device, description.hyperparameters, "f16", { context: 512 });
+  const options = { graphs: "whole", batch: 512 } as const;
   using forward = new Forward({ ggml, backend, description, weights, kv, reducer, ...options });
   const rows = new Float32Array(count * embeddingLength);
   using embedding = new Embedding(ggml, description.files[0]!, description.embedding!);
   embedding.read(Int32Array.from(tokens), rows);
   const logits = new Float32Array(outputs * vocabularySize);
-  expect(forward.run({ tokens: count, position: 0, outputs }, rows, logits)).toBe(true);
+  const step = [{ slot: 0, tokens: count, position: 0, outputs, hidden: false }];
+  expect(forward.run(step, rows, logits)).toBe(true);
   return logits;
 }
 

@@ -28,6 +28,12 @@ export interface ChannelEnd {
   readonly error?: StelliumError;
 }
 
+/** Bytes in both directions. */
+export interface Traffic {
+  readonly sent: number;
+  readonly received: number;
+}
+
 /** What a channel has to know. */
 export interface ChannelOptions<In, Out> {
   readonly side: Side<In, Out>;
@@ -114,6 +120,12 @@ export class Channel<In extends AnyMessage, Out extends AnyMessage> implements A
   /** Milliseconds between the last answered ping and its answer; undefined before the first. */
   get roundTripMs(): number | undefined {
     return this.#roundTripMs;
+  }
+
+  /** Bytes that have passed so far, without what encryption adds. */
+  get traffic(): Traffic {
+    const { bytesSent: sent, bytesReceived: received } = this.#wire;
+    return { sent, received };
   }
 
   /** The next message or data frame. The room of the one before counts as free again: the peer may send as much. */

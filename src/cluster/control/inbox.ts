@@ -37,9 +37,20 @@ export class Inbox<T> implements AsyncIterableIterator<T, undefined> {
     if (taker) this.#ended().then(taker.resolve, taker.reject);
   }
 
+  /** How many items nobody has read. */
+  get length(): number {
+    return this.#items.length;
+  }
+
   /** Takes out all that nobody has read. */
   clear(): T[] {
     return this.#items.splice(0).map(({ value }) => value);
+  }
+
+  /** Takes out an item that nobody has read. Returns whether it was there. */
+  remove(value: T): boolean {
+    const at = this.#items.findIndex((item) => item.value === value);
+    return at >= 0 && this.#items.splice(at, 1).length > 0;
   }
 
   next(): Promise<IteratorResult<T, undefined>> {

@@ -60,7 +60,6 @@ export class WorkerListener implements AsyncDisposable {
   readonly #secure: (socket: Socket) => TLSSocket;
   readonly #admission: Admission;
   readonly #joined = new Inbox<WorkerConnection>();
-  #untaken = 0;
   #forgetSignal = () => {};
   #closed: Promise<void> | undefined;
 
@@ -103,7 +102,6 @@ export class WorkerListener implements AsyncDisposable {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<WorkerConnection, void> {
     for await (const worker of this.#joined) {
-      this.#untaken--;
       if (worker.channel.isOpen) yield worker;
     }
   }
@@ -169,9 +167,12 @@ export class WorkerListener implements AsyncDisposable {
     const hello = await firstHello(channel);
     peer = hello.name;
     this.#admission.leave(secure);
-    if (this.#closed || this.#untaken >= mostUntaken) return channel.close("the coordinator takes no more devices");
-    this.#untaken++;
-    this.#joined.push({ hello, remoteAddress: from, channel }, () => {});
+    if (this.#closed || this.#joined.length >= mostUntaken)
+      return channel.close("the coordinator takes no more devices");
+    const worker = { hello, remoteAddress: from, channel };
+    this.#joined.push(worker, () => {});
+    // One that has gone again takes no room among those that wait.
+    void channel.ended.then(() => this.#joined.remove(worker));
   }
 
   #channelOptions(peer: () => string): ChannelOptions<WorkerMessage, CoordinatorMessage> {

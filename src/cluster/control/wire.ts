@@ -21,6 +21,9 @@ export interface WireEvents {
 export class Wire {
   /** Resolves when the socket is closed. */
   readonly closed: Promise<void>;
+  /** Bytes of all frames so far, without what encryption adds. */
+  bytesSent = 0;
+  bytesReceived = 0;
   readonly #socket: TLSSocket;
   readonly #events: WireEvents;
   readonly #decoder = new FrameDecoder();
@@ -71,6 +74,7 @@ export class Wire {
     const last = parts.length - 1;
     this.#socket.cork();
     parts.forEach((part, i) => {
+      this.bytesSent += part.length;
       this.#socket.write(part, i === last ? sent : undefined);
     });
     this.#socket.uncork();
@@ -94,6 +98,7 @@ export class Wire {
 
   #receive(chunk: Buffer): void {
     if (this.#ended) return;
+    this.bytesReceived += chunk.length;
     this.#events.heard();
     try {
       for (const frame of this.#decoder.push(chunk)) {

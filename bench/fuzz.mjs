@@ -1,0 +1,124 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { LiveCluster } from "./fuzz/cluster.mjs";
+import { insiders } from "./fuzz/insiders.mjs";
+import { ask, linkAmongStrangers, linkedPair, sendHostileFrame } from "./fuzz/links.mjs";
+import { Random } from "./fuzz/random.mjs";
+import { misdeeds, replace } from "./fuzz/replacement.mjs";
+import { overhear, strangers } from "./fuzz/strangers.mjs";
+
+/** @typedef {{ seed: number, count: number }} Amount */
+
+/**
+ * `fuzz`: hostile frames and messages against live devices, which have to answer rightly afterwards.
+ * @param {string[]} args
+ */
+export async function run(args) {
+  const options = /** @type {const} */ ({ count: { type: "string" }, seed: { type: "string" } });
+  const { count = "100000", seed = String(Date.now() % 1e6) } = parseArgs({ args, options }).values;
+  const part = (/** @type {number} */ of) => ({ seed: Number(seed), count: Math.ceil(Number(count) * of) });
+  process.stdout.write(`seed ${seed}\n`);
+  tell("strangers and insiders at a live cluster", await attackCluster(part(0.1), part(0.6)));
+  tell("places taken by insiders", await takePlaces(Number(seed), Object.keys(misdeeds)));
+  tell("strangers at links, hostile frames over links", await attackLinks(part(0.25), part(0.05)));
+}
+
+/**
+ * @param {string} what @param {object} outcome
+ */
+function tell(what, outcome) {
+  process.stdout.write(`${what}: ${JSON.stringify(outcome)}\n`);
+}
+
+/**
+ * Strangers, and then devices that know the token, at the control port of a cluster at work.
+ * @param {Amount} outside @param {Amount} inside
+ */
+export async function attackCluster(outside, inside) {
+  return await withCluster(["first", "second"], async (cluster) => {
+    const expected = await cluster.ask();
+    const before = await cluster.memory();
+    const recorded = [await overhear(cluster.port, cluster.token)];
+    await strangers(cluster.port, outside.count, new Random(outside.seed), recorded);
+    const afterStrangers = await cluster.ask();
+    const dropped = await insiders(cluster.port, cluster.token, inside.count, new Random(inside.seed));
+    const afterInsiders = await cluster.ask();
+    const grown = (await cluster.memory()) - before;
+    return { expected, afterStrangers, afterInsiders, dropped, grown, sound: cluster.sound };
+  });
+}
+
+/**
+ * Each kind of misdeed once, in a place that another device has lost.
+ * @param {number} seed @param {readonly string[]} names of misdeeds
+ */
+export async function takePlaces(seed, names) {
+  return await withCluster(["first"], async (cluster) => {
+    const random = new Random(seed);
+    const expected = await cluster.ask();
+    let worker = cluster.workers[0];
+    /** @type {{ misdeed: string, lost: string, answer: string }[]} */
+    const outcomes = [];
+    for (const misdeed of names) {
+      const act = misdeeds[misdeed];
+      if (!act || !worker) throw new RangeError(`there is no misdeed "${misdeed}"`);
+      const { lost, answer, sound } = await replace(cluster, worker, act, random);
+      worker = sound;
+      outcomes.push({ misdeed, lost, answer });
+    }
+    return { expected, outcomes };
+  });
+}
+
+/** Greetings while links are opened once, for which there are 20 s. */
+const perOpening = 1000;
+
+/**
+ * Greetings of strangers while links are opened, and then frames of a rank that holds the keys.
+ * @param {Amount} greetings @param {Amount} frames
+ */
+export async function attackLinks(greetings, frames) {
+  const ranks = await linkedPair();
+  try {
+    const expected = await ask(ranks);
+    const random = new Random(frames.seed);
+    const outside = new Random(greetings.seed);
+    let afterStrangers = true;
+    for (let done = 0; done < greetings.count; done += perOpening) {
+      await linkAmongStrangers(ranks, Math.min(perOpening, greetings.count - done), outside);
+      afterStrangers &&= same(await ask(ranks), expected);
+    }
+    /** @type {Record<string, number>} */
+    const outcomes = {};
+    for (let i = 0; i < frames.count; i++) {
+      const outcome = await sendHostileFrame(ranks, random);
+      outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+    }
+    await ranks.link({});
+    return { afterStrangers, outcomes, afterFrames: same(await ask(ranks), expected) };
+  } finally {
+    await ranks[Symbol.asyncDispose]();
+  }
+}
+
+/** @param {Float32Array} a @param {Float32Array} b */
+function same(a, b) {
+  return a.length === b.length && a.every((value, i) => value === b[i]);
+}
+
+/**
+ * @template T
+ * @param {readonly string[]} names of workers @param {(cluster: LiveCluster) => Promise<T>} use
+ */
+async function withCluster(names, use) {
+  const folder = mkdtempSync(join(tmpdir(), "stellium-fuzz-"));
+  const cluster = await LiveCluster.start(folder, names);
+  try {
+    return await use(cluster);
+  } finally {
+    await cluster[Symbol.asyncDispose]();
+    rmSync(folder, { recursive: true });
+  }
+}

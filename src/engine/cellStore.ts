@@ -1,0 +1,60 @@
+import { StelliumError } from "../errors.ts";
+import { allocateNative, type NativeMemory } from "../native/memory.ts";
+import type { KvCache } from "./kvCache.ts";
+import type { CellMove } from "./rankCommand.ts";
+
+/** A copy of a slot's first cells. */
+interface StoredCells {
+  readonly cells: number;
+  readonly memory: NativeMemory;
+}
+
+/** Copies of cells beside the KV cache, by key. Every rank has those of its own heads. */
+export class CellStore implements Disposable {
+  readonly #kv: KvCache;
+  readonly #most: number;
+  readonly #stored = new Map<number, StoredCells>();
+
+  /** @param most - cells that all copies together may have */
+  constructor(kv: KvCache, most: number) {
+    this.#kv = kv;
+    this.#most = most;
+  }
+
+  /** Throws `PROTOCOL_VIOLATION` where there is no room for a copy, or no such copy. */
+  move(command: CellMove): void {
+    if (command.move === "copy") this.#kv.copy(command.from, command.to, command.cells);
+    else if (command.move === "save") this.#save(command.key, command.slot, command.cells);
+    else if (command.move === "restore") this.#restore(command.key, command.slot, command.cells);
+    else if (command.move === "drop") this.#drop(command.key);
+    else this[Symbol.dispose]();
+  }
+
+  [Symbol.dispose](): void {
+    for (const key of [...this.#stored.keys()]) this.#drop(key);
+  }
+
+  #save(key: number, slot: number, cells: number): void {
+    this.#drop(key);
+    const stored = [...this.#stored.values()].reduce((sum, entry) => sum + entry.cells, 0);
+    if (stored + cells > this.#most) throw violation(`${stored + cells} cells exceed the ${this.#most} to be kept`);
+    const memory = allocateNative(Math.max(1, this.#kv.bytesOf(cells)));
+    this.#stored.set(key, { cells, memory });
+    this.#kv.read(slot, cells, memory.address);
+  }
+
+  #restore(key: number, slot: number, cells: number): void {
+    const stored = this.#stored.get(key);
+    if (stored === undefined || stored.cells < cells) throw violation(`no ${cells} cells are kept by ${key}`);
+    this.#kv.write(slot, cells, stored.memory.address, stored.cells);
+  }
+
+  #drop(key: number): void {
+    this.#stored.get(key)?.memory[Symbol.dispose]();
+    this.#stored.delete(key);
+  }
+}
+
+function violation(reason: string): StelliumError {
+  return new StelliumError("PROTOCOL_VIOLATION", { peer: "rank 0", reason });
+}

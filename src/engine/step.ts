@@ -1,0 +1,171 @@
+import { paddedCells } from "./kvCache.ts";
+
+/** Tokens of one sequence that pass through the blocks in a step. */
+export interface StepPart {
+  /** Whose cells of the KV cache they use. No two parts of a step have the same. */
+  readonly slot: number;
+  readonly tokens: number;
+  /** Cell and position of the first token; the others follow. */
+  readonly position: number;
+  /** The last so many tokens have results. */
+  readonly outputs: number;
+  /** Whether results are hidden states behind the last norm, or logits. */
+  readonly hidden: boolean;
+}
+
+/** What passes through the blocks together: parts of one or several sequences. Results are in order of the parts. */
+export type Step = readonly StepPart[];
+
+/** All tokens of a step. */
+export function countTokens(step: Step): number {
+  return step.reduce((sum, { tokens }) => sum + tokens, 0);
+}
+
+/** Tokens of one slot that follow on each other, as columns of the hidden states do. */
+export interface Run {
+  readonly slot: number;
+  readonly tokens: number;
+  readonly position: number;
+  readonly outputs: number;
+  readonly hidden: boolean;
+  /** Index of the first token in the step, whose order is that of the parts. */
+  readonly source: number;
+}
+
+/** Columns whose attention is one operation: a run, or runs of one token in slots that follow on each other. */
+export interface Span {
+  /** The first slot. */
+  readonly slot: number;
+  readonly slots: number;
+  /** Tokens of each slot. */
+  readonly tokens: number;
+  /** Tokens of each slot that have results. */
+  readonly outputs: number;
+  /** Cells of each slot that attention looks at. */
+  readonly cells: number;
+}
+
+/** How large a step is and how its columns lie: what a graph is built for. */
+export interface StepShape {
+  /** Tokens that pass through the blocks. */
+  readonly tokens: number;
+  /** Tokens that have results: the last columns. */
+  readonly outputs: number;
+  /** Of those, the first so many give hidden states, the others logits. */
+  readonly hidden: number;
+  readonly spans: readonly Span[];
+}
+
+/** A step's columns, from left to right. */
+export interface StepLayout {
+  readonly runs: readonly Run[];
+  readonly shape: StepShape;
+}
+
+/**
+ * Lays a step out: tokens without results first, then those that give hidden states, then those that give logits, each
+ * by slot. So what has results is the last columns, and sequences that are decoded side by side share one attention.
+ * One part alone stays one run.
+ */
+export function layOut(step: Step): StepLayout {
+  const runs = runsOf(step);
+  const sum = (value: (run: Run) => number) => runs.reduce((total, run) => total + value(run), 0);
+  const shape = {
+    tokens: sum(({ tokens }) => tokens),
+    outputs: sum(({ outputs }) => outputs),
+    hidden: sum(({ outputs, hidden }) => (hidden ? outputs : 0)),
+    spans: spansOf(runs),
+  };
+  return { runs, shape };
+}
+
+/** Where the results of a part are. */
+export interface PartResults {
+  readonly outputs: number;
+  readonly hidden: boolean;
+  /** Of its hidden states or logits, the first one. */
+  readonly column: number;
+}
+
+/** Where the results of each part that has any are, in order of the parts. */
+export function resultsOf(step: Step, { runs }: StepLayout): PartResults[] {
+  const columns = new Map<number, number>();
+  let [hiddenColumns, logitColumns] = [0, 0];
+  for (const { slot, outputs, hidden } of runs) {
+    if (outputs > 0) columns.set(slot, hidden ? hiddenColumns : logitColumns);
+    if (hidden) hiddenColumns += outputs;
+    else logitColumns += outputs;
+  }
+  const asking = step.filter(({ outputs }) => outputs > 0);
+  return asking.map(({ slot, outputs, hidden }) => ({ outputs, hidden, column: columns.get(slot)! }));
+}
+
+/** Tells shapes apart. */
+export function shapeKey({ hidden, spans }: StepShape): string {
+  return `${hidden};${spans.map(({ slot, slots, tokens, outputs, cells }) => [slot, slots, tokens, outputs, cells].join()).join(";")}`;
+}
+
+/** Part of a step, and the index of its first token in that. */
+export interface StepPiece {
+  readonly step: Step;
+  readonly first: number;
+}
+
+/** Divides a step into pieces of `most` tokens, but for the last. Parts keep their order; one may go on in the next piece. */
+export function divideStep(step: Step, most: number): StepPiece[] {
+  const pieces: { step: StepPart[]; first: number }[] = [];
+  let taken = 0;
+  for (const part of step) {
+    for (let done = 0; done < part.tokens; ) {
+      if (taken % most === 0) pieces.push({ step: [], first: taken });
+      const tokens = Math.min(part.tokens - done, most - (taken % most));
+      pieces.at(-1)!.step.push(cut(part, done, tokens));
+      done += tokens;
+      taken += tokens;
+    }
+  }
+  return pieces;
+}
+
+/** `tokens` of a part behind the first `done`. Only the last tokens of a part have results. */
+function cut(part: StepPart, done: number, tokens: number): StepPart {
+  const without = part.tokens - part.outputs;
+  const outputs = Math.min(tokens, Math.max(0, done + tokens - without));
+  return { ...part, tokens, position: part.position + done, outputs };
+}
+
+function runsOf(step: Step): Run[] {
+  const runs: Run[] = [];
+  let source = 0;
+  for (const part of step) {
+    const body = step.length === 1 ? part.tokens : part.tokens - part.outputs;
+    for (const run of body === part.tokens ? [part] : [cut(part, 0, body), cut(part, body, part.outputs)]) {
+      if (run.tokens > 0) runs.push({ ...run, source });
+      source += run.tokens;
+    }
+  }
+  return runs.sort((a, b) => order(a) - order(b) || a.slot - b.slot);
+}
+
+function order({ outputs, hidden }: Run): number {
+  if (outputs === 0) return 0;
+  return hidden ? 1 : 2;
+}
+
+function spansOf(runs: readonly Run[]): Span[] {
+  const spans: Span[] = [];
+  for (const { slot, tokens, outputs, position } of runs) {
+    const cells = paddedCells(position + tokens);
+    const last = spans.at(-1);
+    if (last !== undefined && tokens === 1 && outputs === 1 && decodesBefore(last, slot)) {
+      spans[spans.length - 1] = { ...last, slots: last.slots + 1, cells: Math.max(last.cells, cells) };
+    } else {
+      spans.push({ slot, slots: 1, tokens, outputs, cells });
+    }
+  }
+  return spans;
+}
+
+function decodesBefore(span: Span, slot: number): boolean {
+  return span.tokens === 1 && span.outputs === 1 && span.slot + span.slots === slot;
+}

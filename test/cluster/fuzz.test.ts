@@ -1,0 +1,95 @@
+import { once } from "node:events";
+import { connect } from "node:net";
+import { describe, expect, it, vi } from "vitest";
+import { joinCoordinator } from "#stellium/cluster/control/client";
+import { FrameDecoder } from "#stellium/cluster/control/frames";
+import { insider } from "../../bench/fuzz/insiders.mjs";
+import { Random } from "../../bench/fuzz/random.mjs";
+import { misdeeds } from "../../bench/fuzz/replacement.mjs";
+import { overhear, strangers } from "../../bench/fuzz/strangers.mjs";
+import { attackCluster, attackLinks, takePlaces } from "../../bench/fuzz.mjs";
+import { admit, closing, eventually, hello, listen, token, version } from "./pair.ts";
+
+const seed = 20_410;
+
+/** As much as a process may grow by garbage that was collected late. */
+const allowedGrowth = 200e6;
+
+// More, and longer: `npm run bench -- fuzz`. Other tests send 20,000 messages to a channel, and as many frames to a link.
+describe("live devices", () => {
+  it("answer rightly after strangers and insiders have sent thousands of frames", async () => {
+    const outcome = await attackCluster({ seed, count: 1000 }, { seed, count: 2500 });
+    const { expected, dropped, grown } = outcome;
+    expect(expected).not.toMatch(/^failed/);
+    expect(outcome).toMatchObject({ afterStrangers: expected, afterInsiders: expected, sound: true });
+    expect(dropped).toBeGreaterThan(300);
+    expect(grown).toBeLessThan(allowedGrowth);
+  });
+
+  it("drop exactly the device that misbehaves in its place, and take the next", async () => {
+    // The last one is noticed when opening links has taken as long as it may: 20 s.
+    const { expected, outcomes } = await takePlaces(seed, Object.keys(misdeeds).slice(0, -1));
+    expect(outcomes).toHaveLength(5);
+    for (const { lost, answer } of outcomes) {
+      expect(lost).toMatch(/^failed: the device (first|sound) was lost: /);
+      expect(answer).toBe(expected);
+    }
+  });
+
+  it("link up among strangers, and again after hostile frames of a rank that holds the keys", async () => {
+    const outcome = await attackLinks({ seed, count: 1000 }, { seed, count: 200 });
+    expect(outcome).toEqual({ afterStrangers: true, outcomes: { LINK_LOST: 200 }, afterFrames: true });
+  });
+});
+
+describe("a listener", () => {
+  it("parses nothing of strangers, and makes no room for what they announce", async () => {
+    const { listener, drops } = await listen();
+    const recorded = [await overhear(listener.port, token)];
+    await eventually(() => listener.pending === 0);
+    const decode = vi.spyOn(FrameDecoder.prototype, "push");
+    const parse = vi.spyOn(JSON, "parse");
+    const allocate = vi.spyOn(Buffer, "allocUnsafeSlow");
+    await strangers(listener.port, 400, new Random(seed), recorded);
+    await eventually(() => listener.pending === 0, 10_000);
+    expect([decode, parse, allocate].map(({ mock }) => mock.calls.length)).toEqual([0, 0, 0]);
+    vi.restoreAllMocks();
+    expect(drops.length).toBeGreaterThan(300);
+    await listener.close();
+  });
+
+  it("keeps no room for devices that have joined and gone before they were taken", async () => {
+    const { listener, workers } = await listen();
+    for (let i = 0; i < 80; i++) {
+      const socket = await insider(listener.port, token, `insider ${i}`);
+      await once(socket, "data");
+      socket.destroy();
+    }
+    const states: string[] = [];
+    const onState = ({ state }: { state: string }) => states.push(state);
+    const at = { host: "127.0.0.1", port: listener.port };
+    const joining = joinCoordinator({ ...at, token, version, hello: () => hello, onState });
+    const joined = joining.next();
+    // The last of them may not have been missed yet.
+    while ((await admit(workers).catch(() => undefined))?.hello.name !== hello.name);
+    await joined;
+    expect(states).toEqual(["connecting", "connected", "joined"]);
+    await joining.return(undefined as never);
+    await listener.close();
+  });
+
+  it("does not wait for who begins a handshake and says one byte at a time", async () => {
+    const { listener } = await listen({ limits: { deadlineMs: 300, mostPending: 4 } });
+    const [recorded] = [await overhear(listener.port, token)];
+    const started = performance.now();
+    const slow = connect(listener.port, "127.0.0.1");
+    const timer = setInterval((at: { next: number }) => slow.write(recorded.subarray(at.next, ++at.next)), 20, {
+      next: 0,
+    });
+    await closing(slow);
+    clearInterval(timer);
+    expect(performance.now() - started).toBeLessThan(5000);
+    await eventually(() => listener.pending === 0);
+    await listener.close();
+  });
+});
