@@ -55,13 +55,12 @@ export class Group implements Disposable {
   /** Room for one encoded payload: own contributions go out from here, and results. */
   readonly encoded: Uint8Array;
   readonly pollSet: PollSet;
-  /** The one of the thread that uses the group, from when it is to record. */
-  recorder: Recorder = noRecorder;
   /** What `transfer` counts. */
   readonly times = { wireMs: 0, waitMs: 0 };
   /** When the collective under way has to end: a time of `performance.now()`. */
   deadline = 0;
   readonly #links: ReadonlyMap<number, Link>;
+  #recorder = noRecorder;
   #count = 0;
   #lost: StelliumError | undefined;
 
@@ -74,6 +73,17 @@ export class Group implements Disposable {
     this.encoded = new Uint8Array(wire.bytes(maxElements));
     this.pollSet = new PollSet(2 * size);
     this.#links = links;
+  }
+
+  /** Says what the thread that uses the group does. */
+  get recorder(): Recorder {
+    return this.#recorder;
+  }
+
+  /** From now on the group and its links record. */
+  set recorder(recorder: Recorder) {
+    this.#recorder = recorder;
+    for (const link of this.#links.values()) link.recorder = recorder;
   }
 
   /** The link to another rank. */

@@ -97,7 +97,10 @@ export class EngineLoop implements Disposable {
       if (asked === command.follow) return this.#follow();
       throw new RangeError(`there is no command ${asked}`);
     } catch (error) {
-      putExchange(this.#shared, failureOf(error));
+      const failure = failureOf(error);
+      // The other ranks wait for what this one will not do. Of a lost link they are told otherwise.
+      if (failure.code !== "LINK_LOST") this.#links?.cut();
+      putExchange(this.#shared, failure);
       return status.failed;
     }
   }
@@ -152,10 +155,6 @@ export class EngineLoop implements Disposable {
     const before = this.#forward.computeMs;
     try {
       return this.#forward.run(step, rows, results);
-    } catch (error) {
-      // The other ranks wait for sums that will not come.
-      this.#links?.cut();
-      throw error;
     } finally {
       this.#count(this.#forward.computeMs - before);
     }

@@ -16,6 +16,10 @@ export const spanKind = {
   send: 6,
   /** Waiting for the first byte of a rank. */
   peer: 7,
+  /** Encrypting a frame, or decrypting one. */
+  cipher: 8,
+  /** Reading the weights into memory. */
+  load: 9,
 } as const;
 
 /** A number of `spanKind`. */
@@ -52,6 +56,8 @@ const names: Record<SpanKind, (subject: number) => string> = {
   [spanKind.reduce]: (subject) => `sum ${blockName(subject)}`,
   [spanKind.send]: () => "send",
   [spanKind.peer]: (rank) => `wait for rank ${rank}`,
+  [spanKind.cipher]: () => "cipher",
+  [spanKind.load]: () => "load",
 };
 
 /** What the amount of a span counts; undefined where it has none. */
@@ -60,6 +66,8 @@ export const amountName: Readonly<Partial<Record<SpanKind, "tokens" | "bytes">>>
   [spanKind.broadcast]: "bytes",
   [spanKind.compute]: "tokens",
   [spanKind.reduce]: "bytes",
+  [spanKind.cipher]: "bytes",
+  [spanKind.load]: "bytes",
 };
 
 function blockName(subject: number): string {
