@@ -84,7 +84,35 @@ describe("--trace", () => {
       expect(sums.length).toBeGreaterThan(0.7 * devices[rank]!.collective_count);
       expect(sums.length).toBeLessThanOrEqual(devices[rank]!.collective_count);
       expect(engine.filter(({ name }) => name === "step").length).toBeGreaterThanOrEqual(6);
+      expect(engine.filter(({ name }) => name === "load").length).toBe(1);
+      // The prompt goes over the communication thread's links, single tokens over the engine's. Both encrypt.
+      for (const row of [engine, communication]) {
+        const kinds = new Set(row.map(({ name }) => name.replace(/ .*/, "")));
+        expect([...kinds]).toEqual(expect.arrayContaining(["sum", "send", "cipher"]));
+      }
     }
+  });
+
+  it("is what Perfetto reads: complete spans in microseconds, in rows that have names", async () => {
+    const path = join(folder, "format.json");
+    await stellium(args(path, "-p", prompt, "-n", "2", "--devices", "2", "-t", "1"));
+    const { traceEvents, displayTimeUnit } = JSON.parse(readFileSync(path, "utf8"));
+    expect(displayTimeUnit).toBe("ms");
+    const named = new Set<string>();
+    for (const event of traceEvents) {
+      const row = `${event.pid} ${event.tid}`;
+      if (event.ph === "M") {
+        if (event.name === "thread_name") named.add(row);
+        continue;
+      }
+      expect(event).toMatchObject({ ph: "X", name: expect.stringMatching(/./), cat: expect.stringMatching(/./) });
+      expect(event.ts).toBeGreaterThanOrEqual(0);
+      expect(event.dur).toBeGreaterThanOrEqual(0);
+      if (!named.has(row)) throw new Error(`the row ${row} has no name`);
+    }
+    expect(named.size).toBe(4);
+    const amounts = traceEvents.filter(({ cat }: { cat: string }) => cat === "load" || cat === "cipher");
+    for (const { args: figures } of amounts) expect(figures.bytes).toBeGreaterThan(0);
   });
 
   it("has the times of all ranks by one clock: they take a step together", async () => {
