@@ -7,8 +7,8 @@ const commands = {
     run: answers,
   },
   model: {
-    about: `--shape NAME --type TYPE --out FILE [--seed 1] [--layers N] [--header-only]: write a GGUF of random weights, or
-              its header alone`,
+    about: `--shape NAME --type TYPE (--out FILE [--header-only] | --serve PORT) [--seed 1] [--layers N]: write a GGUF of
+              random weights, or its header alone, or serve one that lies on no disk`,
     run: model,
   },
   collectives: {

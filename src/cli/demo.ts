@@ -58,7 +58,7 @@ function epilogue(textModel: TextModel, { tokens, firstAt, lastAt }: Scene, seed
   return [
     "",
     `speed    ${perSecond} tokens/s; the first of ${tokens} came ${Math.round(firstAt)} ms after the start`,
-    `memory   ${formatBytes(peakRssBytes())} at most, of which weights ${formatBytes(engine.weightBytes)}, KV cache up to ${formatBytes(memory.kv)}`,
+    `memory   ${formatBytes(peakRssBytes())} at most, of which weights ${formatBytes(engine.weightBytes)}, KV cache up to ${formatBytes(memory.kvBytes)}`,
     `seed     ${seed} (--seed ${seed} writes this scene again)`,
     "",
     "Try next:",

@@ -1,6 +1,7 @@
 import { log } from "../log.ts";
 import { TextModel } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
+import { tellMemory } from "./memoryReport.ts";
 import type { LoadValues } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { requireModel } from "./requireModel.ts";
@@ -8,15 +9,18 @@ import { traceFile } from "./traceFile.ts";
 
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
 export async function loadModel(values: LoadValues, signal: AbortSignal): Promise<TextModel> {
-  const { context, threads, batch, kv: kvType } = values;
+  const { context, threads, batch, kv, memory, window, noSlice, cacheDir } = values;
   const path = requireModel(values.model);
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
   const onTrace = values.trace === undefined ? undefined : traceFile(values.trace);
   using progress = new Progress("loading");
   const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
+  using cutting = new Progress("slicing");
+  const onCut = (bytes: number, total: number) => cutting.update(bytes, total);
   const cluster = await clusterOf(values);
-  const options = { threads, context, batch, kvType, cluster, onProgress, onTrace, signal };
-  const textModel = await TextModel.open(path, options);
+  const engine = { threads, context, batch, kvType: kv, memory, window, noSlice, cacheDir };
+  const tell = { onPlan: tellMemory, onCut, onProgress, onTrace };
+  const textModel = await TextModel.open(path, { ...engine, ...tell, cluster, signal });
   warnBeyondTraining(textModel);
   return textModel;
 }

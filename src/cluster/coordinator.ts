@@ -1,31 +1,33 @@
 import { hostname } from "node:os";
-import { openWire } from "../collective/wire.ts";
 import { describe } from "../engine/architectures/support.ts";
 import { Engine, type StepRequest } from "../engine/engine.ts";
-import { linkBytes } from "../engine/linkMemory.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
-import { StelliumError } from "../errors.ts";
-import { type MemoryPlan, planMemory } from "../plan/memory.ts";
+import { returnMemory } from "../native/memory.ts";
+import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
-import { planShares } from "../plan/shares.ts";
+import { planShares, type SharePlan } from "../plan/shares.ts";
 import type { RankTrace } from "../trace/events.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import type { Traffic } from "./control/channel.ts";
-import {
-  planEngine,
-  plannedKvBytes,
-  planShared,
-  type SharedEngineOptions,
-  type WantedEngineOptions,
-} from "./engineOptions.ts";
+import { batchUnderCap, deviceMemory } from "./deviceMemory.ts";
+import { deviceSlice, repaired } from "./deviceSlice.ts";
+import { planEngine, planShared, type SharedEngineOptions, type WantedEngineOptions } from "./engineOptions.ts";
 import { Lingering } from "./lingering.ts";
+import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
+import { type OwnDemand, type OwnWeights, type OwnWeightsOptions, ownWeights } from "./ownWeights.ts";
 import { type ClusterOptions, type RankReport, Team } from "./team.ts";
 import { threadsAmong } from "./threads.ts";
 
 /** How a model is to be run; everything has a default. */
-export interface CoordinatorOptions extends WantedEngineOptions {
+export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptions {
   readonly threads?: number | undefined;
   readonly cluster?: ClusterOptions | undefined;
+  /** Bytes that this process may take in all, and each local worker; what is free less a margin if absent. */
+  readonly memory?: number | undefined;
+  /** How many blocks the window holds where weights are streamed; see `planWindow`. */
+  readonly window?: number | undefined;
+  /** Told, before anything is loaded, where the memory is to go. */
+  readonly onPlan?: (memory: DeviceMemory, cap: MemoryCap) => void;
   /** Told the bytes of weights read so far and in all. */
   readonly onProgress?: (bytes: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
@@ -39,7 +41,9 @@ const lingerMs = 5000;
 /** Rank 0: the device that has the model file. Plans, owns the engine that computes, and leads the other ranks, if any. */
 export class Coordinator implements AsyncDisposable {
   readonly engine: Engine;
-  readonly memory: MemoryPlan;
+  readonly memory: DeviceMemory;
+  /** What this process may take. */
+  readonly cap: MemoryCap;
   /** What this rank has of the model. */
   readonly description: RankDescription;
   readonly #team: Team | undefined;
@@ -54,19 +58,35 @@ export class Coordinator implements AsyncDisposable {
     const { cluster, threads, onTrace } = options;
     const connection = new Lingering(options.signal, onTrace === undefined ? 0 : lingerMs);
     const { signal } = connection;
-    const team = cluster && (await Team.open({ model, description: whole, options: cluster, threads, signal }));
+    const cap = memoryCap(options.memory, cluster?.local ? cluster.workers + 1 : 1);
+    const cacheDir = cluster?.cacheDir ?? options.cacheDir;
+    const memoryOfEach = cluster?.local ? cap.bytes : undefined;
+    const team =
+      cluster && (await Team.open({ model, description: whole, options: cluster, threads, memoryOfEach, signal }));
     try {
       const shares = planShares(whole, team?.shares ?? [1]);
       const description = rankDescription(whole, shares, 0);
-      const kvHeads = Math.max(...shares.ranks.map((share) => share.kvHeads.count));
-      const shared = planShared(description, { ...options, trace: onTrace !== undefined }, kvHeads);
-      const memory = planDevice(description, shared, cluster);
+      const demand = demandOf(description, cap, options);
+      const shared = sharedOptions(demand, options, shares);
+      const planned = deviceMemory(demand, shared);
+      demandFit(planned, cap, `${description.files[0]} with a context of ${shared.context} tokens`);
+      options.onPlan?.(planned, cap);
+      const weights = () => ownWeights(model, demand, shared, { ...options, cacheDir });
+      const prepared = await weights();
       const placed = team?.place(shared);
-      const engine = await startEngine(description, shared, memory, options);
+      placed?.catch(() => {});
+      // Cutting, serving the workers' slices and loading take memory each: under a cap, one after the other.
+      if (cap.from !== "free") await placed;
+      returnMemory();
+      const start = (own: OwnWeights) => startEngine(description, shared, own, options);
+      const engine = await repaired(
+        () => start(prepared),
+        async () => start(await weights()),
+      );
       await placed;
       await team?.link(engine);
       connection.linger();
-      return new Coordinator(engine, description, memory, team, onTrace);
+      return new Coordinator(engine, description, prepared.memory, cap, team, onTrace);
     } catch (error) {
       await team?.[Symbol.asyncDispose]();
       throw error;
@@ -76,10 +96,12 @@ export class Coordinator implements AsyncDisposable {
   private constructor(
     engine: Engine,
     description: RankDescription,
-    memory: MemoryPlan,
+    memory: DeviceMemory,
+    cap: MemoryCap,
     team: Team | undefined,
     onTrace: CoordinatorOptions["onTrace"],
   ) {
+    this.cap = cap;
     this.engine = engine;
     this.description = description;
     this.memory = memory;
@@ -139,42 +161,45 @@ export class Coordinator implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#onTrace?.([this.#ownTrace(), ...((await this.#team?.traces()) ?? [])]);
     await this.engine[Symbol.asyncDispose]();
+    // Behind the engine: what that had is free again.
+    this.#onTrace?.([this.#ownTrace(), ...((await this.#team?.traces()) ?? [])]);
     await this.#team?.[Symbol.asyncDispose]();
   }
+}
+
+function demandOf(
+  description: RankDescription,
+  cap: MemoryCap,
+  { cluster, window: windowBlocks }: CoordinatorOptions,
+): OwnDemand {
+  const { rooms } = deviceSlice(description, unnamed);
+  return { description, rooms, cap, windowBlocks, ranks: (cluster?.workers ?? 0) + 1, wire: cluster?.wire ?? "f16" };
+}
+
+/** Stands for the model where only the room that blocks take is of interest. */
+const unnamed = { hash: "0".repeat(64), name: "" };
+
+function sharedOptions(demand: OwnDemand, options: CoordinatorOptions, { ranks }: SharePlan): SharedEngineOptions {
+  const kvHeads = Math.max(...ranks.map((share) => share.kvHeads.count));
+  const shared = planShared(demand.description, { ...options, trace: options.onTrace !== undefined }, kvHeads);
+  return options.batch === undefined ? batchUnderCap(demand, shared) : shared;
 }
 
 function startEngine(
   description: RankDescription,
   shared: SharedEngineOptions,
-  memory: MemoryPlan,
+  { origin, memory }: OwnWeights,
   { threads, cluster, onProgress, signal }: CoordinatorOptions,
 ): Promise<Engine> {
   const among = cluster?.local ? threadsAmong(cluster.workers + 1) : undefined;
   const options = planEngine(description, shared, threads ?? among);
-  return Engine.start({ description, options, signal, onProgress: (bytes) => onProgress?.(bytes, memory.weights) });
-}
-
-/** Plans this device's memory and refuses what cannot fit, with both numbers. */
-function planDevice(description: RankDescription, shared: SharedEngineOptions, cluster?: ClusterOptions): MemoryPlan {
-  const demand = { ...shared, outputs: shared.slots, linkBytes: plannedLinkBytes(description, shared, cluster) };
-  const plan = planMemory(description, demand, plannedKvBytes(description, shared));
-  const available = process.availableMemory();
-  if (plan.total <= available) return plan;
-  const what = `${description.files[0]} with a context of ${shared.context} tokens`;
-  throw new StelliumError("OUT_OF_MEMORY", { what, needed: gigabytes(plan.total), available: gigabytes(available) });
-}
-
-function plannedLinkBytes(
-  { hyperparameters }: RankDescription,
-  { batch }: SharedEngineOptions,
-  cluster: ClusterOptions | undefined,
-): number {
-  if (cluster === undefined) return 0;
-  return linkBytes(cluster.workers + 1, openWire(cluster.wire ?? "f16"), hyperparameters.embeddingLength, batch);
-}
-
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(2)} GB`;
+  const { pinnedBytes } = memory.window;
+  return Engine.start({
+    description,
+    options,
+    origin,
+    signal,
+    onProgress: (bytes) => onProgress?.(bytes, pinnedBytes),
+  });
 }

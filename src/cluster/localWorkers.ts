@@ -9,6 +9,10 @@ export interface LocalWorkersOptions {
   readonly token: JoinToken;
   readonly threads: number;
   readonly cacheDir?: string | undefined;
+  /** Bytes that each may take. */
+  readonly memory?: number | undefined;
+  /** How many blocks its window holds. */
+  readonly window?: number | undefined;
 }
 
 const main = fileURLToPath(new URL("../cli/main.js", import.meta.url));
@@ -17,9 +21,12 @@ const main = fileURLToPath(new URL("../cli/main.js", import.meta.url));
 export class LocalWorkers implements AsyncDisposable {
   readonly #children: readonly ChildProcess[];
 
-  constructor({ count, port, token, threads, cacheDir }: LocalWorkersOptions) {
-    const cache = cacheDir === undefined ? [] : ["--cache-dir", cacheDir];
-    const common = [main, "join", `127.0.0.1:${port}`, "--threads", String(threads), ...cache];
+  constructor({ count, port, token, threads, cacheDir, memory, window }: LocalWorkersOptions) {
+    const given = { "--cache-dir": cacheDir, "--memory": memory, "--window": window };
+    const options = Object.entries(given).flatMap(([flag, value]) =>
+      value === undefined ? [] : [flag, String(value)],
+    );
+    const common = [main, "join", `127.0.0.1:${port}`, "--threads", String(threads), ...options];
     const env = { ...process.env, STELLIUM_TOKEN: token.text };
     this.#children = Array.from({ length: count }, (_, i) =>
       // Over the channel a child notices that its parent is gone, however that came about.

@@ -1,5 +1,5 @@
 import { StelliumError } from "../errors.ts";
-import { type TraceEvent, type TraceEvents, traceClock } from "../trace/events.ts";
+import { StoredEvents, type TraceEvent, type TraceEvents, traceClock } from "../trace/events.ts";
 import { keptSpans } from "../trace/recorder.ts";
 import { tracedThreads } from "../trace/spans.ts";
 import type { CoordinatorChannel } from "./control/client.ts";
@@ -16,10 +16,15 @@ const patienceMs = 5000;
 
 /** Sends all that was recorded. */
 export async function sendTrace(channel: CoordinatorChannel, { events, dropped }: TraceEvents): Promise<void> {
-  for (let first = 0; ; first += messageEvents) {
-    const last = first + messageEvents >= events.length;
-    await channel.send({ type: "trace", events: events.slice(first, first + messageEvents), dropped, last });
-    if (last) return;
+  const send = (part: TraceEvent[], last: boolean) => channel.send({ type: "trace", events: part, dropped, last });
+  let [part, left]: [TraceEvent[], number] = [[], events.length];
+  if (left === 0) await send([], true);
+  for (const event of events) {
+    part.push(event);
+    left--;
+    if (part.length < messageEvents && left > 0) continue;
+    await send(part, left === 0);
+    part = [];
   }
 }
 
@@ -32,10 +37,10 @@ export interface TracePeer {
 /** Asks a worker for all that it recorded. Throws `PROTOCOL_VIOLATION`, `WORKER_LOST`, and where it takes too long. */
 export async function receiveTrace(peer: TracePeer): Promise<TraceEvents> {
   await peer.send({ type: "trace-request" });
-  const events: TraceEvent[] = [];
+  const events = new StoredEvents();
   for (;;) {
     const message = await soon(peer.take("trace"));
-    events.push(...message.events);
+    events.add(message.events);
     if (message.last && events.length <= mostEvents) return { events, dropped: message.dropped };
     if (message.events.length > 0 && events.length <= mostEvents) continue;
     const reason = `its trace has an empty part, or more than ${mostEvents} events`;

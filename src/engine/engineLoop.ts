@@ -5,7 +5,7 @@ import { closeSocket, listenOn } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { openRecorder, type Recorder } from "../trace/recorder.ts";
 import { spanKind } from "../trace/spans.ts";
-import type { WeightStore } from "../weights/weightStore.ts";
+import type { Weights } from "../weights/weights.ts";
 import { CellStore } from "./cellStore.ts";
 import { Communication } from "./communication.ts";
 import { Embedding } from "./embedding.ts";
@@ -32,7 +32,7 @@ export interface EngineLoopParts {
   readonly ggml: Ggml;
   readonly backend: ComputeBackend;
   readonly description: RankDescription;
-  readonly weights: WeightStore;
+  readonly weights: Weights;
   readonly kv: KvCache;
   readonly options: EngineOptions;
   readonly shared: EngineMemory;
@@ -98,8 +98,9 @@ export class EngineLoop implements Disposable {
       throw new RangeError(`there is no command ${asked}`);
     } catch (error) {
       const failure = failureOf(error);
-      // The other ranks wait for what this one will not do. Of a lost link they are told otherwise.
-      if (failure.code !== "LINK_LOST") this.#links?.cut();
+      // The other ranks may wait for what this one will not do. Of a lost link they are told otherwise.
+      const leaves = asked === command.follow || !this.#forward.settled;
+      if (leaves && failure.code !== "LINK_LOST") this.#links?.cut();
       putExchange(this.#shared, failure);
       return status.failed;
     }
@@ -214,6 +215,8 @@ export class EngineLoop implements Disposable {
     statistics[statistic.computeMs]! += computeMs;
     statistics[statistic.steps]! += 1;
     statistics[statistic.computeBytes] = this.#forward.computeBytes;
+    statistics[statistic.diskWaitMs] = this.#parts.weights.window.waitMs;
+    statistics[statistic.diskBytes] = this.#parts.weights.window.bytesRead;
     if (links === undefined) return;
     statistics[statistic.collectives] = links.count;
     statistics[statistic.wireMs] = links.wireMs;

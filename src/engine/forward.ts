@@ -4,7 +4,7 @@ import { type Ggml, type GraphAllocator, graphStatus, required, type Tensor } fr
 import type { RankBlock, RankDescription } from "../plan/rankDescription.ts";
 import { noRecorder, type Recorder } from "../trace/recorder.ts";
 import { blockSubject, spanKind } from "../trace/spans.ts";
-import type { WeightStore } from "../weights/weightStore.ts";
+import type { Weights } from "../weights/weights.ts";
 import type { StepResults } from "./blocks.ts";
 import { tokensOfLane } from "./division.ts";
 import type { GraphBuilder } from "./graphBuilder.ts";
@@ -24,13 +24,14 @@ import {
   type StepShape,
   shapeKey,
 } from "./step.ts";
+import { StreamedBlocks, segmentsOf } from "./streamedBlocks.ts";
 
 /** What a forward pass is made of. */
 export interface ForwardParts {
   readonly ggml: Ggml;
   readonly backend: ComputeBackend;
   readonly description: RankDescription;
-  readonly weights: WeightStore;
+  readonly weights: Weights;
   readonly kv: KvCache;
   /** Most tokens of one step. */
   readonly batch: number;
@@ -64,6 +65,7 @@ interface Group {
 export class Forward implements Disposable {
   readonly #parts: ForwardParts;
   readonly #segments: readonly (readonly RankBlock[])[];
+  readonly #blocks: StreamedBlocks;
   readonly #lanes: readonly Lane[];
   readonly #subjects: readonly number[];
   readonly #recorder: Recorder;
@@ -75,15 +77,17 @@ export class Forward implements Disposable {
   /** Counts how often the buffer of the graphs has grown. */
   #growth = 0;
   #aborted = false;
+  #lastLane = 0;
+  #settled = true;
 
   constructor(parts: ForwardParts) {
     const { ggml, backend, description, reducer, batch, kv } = parts;
     const { embeddingLength } = description.hyperparameters;
     this.#parts = parts;
-    this.#segments =
-      reducer.separates || parts.graphs === "block" ? description.blocks.map((block) => [block]) : [description.blocks];
-    this.#subjects = this.#segments.map(blockSubject);
     this.#recorder = parts.recorder ?? noRecorder;
+    this.#segments = segmentsOf(description.blocks, reducer.separates || parts.graphs === "block", parts.weights);
+    this.#subjects = this.#segments.map(blockSubject);
+    this.#blocks = new StreamedBlocks(description, this.#segments, parts.weights, this.#recorder);
     const size = { embeddingLength, tokens: tokensOfLane(batch, reducer.lanes), slotCells: kv.slotCells };
     this.#lanes = Array.from({ length: reducer.lanes }, () => new Lane(ggml, backend.device, size));
     const type = ggml.deviceBufferType(backend.device);
@@ -93,6 +97,11 @@ export class Forward implements Disposable {
   /** Milliseconds spent in graphs. */
   get computeMs(): number {
     return this.#computeMs;
+  }
+
+  /** Whether no other rank waits for sums of the last step from this one, however that ended. */
+  get settled(): boolean {
+    return this.#settled;
   }
 
   /** Bytes of intermediate results. */
@@ -107,16 +116,22 @@ export class Forward implements Disposable {
    * @param embeddings - (embedding length, tokens), the tokens' rows of the embedding
    * @param results - row by row in order of the step's parts, filled in on the rank that has the head
    * @returns whether it was computed to its end, and not stopped by the abort flag of any rank
+   * @throws what acquiring a block does
    */
   run(step: Step, embeddings: Float32Array, results: Float32Array): boolean {
     const started = this.#recorder.now();
+    this.#settled = false;
     const groups = this.#prepare(step, embeddings);
     this.#results = results;
     this.#aborted = false;
+    this.#blocks.begin();
+    this.#lastLane = groups.length - 1;
     const steps = this.#segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
     const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
     const settled = groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean);
+    this.#settled = true;
     this.#recorder.end(spanKind.step, started, 0, countTokens(step));
+    if (this.#blocks.failure !== undefined) throw this.#blocks.failure;
     return complete && settled && !this.#aborted;
   }
 
@@ -158,30 +173,31 @@ export class Forward implements Disposable {
   #runSegment(group: Group, index: number): boolean {
     if (!this.#parts.reducer.wait(group.lane)) return false;
     const segment = group.graphs.segments[index];
-    if (segment === undefined) return true;
-    const aborted = this.#compute(segment, this.#subjects[index]!, group.layout.shape.tokens);
-    this.#aborted ||= aborted;
-    if (segment.reduces) this.#reduce(group.lane, segment, this.#subjects[index]!, aborted);
-    else this.#readResults(group);
+    if (segment !== undefined) this.#aborted ||= !this.#blocks.hold(index) || !this.#compute(group, segment, index);
+    if (group.lane === this.#lastLane) this.#blocks.letGo();
+    if (segment?.reduces) this.#reduce(group.lane, segment, this.#subjects[index]!);
     return true;
   }
 
-  /** Computes a graph. Returns whether it was stopped. */
-  #compute(segment: Segment, subject: number, tokens: number): boolean {
+  /** Computes a graph. Returns whether that came to its end. */
+  #compute(group: Group, { builder, reduces }: Segment, index: number): boolean {
     const { ggml, backend } = this.#parts;
+    const [subject, tokens] = [this.#subjects[index]!, group.layout.shape.tokens];
     const [started, begun] = [performance.now(), this.#recorder.now()];
-    const status = ggml.compute(backend.backend, segment.builder.graph);
+    const status = ggml.compute(backend.backend, builder.graph);
     this.#recorder.end(spanKind.compute, begun, subject, tokens);
     this.#computeMs += performance.now() - started;
-    const aborted = status === graphStatus.aborted;
-    if (aborted || status === graphStatus.success) return aborted;
-    throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
+    if (status === graphStatus.aborted) return false;
+    if (status !== graphStatus.success)
+      throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
+    if (!reduces) this.#readResults(group);
+    return true;
   }
 
   /** A rank that was stopped says so by its sums, so that all ranks stop at the same block. */
-  #reduce(lane: number, segment: Segment, subject: number, aborted: boolean): void {
+  #reduce(lane: number, segment: Segment, subject: number): void {
     const partial = this.#lanes[lane]!.partialSums(segment.columns);
-    if (aborted) partial.values.fill(Number.NaN);
+    if (this.#aborted) partial.values.fill(Number.NaN);
     else if (segment.empty) partial.values.fill(0);
     this.#parts.reducer.start(lane, partial, subject);
   }

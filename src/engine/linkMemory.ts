@@ -7,7 +7,7 @@ import { dividedTokens, tokensOfLane } from "./division.ts";
 const threadBytes = 14e6;
 
 /** Bytes that the links of a rank take, with the communication thread where steps are large enough to be divided. */
-export function linkBytes(size: number, wire: Wire, embeddingLength: number, batch: number): number {
+export function linkBytes(size: number, wire: Pick<Wire, "bytes">, embeddingLength: number, batch: number): number {
   const bytes = (tokens: number) => groupBytes(size, wire, embeddingLength * tokens, defaultMaxPayload);
   if (size === 1) return 0;
   if (batch < dividedTokens) return bytes(batch);

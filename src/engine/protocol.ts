@@ -3,7 +3,7 @@ import type { Pointer } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { type TraceMemory, traceMemory } from "../trace/recorder.ts";
 import { type TracedThread, tracedThreads } from "../trace/spans.ts";
-import type { SliceHeader } from "../weights/sliceHeader.ts";
+import type { Placement } from "../weights/window/blockWeights.ts";
 import { readValue, writeValue } from "./exchange.ts";
 import type { KvType } from "./kvCache.ts";
 import { commandInts } from "./rankCommand.ts";
@@ -31,10 +31,15 @@ export interface EngineOptions {
   readonly trace?: boolean | undefined;
 }
 
-/** Where an engine's weights come from: the model's files, or a rank's slice of them in this device's layouts. */
+/**
+ * Where an engine's weights come from: the model's files, from which all is brought into this device's layouts and into
+ * memory; a rank's slice, which has these layouts; or the model's files as they are, in the plain layout. Of the last two
+ * not everything has to stay in memory.
+ */
 export type WeightOrigin =
-  | { readonly kind: "gguf"; readonly files: readonly string[] }
-  | { readonly kind: "slice"; readonly path: string; readonly header: SliceHeader };
+  | { readonly kind: "gguf"; readonly files: readonly string[]; readonly cached?: boolean }
+  | { readonly kind: "slice"; readonly path: string; readonly placement: Placement }
+  | { readonly kind: "plain"; readonly files: readonly string[]; readonly placement: Placement };
 
 /** What the engine thread is started with. Memory in it is shared. */
 export interface EngineSetup {
@@ -99,7 +104,11 @@ export const statistic = {
   collectives: 7,
   bytesSent: 8,
   bytesReceived: 9,
-  length: 10,
+  pinnedBytes: 10,
+  windowBytes: 11,
+  diskWaitMs: 12,
+  diskBytes: 13,
+  length: 14,
 } as const;
 
 /** Bytes of `EngineMemory.exchange`: addresses and keys of 63 peers fit. */

@@ -8,8 +8,6 @@ export interface MemoryPlan {
   readonly kv: number;
   /** Inputs and intermediate results of the largest step. */
   readonly compute: number;
-  /** Links to other ranks, and the thread that uses them beside the engine. */
-  readonly links: number;
   /** Node, the native libraries and the vocabulary. */
   readonly runtime: number;
   readonly total: number;
@@ -22,10 +20,10 @@ export interface MemoryDemand {
   readonly kvType: KvType;
   /** Most tokens of a step that have logits. */
   readonly outputs: number;
-  /** Bytes of the links to other ranks; none if absent. */
-  readonly linkBytes?: number | undefined;
   /** Sequences side by side; 1 if absent. */
   readonly slots?: number | undefined;
+  /** Whether threads record what they do. */
+  readonly trace?: boolean | undefined;
 }
 
 /** Measured: Node with the libraries loaded, and a thread beside. */
@@ -35,14 +33,16 @@ const vocabularyBytes = 400;
 /** Loading stages a piece of a tensor in each of its threads. */
 const stagingBytes = 32e6;
 
+/** What four threads record, and a copy when it is read. */
+const traceBytes = 17e6;
+
 /** Estimates a device's memory before anything is loaded. `kvBytes` is that of the whole context. */
 export function planMemory(description: RankDescription, demand: MemoryDemand, kvBytes: number): MemoryPlan {
   const weights = weightBytes(description);
   const compute = computeBytes(description, demand);
   const vocabulary = description.hyperparameters.vocabularySize * vocabularyBytes;
-  const runtime = runtimeBytes + stagingBytes + vocabulary;
-  const { linkBytes: links = 0 } = demand;
-  return { weights, kv: kvBytes, compute, links, runtime, total: weights + kvBytes + compute + links + runtime };
+  const runtime = runtimeBytes + stagingBytes + vocabulary + (demand.trace ? traceBytes : 0);
+  return { weights, kv: kvBytes, compute, runtime, total: weights + kvBytes + compute + runtime };
 }
 
 /** Bytes of all weights of all blocks; the embedding counts where the head is tied to it. */

@@ -1,4 +1,4 @@
-import type { RankTrace, TraceEvent } from "./events.ts";
+import type { RankTrace } from "./events.ts";
 import { tracedThreads } from "./spans.ts";
 
 /**
@@ -6,20 +6,36 @@ import { tracedThreads } from "./spans.ts";
  * microseconds from the first span on, by rank 0's clock. In pieces, one line each.
  */
 export function* chromeTrace(ranks: readonly RankTrace[]): Generator<string, void> {
-  const origin = ranks.reduce((least, { events, aheadBy }) => Math.min(least, firstOf(events) - aheadBy), Infinity);
+  const summaries = ranks.map(summaryOf);
+  const origin = Math.min(...summaries.map(({ first }) => first));
   yield `{"displayTimeUnit":"ms","otherData":${JSON.stringify(remarks(ranks))},"traceEvents":[\n`;
   let separator = "";
-  for (const rank of ranks) {
-    for (const entry of [...labels(rank), ...spansOf(rank, origin)]) {
-      yield `${separator}${JSON.stringify(entry)}`;
-      separator = ",\n";
+  for (const [i, rank] of ranks.entries()) {
+    for (const entries of [labels(rank, summaries[i]!), spansOf(rank, origin)]) {
+      for (const entry of entries) {
+        yield `${separator}${JSON.stringify(entry)}`;
+        separator = ",\n";
+      }
     }
   }
   yield "\n]}\n";
 }
 
-function firstOf(events: readonly TraceEvent[]): number {
-  return events.reduce((least, { start }) => Math.min(least, start), Infinity);
+/** What has to be known of a rank's events before they are written. */
+interface Summary {
+  /** When the first one began, by rank 0's clock. */
+  readonly first: number;
+  readonly threads: ReadonlySet<string>;
+}
+
+function summaryOf({ events, aheadBy }: RankTrace): Summary {
+  let first = Infinity;
+  const threads = new Set<string>();
+  for (const { start, thread } of events) {
+    first = Math.min(first, start - aheadBy);
+    threads.add(thread);
+  }
+  return { first, threads };
 }
 
 /** What a reader should know: that older spans are gone, or a rank's. */
@@ -32,9 +48,9 @@ function remarks(ranks: readonly RankTrace[]): Record<string, string> {
 }
 
 /** Names of a rank's rows, in their order. */
-function labels({ rank, name, events }: RankTrace): object[] {
+function labels({ rank, name }: RankTrace, { threads }: Summary): object[] {
   const label = (what: string, tid: number, args: object) => ({ name: what, ph: "M", pid: rank, tid, args });
-  const used = tracedThreads.filter((thread) => events.some((event) => event.thread === thread));
+  const used = tracedThreads.filter((thread) => threads.has(thread));
   return [
     label("process_name", 0, { name: `rank ${rank}: ${name}` }),
     label("process_sort_index", 0, { sort_index: rank }),

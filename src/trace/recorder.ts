@@ -62,17 +62,30 @@ export function openRecorder(memory: TraceMemory | undefined): Recorder {
   };
 }
 
+/** Values that are made as they are read, as often as that is: not all of them are in memory at once. */
+export interface Sequence<T> extends Iterable<T> {
+  readonly length: number;
+}
+
 /**
  * The spans in memory, oldest first, and how many older ones were dropped. May be called while the thread records: what
  * is overwritten meanwhile is left out.
  */
-export function readSpans({ count, spans }: TraceMemory): { spans: Span[]; dropped: number } {
+export function readSpans({ count, spans }: TraceMemory): { spans: Sequence<Span>; dropped: number } {
   const end = Atomics.load(count, 0) >>> 0;
-  const first = Math.max(0, end - keptSpans);
-  const read = Array.from({ length: end - first }, (_, i) => spanAt(spans, (first + i) % keptSpans));
+  const copy = spans.slice();
   // One that is being written counts as overwritten, too.
-  const overwritten = Math.max(first, (Atomics.load(count, 0) >>> 0) + 1 - keptSpans);
-  return { spans: read.slice(overwritten - first), dropped: overwritten };
+  const first = Math.max(0, end - keptSpans, (Atomics.load(count, 0) >>> 0) + 1 - keptSpans);
+  return { spans: spansOf(copy, first, end), dropped: first };
+}
+
+function spansOf(spans: Float64Array, first: number, end: number): Sequence<Span> {
+  return {
+    length: Math.max(0, end - first),
+    *[Symbol.iterator]() {
+      for (let index = first; index < end; index++) yield spanAt(spans, index % keptSpans);
+    },
+  };
 }
 
 function spanAt(spans: Float64Array, index: number): Span {

@@ -18,15 +18,23 @@ export const spanKind = {
   peer: 7,
   /** Encrypting a frame, or decrypting one. */
   cipher: 8,
-  /** Reading the weights into memory. */
+  /** Reading what stays in memory of the weights. */
   load: 9,
+  /** The engine waiting for a block that is not in memory yet. */
+  disk: 10,
+  /** Reading a piece of a block from the disk. */
+  read: 11,
+  /** Comparing a block's checksum. */
+  checksum: 12,
+  /** Waiting until there is room to read a block to. */
+  room: 13,
 } as const;
 
 /** A number of `spanKind`. */
 export type SpanKind = (typeof spanKind)[keyof typeof spanKind];
 
 /** The threads of a rank that record, in the order of their rows. A thread that is to record has its name added here. */
-export const tracedThreads = ["engine", "communication"] as const;
+export const tracedThreads = ["engine", "communication", "reader 1", "reader 2"] as const;
 
 /** A name of `tracedThreads`. */
 export type TracedThread = (typeof tracedThreads)[number];
@@ -34,6 +42,8 @@ export type TracedThread = (typeof tracedThreads)[number];
 const blockKinds = ["attention", "ffn", "head"] as const;
 const layers = 2 ** 16;
 const severalBlocks = blockKinds.length * layers;
+/** The subject of weights that are in no block. */
+export const otherSubject = severalBlocks + 1;
 
 /** The subject of what concerns one block, or all that are in one graph. */
 export function blockSubject(blocks: readonly { readonly kind: string; readonly layer: number }[]): number {
@@ -58,6 +68,10 @@ const names: Record<SpanKind, (subject: number) => string> = {
   [spanKind.peer]: (rank) => `wait for rank ${rank}`,
   [spanKind.cipher]: () => "cipher",
   [spanKind.load]: () => "load",
+  [spanKind.disk]: (subject) => `wait for ${blockName(subject)}`,
+  [spanKind.read]: (subject) => `read ${blockName(subject)}`,
+  [spanKind.checksum]: (subject) => `check ${blockName(subject)}`,
+  [spanKind.room]: (subject) => `room for ${blockName(subject)}`,
 };
 
 /** What the amount of a span counts; undefined where it has none. */
@@ -68,10 +82,12 @@ export const amountName: Readonly<Partial<Record<SpanKind, "tokens" | "bytes">>>
   [spanKind.reduce]: "bytes",
   [spanKind.cipher]: "bytes",
   [spanKind.load]: "bytes",
+  [spanKind.read]: "bytes",
 };
 
 function blockName(subject: number): string {
-  if (subject >= severalBlocks) return "blocks";
+  if (subject === otherSubject) return "other weights";
+  if (subject === severalBlocks) return "blocks";
   const kind = blockKinds[Math.floor(subject / layers)]!;
   return kind === "head" ? kind : `${kind} ${subject % layers}`;
 }

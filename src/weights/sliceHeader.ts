@@ -1,21 +1,14 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
+import { checksumAlgorithm, checksumBytes } from "./checksum.ts";
 import { type TensorTypeName, tensorTypes } from "./gguf/types.ts";
+import { pageBytes, roundUp } from "./pages.ts";
 
 // A slice file: prelude and header as JSON, padded to a page; a journal of one record per block, padded to a page; then
 // the blocks, each from a page's border on.
 
-/** Blocks start on multiples of it, as direct I/O wants. */
-export const pageBytes = 4096;
 /** Version of the file format. Files of any other are fetched anew. */
 export const formatVersion = 1;
-/**
- * Algorithm of the blocks' checksums, cut to 32 bytes. BLAKE2b needs no instructions of its own to be fast, which SHA-256
- * does: it is within a few percent of it where a processor has them, and several times as fast on those that have not.
- */
-export const checksumAlgorithm = "blake2b512";
-/** Bytes of a checksum. */
-export const checksumBytes = 32;
 
 const magic = Buffer.from("STLSLICE", "latin1");
 const preludeBytes = 48;
@@ -104,11 +97,6 @@ export interface EncodedHeader {
   /** Where the offsets of blocks count from. */
   readonly dataOffset: number;
   readonly fileBytes: number;
-}
-
-/** Rounds up to a multiple of `step`. */
-export function roundUp(value: number, step: number): number {
-  return Math.ceil(value / step) * step;
 }
 
 /** Encodes a header. */

@@ -70,7 +70,13 @@ describe("--trace", () => {
     const { devices } = JSON.parse(stdout) as { devices: { compute_ms: number; collective_count: number }[] };
     const trace = readTrace(path);
     const ranks = [0, 1, 2];
-    expect(trace.rows).toEqual(ranks.flatMap((rank) => [`${rank} engine`, `${rank} communication`]));
+    // Workers have their slices read by threads of their own, also where all of it stays in memory.
+    const threads = (rank: number) => ["engine", "communication", ...(rank > 0 ? ["reader 1", "reader 2"] : [])];
+    const rows = ranks.flatMap((rank) => threads(rank).map((thread) => `${rank} ${thread}`));
+    // One reader may have been done before the other began.
+    expect(rows).toEqual(expect.arrayContaining(trace.rows));
+    expect(trace.rows).toEqual(expect.arrayContaining(rows.filter((row) => !row.includes("reader"))));
+    for (const rank of [1, 2]) expect(trace.rows.some((row) => row.startsWith(`${rank} reader`))).toBe(true);
     for (const rank of ranks) {
       const [engine, communication] = [rowOf(trace, rank, 1), rowOf(trace, rank, 2)];
       expect([crossing(engine), crossing(communication)]).toEqual([[], []]);
@@ -110,7 +116,7 @@ describe("--trace", () => {
       expect(event.dur).toBeGreaterThanOrEqual(0);
       if (!named.has(row)) throw new Error(`the row ${row} has no name`);
     }
-    expect(named.size).toBe(4);
+    expect(named.size).toBeGreaterThanOrEqual(5);
     const amounts = traceEvents.filter(({ cat }: { cat: string }) => cat === "load" || cat === "cipher");
     for (const { args: figures } of amounts) expect(figures.bytes).toBeGreaterThan(0);
   });
@@ -135,6 +141,31 @@ describe("--trace", () => {
     const trace = readTrace(path);
     expect(trace.rows).toEqual(["0 engine"]);
     expect(trace.spans.map(({ name }) => name)).toContain("blocks");
+  });
+
+  it("has a row for each thread that reads streamed blocks, with all bytes that are reported, and keeps to the cap", async () => {
+    const path = join(folder, "streamed.json");
+    const capped = (cap: string) =>
+      args(path, "-p", "ROMEO:", "-n", "6", "-c", "256", "-t", "1", "--json", "--memory", cap);
+    const least = /needs (\d+ MB) at least/.exec((await stellium(capped("20MB"))).stderr)![1]!;
+    const { code, stdout, stderr } = await stellium(capped(least));
+    expect(code, stderr).toBe(0);
+    const [device] = JSON.parse(stdout).devices;
+    expect(device.peak_rss_bytes).toBeLessThanOrEqual(device.memory_cap_bytes);
+    const { traceEvents } = JSON.parse(readFileSync(path, "utf8"));
+    const trace = readTrace(path);
+    expect(trace.rows).toEqual(["0 engine", "0 reader 1", "0 reader 2"]);
+    const reads = traceEvents.filter(({ cat, ph, tid }: TraceSpan & { cat: string; ph: string }) => {
+      return ph === "X" && tid > 2 && /^read (attention|ffn|head|other)/.test(cat);
+    });
+    const bytes = reads.reduce((sum: number, { args: figures }: { args: { bytes: number } }) => sum + figures.bytes, 0);
+    // Reading ahead goes on behind the last step.
+    expect(bytes).toBeGreaterThanOrEqual(device.disk_bytes_read);
+    expect(bytes).toBeLessThanOrEqual(device.disk_bytes_read + device.window_bytes);
+    const waits = rowOf(trace, 0, 1).filter(({ name }) => /^wait for (attention \d+|ffn \d+|head)$/.test(name));
+    expect(waits.length).toBeGreaterThan(6);
+    const waited = waits.reduce((sum, { dur }) => sum + dur, 0) / 1000;
+    expect(Math.abs(waited - device.disk_wait_ms)).toBeLessThan(5 + 0.1 * device.disk_wait_ms);
   });
 
   it("is written when Ctrl-C ends it, with what the workers did", async () => {

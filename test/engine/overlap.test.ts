@@ -1,8 +1,12 @@
 import { readdirSync } from "node:fs";
-import { beforeAll, describe, expect, it, vi } from "vitest";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { demo, difference, logitsOf, options, outputs, prompt } from "./dividedPrompt.ts";
 import { engineDefaults, startEngine } from "./oracle.ts";
 import { type LinkOptions, Ranks } from "./ranks.ts";
+import { cutRanks, streamed } from "./slices.ts";
 
 let alone: Float32Array[];
 beforeAll(async () => {
@@ -67,6 +71,26 @@ describe("ranks that communicate while they compute", () => {
     const [first, second] = [(await ranks.first.step(firstHalf)).slice(), await ranks.first.step(secondHalf)];
     expect(overlapping.length).toBe(first.length + second.length);
     expect(Buffer.compare(bytesOf(overlapping), Buffer.concat([bytesOf(first), bytesOf(second)]))).toBe(0);
+  });
+});
+
+describe("ranks that stream blocks while they communicate and compute", () => {
+  let directory: string;
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), "stellium-overlap-"));
+  });
+  afterAll(() => rm(directory, { recursive: true }));
+
+  it("have each block in memory for both halves, and write to the bit what they write without a window", async () => {
+    const cut = await cutRanks(demo, [2, 1], directory);
+    const written: Float32Array[][] = [];
+    for (const isPinned of [() => true, () => false]) {
+      const origins = cut.map((rank) => ({ ...rank, origin: streamed(rank, 1, isPinned) }));
+      await using ranks = await Ranks.of(origins, options);
+      written.push(await logitsOf(ranks.first));
+    }
+    for (const [i, logits] of written[1]!.entries())
+      expect(Buffer.compare(bytesOf(logits), bytesOf(written[0]![i]!))).toBe(0);
   });
 });
 

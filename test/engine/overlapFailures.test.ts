@@ -60,7 +60,8 @@ describe("in the middle of an overlapping step, whose first sums wait for a rank
       () => "complete",
       (error: unknown) => error,
     );
-    const computed = (rank: number) => ranks.engines[rank]!.trace.events.filter(({ name }) => name === "attention 0");
+    const computed = (rank: number) =>
+      [...ranks.engines[rank]!.trace.events].filter(({ name }) => name === "attention 0");
     await vi.waitFor(() => expect([0, 1].map((rank) => computed(rank).length)).toEqual([2, 2]), { timeout: 10_000 });
     return { outcome };
   }
@@ -86,7 +87,9 @@ describe("in the middle of an overlapping step, whose first sums wait for a rank
     stopper.abort("enough");
     ranks.follow(2);
     expect(await outcome).toMatchObject({ code: "ABORTED" });
-    const blocks = ranks.engines.map(({ trace }) => trace.events.filter(({ name }) => name.startsWith("sum ")).length);
+    const blocks = ranks.engines.map(
+      ({ trace }) => [...trace.events].filter(({ name }) => name.startsWith("sum ")).length,
+    );
     for (const sums of blocks) expect(sums).toBeLessThanOrEqual(4);
     expect(difference(await logitsOf(ranks.first), alone)).toBeLessThanOrEqual(0.03);
   });

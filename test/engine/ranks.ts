@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { describe } from "#stellium/engine/architectures/support";
-import { Engine } from "#stellium/engine/engine";
+import { Engine, type EngineStart } from "#stellium/engine/engine";
 import type { EngineOptions } from "#stellium/engine/protocol";
 import type { LinkSetup } from "#stellium/engine/rankLinks";
 import { rankDescription } from "#stellium/plan/rankDescription";
@@ -38,13 +38,22 @@ export class Ranks implements AsyncDisposable {
     const plan = planShares(whole, shares);
     const descriptions = shares.map((_, rank) => rankDescription(whole, plan, rank));
     const origin = { kind: "gguf", files: whole.files } as const;
-    const ranks = new Ranks(
-      await Promise.all(
-        descriptions.map((description, rank) =>
-          Engine.start({ description, options: typeof options === "function" ? options(rank) : options, origin }),
-        ),
-      ),
+    return await Ranks.of(
+      descriptions.map((description) => ({ description, origin })),
+      options,
+      links,
     );
+  }
+
+  /** Ranks whose weights come from wherever is said. */
+  static async of(
+    from: readonly Pick<EngineStart, "description" | "origin">[],
+    options: EngineOptions | ((rank: number) => EngineOptions),
+    links: LinkOptions = {},
+  ): Promise<Ranks> {
+    const optionsOf = typeof options === "function" ? options : () => options;
+    const engines = from.map((start, rank) => Engine.start({ ...start, options: optionsOf(rank) }));
+    const ranks = new Ranks(await Promise.all(engines));
     await ranks.link(links);
     return ranks;
   }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { chromeTrace } from "#stellium/trace/chrome";
-import { readEvents } from "#stellium/trace/events";
+import { readEvents, StoredEvents } from "#stellium/trace/events";
 import { keptSpans, noRecorder, openRecorder, readSpans, traceMemory } from "#stellium/trace/recorder";
 import { blockSubject, spanKind, spanName } from "#stellium/trace/spans";
 
@@ -12,12 +12,19 @@ describe("what a thread records", () => {
     const started = recorder.now();
     recorder.end(spanKind.reduce, started, subject, 4096);
     const { spans, dropped } = readSpans(memory);
-    expect(dropped).toBe(0);
-    expect(spans).toEqual([
-      { kind: spanKind.reduce, subject, start: started, duration: expect.any(Number), amount: 4096 },
+    expect([spans.length, dropped]).toEqual([1, 0]);
+    const [span] = spans;
+    expect(span).toEqual({
+      kind: spanKind.reduce,
+      subject,
+      start: started,
+      duration: expect.any(Number),
+      amount: 4096,
+    });
+    expect(span!.duration).toBeGreaterThanOrEqual(0);
+    expect([...readEvents({ engine: memory }).events]).toMatchObject([
+      { name: "sum ffn 79", figures: { bytes: 4096 } },
     ]);
-    expect(spans[0]!.duration).toBeGreaterThanOrEqual(0);
-    expect(readEvents({ engine: memory }).events).toMatchObject([{ name: "sum ffn 79", figures: { bytes: 4096 } }]);
   });
 
   it("takes the room there is: the oldest make way, and are counted", () => {
@@ -27,13 +34,14 @@ describe("what a thread records", () => {
     const { spans, dropped } = readSpans(memory);
     expect(spans.length + dropped).toBe(keptSpans + 100);
     expect(spans.length).toBeGreaterThan(keptSpans - 10);
-    expect(spans.map(({ amount }) => amount)).toEqual(spans.map((_, i) => dropped + i));
+    expect(Array.from(spans, ({ amount }) => amount)).toEqual(Array.from(spans, (_, i) => dropped + i));
   });
 
   it("is nothing where there is no memory for it", () => {
     expect(openRecorder(undefined)).toBe(noRecorder);
     expect(noRecorder.now()).toBe(0);
-    expect(readEvents({})).toEqual({ events: [], dropped: 0 });
+    const { events, dropped } = readEvents({});
+    expect([[...events], events.length, dropped]).toEqual([[], 0, 0]);
   });
 
   it("is named after its block", () => {
@@ -50,6 +58,21 @@ describe("what a thread records", () => {
     const two = names.slice(0, 2).map(([kind, layer]) => ({ kind, layer }));
     expect(spanName(spanKind.compute, blockSubject(two))).toBe("blocks");
     expect(spanName(spanKind.sums, blockSubject([{ kind: "attention", layer: 9 }]))).toBe("wait for sum attention 9");
+  });
+});
+
+describe("events of another device", () => {
+  it("are kept in parts, in their order, and can be read twice", () => {
+    const events = Array.from({ length: 5000 }, (_, i) => ({
+      name: `ffn ${i}`,
+      thread: "engine",
+      start: i,
+      duration: 1,
+    }));
+    const stored = new StoredEvents();
+    for (let first = 0; first < events.length; first += 2048) stored.add(events.slice(first, first + 2048));
+    expect(stored.length).toBe(events.length);
+    for (let reading = 0; reading < 2; reading++) expect([...stored]).toEqual(events);
   });
 });
 
