@@ -25,7 +25,7 @@ export const spanKind = {
   /** Reading a piece of a block from the disk. */
   read: 11,
   /** Comparing a block's checksum. */
-  checksum: 12,
+  verify: 12,
   /** Waiting until there is room to read a block to. */
   room: 13,
 } as const;
@@ -68,9 +68,9 @@ const names: Record<SpanKind, (subject: number) => string> = {
   [spanKind.peer]: (rank) => `wait for rank ${rank}`,
   [spanKind.cipher]: () => "cipher",
   [spanKind.load]: () => "load",
-  [spanKind.disk]: (subject) => `wait for ${blockName(subject)}`,
+  [spanKind.disk]: (subject) => `wait for disk ${blockName(subject)}`,
   [spanKind.read]: (subject) => `read ${blockName(subject)}`,
-  [spanKind.checksum]: (subject) => `check ${blockName(subject)}`,
+  [spanKind.verify]: (subject) => `verify ${blockName(subject)}`,
   [spanKind.room]: (subject) => `room for ${blockName(subject)}`,
 };
 

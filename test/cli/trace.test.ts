@@ -162,7 +162,7 @@ describe("--trace", () => {
     // Reading ahead goes on behind the last step.
     expect(bytes).toBeGreaterThanOrEqual(device.disk_bytes_read);
     expect(bytes).toBeLessThanOrEqual(device.disk_bytes_read + device.window_bytes);
-    const waits = rowOf(trace, 0, 1).filter(({ name }) => /^wait for (attention \d+|ffn \d+|head)$/.test(name));
+    const waits = rowOf(trace, 0, 1).filter(({ name }) => /^wait for disk (attention \d+|ffn \d+|head)$/.test(name));
     expect(waits.length).toBeGreaterThan(6);
     const waited = waits.reduce((sum, { dur }) => sum + dur, 0) / 1000;
     expect(Math.abs(waited - device.disk_wait_ms)).toBeLessThan(5 + 0.1 * device.disk_wait_ms);

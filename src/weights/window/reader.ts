@@ -171,7 +171,7 @@ class Reader implements Disposable {
     const started = this.#recorder.now();
     const checksum = new BlockChecksum();
     for (const { at, bytes } of tensors) checksum.update(viewNative(address + BigInt(at), bytes));
-    this.#record(spanKind.checksum, started, block);
+    this.#record(spanKind.verify, started, block);
     if (!Buffer.from(checksum.digest()).equals(recorded.checksum)) throw this.#damaged(block, recorded);
     Atomics.store(this.#memory.verified, block, 1);
   }
