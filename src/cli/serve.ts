@@ -13,6 +13,7 @@ import type { Values } from "./arguments/option.ts";
 import { chooseTemplate } from "./chat/template.ts";
 import type { Interruption } from "./interruption.ts";
 import { loadModel } from "./loadModel.ts";
+import { tellOfThisProcess } from "./processes/registry.ts";
 import { requireModel } from "./requireModel.ts";
 import type { serveOptions } from "./serveOptions.ts";
 
@@ -34,6 +35,7 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
     stallMs: values.stallTimeout * 1000,
     api: apiOf(values, host, status, () => model),
   });
+  tellOfThisProcess({ address: server.url });
   say(`OPENAI_BASE_URL=${server.url}/v1`, { url: server.url });
   say(`dashboard: ${server.url}/`, { url: server.url });
   const { signal } = interruption;
@@ -78,8 +80,9 @@ function apiOf(values: ServeValues, host: string, status: StatusFeed, model: () 
   };
 }
 
+/** What clients call the model: its file's name, or the name it has at the hub. */
 function idOf({ model = "", alias }: ServeValues): string {
-  return alias ?? basename(model).replace(/\.gguf$/i, "");
+  return alias ?? (/\.gguf$/i.test(model) ? basename(model).slice(0, -".gguf".length) : model);
 }
 
 function keyOf({ apiKey, noAuth }: ServeValues): string | undefined {

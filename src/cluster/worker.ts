@@ -7,9 +7,10 @@ import { cpuDevice, openGgml } from "../native/ggml.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { traceClock } from "../trace/events.ts";
 import type { Address } from "./control/address.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
-import type { CoordinatorMessage, WorkerHello, WorkerMessage } from "./control/messages.ts";
+import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
 import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
 import { type DeviceSlice, deviceSlice, repaired, storedSlice } from "./deviceSlice.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
@@ -20,6 +21,7 @@ import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
 import { receivedBlocks } from "./sliceTransfer.ts";
 import { defaultThreads } from "./threads.ts";
 import type { JoinToken } from "./token.ts";
+import { sendTrace } from "./traceTransfer.ts";
 import { version } from "./version.ts";
 
 /** How a device takes part in a cluster. */
@@ -176,17 +178,20 @@ async function follow(channel: CoordinatorChannel, loaded: Loaded, host: string)
   await ended;
 }
 
-/** Tells figures, and what the last step was made of, as often as it is asked to. */
+/** Tells figures, what the last step was made of, the time and what was recorded, as often as it is asked to. */
 function answerRequests(channel: CoordinatorChannel, mailbox: Mailbox<CoordinatorMessage>, loaded: Loaded): void {
-  const answer = async (type: CoordinatorMessage["type"], by: () => WorkerMessage) => {
-    for (;;) {
-      await mailbox.take(type);
-      await channel.send(by());
-    }
+  const answer = async <T extends CoordinatorMessage["type"]>(
+    type: T,
+    by: (request: Extract<CoordinatorMessage, { type: T }>) => Promise<void>,
+  ) => {
+    for (;;) await by(await mailbox.take(type));
   };
+  const { engine } = loaded;
   const answers = [
-    answer("stats-request", () => ({ type: "stats", figures: figuresOf(loaded, channel) })),
-    answer("profile-request", () => ({ type: "profile", times: microseconds(loaded.engine.profile) })),
+    answer("stats-request", () => channel.send({ type: "stats", figures: figuresOf(loaded, channel) })),
+    answer("profile-request", () => channel.send({ type: "profile", times: microseconds(engine.profile) })),
+    answer("clock-request", ({ sequence }) => channel.send({ type: "clock", sequence, now: traceClock() })),
+    answer("trace-request", () => sendTrace(channel, engine.trace)),
   ];
   for (const ended of answers) ended.catch(() => {});
 }
@@ -200,6 +205,7 @@ function figuresOf({ engine, memory, cap }: Loaded, { traffic }: CoordinatorChan
   const { threads } = engine.options;
   return {
     ...engine.statistics,
+    ...engine.stepFigures,
     threads,
     kvBytes: memory.kvBytes,
     memoryCapBytes: cap.bytes,

@@ -7,7 +7,6 @@ import { solo } from "./solo.ts";
 export interface AutoCollective extends Collective {
   /** What was chosen so far and why, by bytes of the encoded payload. */
   readonly choices: ReadonlyMap<number, Choice>;
-  /** What is chosen for a payload of so many bytes, encoded. */
   choiceFor(payloadBytes: number): Choice;
 }
 

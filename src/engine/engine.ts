@@ -4,6 +4,7 @@ import { openGgml } from "../native/ggml.ts";
 import { allocateNative, type NativeMemory } from "../native/memory.ts";
 import { shutdownSocket } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { readEvents, type TraceEvents } from "../trace/events.ts";
 import { beginReading, loadCounter } from "../weights/loader.ts";
 import {
   command,
@@ -22,7 +23,7 @@ import {
 import { type CellMove, encodeCommand, moveFits, type RankCommand, stepFits } from "./rankCommand.ts";
 import type { LinkSetup, Network } from "./rankLinks.ts";
 import type { Step } from "./step.ts";
-import { readProfile } from "./stepProfile.ts";
+import { profileFigures, readProfile } from "./stepProfile.ts";
 
 /** Tokens of one sequence that a step is to take. */
 export interface StepRequest {
@@ -162,6 +163,8 @@ export class Engine implements AsyncDisposable {
 
   /** Opens a socket for links to other ranks; those that were open are closed. Returns the port. */
   async listen(host: string, port = 0): Promise<number> {
+    // Their numbers may mean other sockets from now on.
+    this.#sockets = [];
     return (await this.#request<{ port: number }>(command.listen, { host, port })).port;
   }
 
@@ -189,6 +192,11 @@ export class Engine implements AsyncDisposable {
     return this.#network;
   }
 
+  /** What all steps were made of, in milliseconds of the engine thread; see `profileFigures`. */
+  get stepFigures(): Readonly<Record<string, number>> {
+    return profileFigures(this.#memory.profile);
+  }
+
   /** What the last step was made of, block after block: milliseconds by `profiledParts`. */
   get profile(): Float32Array {
     return readProfile(this.#memory.profile);
@@ -198,6 +206,11 @@ export class Engine implements AsyncDisposable {
   get statistics(): EngineStatistics {
     const values = Object.entries(statistic).map(([name, index]) => [name, this.#memory.statistics[index] ?? 0]);
     return Object.fromEntries(values) as EngineStatistics;
+  }
+
+  /** What its threads have recorded, if they do: `EngineOptions.trace`. */
+  get trace(): TraceEvents {
+    return readEvents(this.#memory.trace ?? {});
   }
 
   /** Sum of the milliseconds spent in graphs. */

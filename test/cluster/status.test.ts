@@ -35,7 +35,7 @@ describe("what limits a cluster", () => {
 });
 
 describe("samples", () => {
-  const figures = (steps: number, bytesSent: number) => ({ steps, computeMs: steps * 2, bytesSent });
+  const figures = (steps: number, bytesSent: number) => ({ steps, stepComputeMs: steps * 2, bytesSent });
 
   it("tell what was done between two of them, and of a slow cluster what was done last", () => {
     const samples = new RankSamples(undefined);

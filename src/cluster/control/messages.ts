@@ -7,7 +7,7 @@ import * as field from "./fields.ts";
  */
 export const protocolVersion = 1;
 /** SHA-256 of the tables' JSON Schemas. */
-export const tableFingerprint = "a9bb21d4be42baa38f7e2ec51e0c37281e013548da33080f20ef041d61678e26";
+export const tableFingerprint = "b21f990d339006d7c09254b28d037dd3cf43af7b4b05c8bf309229f53166d91c";
 
 /**
  * The first message of both sides. It is read before anything else is, and its form is the same in all versions: what a
@@ -64,6 +64,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     type: z.literal("trace"),
     /** Whether this was the last part. */
     last: z.boolean(),
+    /** Older events that there was no room for. */
+    dropped: field.amount,
     events: z
       .array(
         z.strictObject({
@@ -76,6 +78,12 @@ export const workerMessage = z.discriminatedUnion("type", [
         }),
       )
       .max(4096),
+  }),
+  z.strictObject({
+    type: z.literal("clock"),
+    sequence: field.amount,
+    /** Microseconds, by the clock that its trace is recorded with. */
+    now: field.measure,
   }),
   z.strictObject({ type: z.literal("leave"), reason: field.reason }),
 ]);
@@ -134,6 +142,7 @@ export const coordinatorMessage = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("stats-request") }),
   z.strictObject({ type: z.literal("profile-request") }),
   z.strictObject({ type: z.literal("trace-request") }),
+  z.strictObject({ type: z.literal("clock-request"), sequence: field.amount }),
   z.strictObject({ type: z.literal("shutdown"), reason: field.reason }),
 ]);
 

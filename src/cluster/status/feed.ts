@@ -141,6 +141,7 @@ export class StatusFeed {
 function ownFigures({ engine, kvBytes, capBytes }: ReadyCluster): Figures {
   return {
     ...engine.statistics,
+    ...engine.stepFigures,
     threads: engine.options.threads,
     kvBytes,
     ...(capBytes !== undefined && { memoryCapBytes: capBytes }),

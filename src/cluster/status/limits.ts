@@ -1,12 +1,11 @@
 import type { LimitName, StepStatus } from "./schema.ts";
 
-/** What a rank counted in some steps; see `statistic`. */
+/** What a rank counted in some steps; see `profiledParts`. */
 export interface CountedTimes {
   readonly rank: number;
   readonly steps: number;
   readonly computeMs: number;
   readonly diskMs: number;
-  /** Ciphers included. */
   readonly wireMs: number;
   readonly cipherMs: number;
   readonly waitMs: number;
@@ -52,7 +51,13 @@ function perStep({ rank, steps, ...times }: CountedTimes): CountedTimes {
 }
 
 function rankLimit({ computeMs, diskMs, wireMs, cipherMs, waitMs }: CountedTimes, leastWaitMs: number): RankLimit {
-  const step = { computeMs, diskMs, networkMs: wireMs + leastWaitMs, cipherMs, waitMs: waitMs - leastWaitMs };
+  const step = {
+    computeMs,
+    diskMs,
+    networkMs: wireMs + cipherMs + leastWaitMs,
+    cipherMs,
+    waitMs: waitMs - leastWaitMs,
+  };
   const parts: readonly (readonly [LimitName, number])[] = [
     ["compute", step.computeMs],
     ["disk", step.diskMs],

@@ -1,3 +1,4 @@
+import { stepFigure } from "../../engine/stepProfile.ts";
 import type { CountedTimes } from "./limits.ts";
 
 /** What a rank has counted so far, by name; see `statistic`. */
@@ -62,11 +63,11 @@ export class RankSamples {
 function timesOf(since: (name: string) => number): Omit<CountedTimes, "rank"> {
   return {
     steps: since("steps"),
-    computeMs: since("computeMs"),
-    diskMs: since("diskWaitMs"),
-    wireMs: since("wireMs"),
-    cipherMs: since("cipherMs"),
-    waitMs: since("waitMs"),
+    computeMs: since(stepFigure("compute")),
+    diskMs: since(stepFigure("disk")),
+    wireMs: since(stepFigure("wire")),
+    cipherMs: since(stepFigure("cipher")),
+    waitMs: since(stepFigure("wait")),
   };
 }
 
