@@ -72,7 +72,11 @@ export interface ModelOptions {
 }
 
 const cluster = z.strictObject({
-  workers: z.number().int().min(1).max(mostRanks - 1),
+  workers: z
+    .number()
+    .int()
+    .min(1)
+    .max(mostRanks - 1),
   local: z.boolean().optional(),
   listen: fields.text,
   token: fields.text,
@@ -101,7 +105,8 @@ export const modelFields = {
 /** What a `TextModel` is opened with. Throws `BAD_USAGE` for a token or an address that cannot be one. */
 export function textModelOptions(options: ModelOptions, signal: AbortSignal | undefined): TextModelOptions {
   const { context, threads, batch, kv, memory, parallel, queue, cacheDir, cluster, onProgress } = options;
-  const tell = (phase: LoadProgress["phase"]) => (bytes: number, total: number) => onProgress?.({ phase, bytes, total });
+  const tell = (phase: LoadProgress["phase"]) => (bytes: number, total: number) =>
+    onProgress?.({ phase, bytes, total });
   return {
     ...{ context, threads, batch, kvType: kv, memory, parallel, queue, cacheDir, signal },
     cluster: cluster && clusterOptions(cluster, cacheDir),

@@ -14,7 +14,10 @@ export interface ModelTemplate {
 }
 
 /** The template of this Jinja source, else the model's own, else ChatML. Throws `TEMPLATE_FAILED`. */
-export function modelTemplate({ tokenizer, gguf }: Pick<TextModel, "tokenizer" | "gguf">, given?: string): ModelTemplate {
+export function modelTemplate(
+  { tokenizer, gguf }: Pick<TextModel, "tokenizer" | "gguf">,
+  given?: string,
+): ModelTemplate {
   const spelled = (token: number) => (token < 0 ? "" : tokenizer.text(token));
   const specials = { bosToken: spelled(tokenizer.bos), eosToken: spelled(tokenizer.eos) };
   const own = given ?? getString(gguf, "tokenizer.chat_template");
