@@ -1,5 +1,6 @@
 import { basename } from "node:path";
 import { z } from "zod";
+import { StelliumError } from "../errors.ts";
 import type { PullProgress } from "../models/pull.ts";
 import { resolveModel } from "../models/resolveModel.ts";
 import type { ChatMessage } from "../serving/chatTemplate.ts";
@@ -17,7 +18,7 @@ const messagesSchema = z.array(z.looseObject({ role: z.string().max(100), conten
 
 /** How a model is loaded. */
 export interface LoadOptions extends ModelOptions {
-  /** Stops loading. What is loaded is freed by disposing of it. */
+  /** Stops loading. What is loaded is freed by `close`. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -30,14 +31,15 @@ export interface Message {
 
 /**
  * Loads a model, by its path, URL or name (such as `user/repo:Q4_K_M`, which is fetched where it is not on this device),
- * and where `cluster` says so waits for the devices that share it. Dispose of it when it is no longer needed.
+ * and where `cluster` says so waits for the devices that share it. `close` it when it is no longer needed.
  *
  * Throws `StelliumError`s: `BAD_USAGE`, `FILE_UNREADABLE`, `GGUF_INVALID`, `MODEL_UNSUPPORTED`, `OUT_OF_MEMORY` before
  * anything is loaded; those of `pull`; `ABORTED`.
  *
  * @example
- * await using model = await loadModel("Qwen/Qwen3-4B-GGUF:Q4_K_M");
+ * const model = await loadModel("Qwen/Qwen3-4B-GGUF:Q4_K_M");
  * for await (const piece of model.chat([{ role: "user", content: "Hello" }])) process.stdout.write(piece);
+ * await model.close();
  */
 export async function loadModel(model: string, options: LoadOptions = {}): Promise<Model> {
   checkOptions("model", name, model);
@@ -63,6 +65,7 @@ export async function loadTextModel(model: string, options: LoadOptions): Promis
 export class Model implements AsyncDisposable {
   readonly #textModel: TextModel;
   readonly #template: ModelTemplate;
+  #freed: Promise<void> | undefined;
 
   /** @internal */
   constructor(textModel: TextModel, template: ModelTemplate) {
@@ -83,7 +86,7 @@ export class Model implements AsyncDisposable {
   /** Continues a text. An empty one is the beginning of any. Throws `BAD_USAGE`; iterating throws the rest. */
   generate(prompt: string, options: WritingOptions = {}): Writing {
     checkOptions("prompt", z.string(), prompt);
-    return this.#write(() => this.#textModel.encodePrompt(prompt), options, []);
+    return this.#write((textModel) => textModel.encodePrompt(prompt), options, []);
   }
 
   /**
@@ -94,28 +97,44 @@ export class Model implements AsyncDisposable {
     checkOptions("messages", messagesSchema, messages);
     const { template, stop } = this.#template;
     const copies = messages.map((message): ChatMessage & Message => ({ ...message }));
-    return this.#write(() => encodeChat(this.#textModel, template, copies), options, stop);
+    return this.#write((textModel) => encodeChat(textModel, template, copies), options, stop);
   }
 
   /** The embedding of a text, of length 1: the mean of its tokens' last hidden states. */
   async embed(text: string, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Float32Array> {
     checkOptions("text", z.string(), text);
-    return await this.#textModel.embed(this.#textModel.encodePrompt(text), signal);
+    const textModel = this.#opened();
+    return await textModel.embed(textModel.encodePrompt(text), signal);
   }
 
   /** The tokens of a text. */
   tokenize(text: string): Int32Array {
     checkOptions("text", z.string(), text);
-    return this.#textModel.tokenizer.encode(text, { addSpecial: false, parseSpecial: false });
+    return this.#opened().tokenizer.encode(text, { addSpecial: false, parseSpecial: false });
   }
 
-  /** Ends what is being written, and frees everything. */
+  /** Ends what is being written, lets devices go, and frees everything. */
+  async close(): Promise<void> {
+    this.#freed ??= this.#textModel[Symbol.asyncDispose]();
+    await this.#freed;
+  }
+
+  /** See `close`; for `await using`, which TypeScript and Node 24 have. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#textModel[Symbol.asyncDispose]();
+    await this.close();
   }
 
-  #write(encode: () => Int32Array, options: WritingOptions, stop: readonly string[]): Writing {
+  #write(encode: (textModel: TextModel) => Int32Array, options: WritingOptions, stop: readonly string[]): Writing {
     checkOptions("options", writingSchema, options);
-    return new Writing(() => this.#textModel.generate(requestOf(encode(), options, stop), options.signal));
+    return new Writing(() => {
+      const textModel = this.#opened();
+      return textModel.generate(requestOf(encode(textModel), options, stop), options.signal);
+    });
+  }
+
+  /** What is freed must not be touched. */
+  #opened(): TextModel {
+    if (this.#freed === undefined) return this.#textModel;
+    throw new StelliumError("ABORTED", { reason: "the model is closed" });
   }
 }

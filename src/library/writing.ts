@@ -20,28 +20,40 @@ export interface WritingOptions extends Partial<Readonly<SamplingParameters>> {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Checks of `WritingOptions`; of how tokens are chosen, those of the sampler apply. */
+const samplingNames = Object.keys({ ...defaultSampling, seed: 0 }) as (keyof SamplingParameters)[];
+
+/** Names of how tokens are chosen; the sampler checks their values. */
+export const samplingFields = {
+  ...Object.fromEntries(samplingNames.map((name) => [name, z.number().optional()])),
+  logitBias: z.instanceof(Map).optional(),
+};
+
+/** Checks of `WritingOptions`. */
 export const writingFields = {
-  ...Object.fromEntries(Object.keys({ ...defaultSampling, seed: 0 }).map((name) => [name, z.unknown()])),
+  ...samplingFields,
   maxTokens: fields.count(1, 2 ** 31 - 1),
   stop: z.array(z.string().min(1).max(10_000)).max(1000).optional(),
   grammar: z.string().max(10_000_000).optional(),
-  jsonSchema: z.unknown(),
+  jsonSchema: z.unknown().optional(),
   signal: fields.signal,
 };
 
 /** The request that writes after a prompt. Throws `GRAMMAR_INVALID`, `SCHEMA_UNSUPPORTED`, `BAD_USAGE`. */
 export function requestOf(prompt: Int32Array, options: WritingOptions, stop: readonly string[]): GenerationRequest {
-  const given = Object.keys({ ...defaultSampling, seed: 0 }) as (keyof SamplingParameters)[];
-  const chosen = given.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]);
   const gbnf = grammarOf(options);
   return {
     prompt,
     maxTokens: options.maxTokens,
-    sampling: { ...defaultSampling, ...Object.fromEntries(chosen) },
+    sampling: samplingOf(options),
     stop: [...stop, ...(options.stop ?? [])],
     grammar: gbnf === undefined ? undefined : { gbnf },
   };
+}
+
+/** How tokens are chosen, with what is absent as `stellium run` has it. */
+export function samplingOf(given: Partial<Readonly<SamplingParameters>>): SamplingParameters {
+  const chosen = samplingNames.filter((name) => given[name] !== undefined).map((name) => [name, given[name]]);
+  return { ...defaultSampling, ...Object.fromEntries(chosen) };
 }
 
 function grammarOf({ grammar, jsonSchema }: WritingOptions): string | undefined {
@@ -91,7 +103,10 @@ export class Writing implements AsyncIterable<string> {
     try {
       for (;;) {
         const { done, value } = await tokens.next();
-        if (done) return void (this.#result = value);
+        if (done) {
+          this.#result = value;
+          return;
+        }
         if (value.text !== "") yield value.text;
       }
     } finally {
