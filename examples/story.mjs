@@ -11,7 +11,7 @@ const story = generate({ model, prompt, maxTokens: 200, signal: stop.signal });
 try {
   process.stdout.write(prompt);
   for await (const piece of story) process.stdout.write(piece);
-  const { predicted_n, predicted_per_second } = story.result.timings;
+  const { predicted_n = 0, predicted_per_second = 0 } = story.result?.timings ?? {};
   console.error(`\n\n${predicted_n} tokens, ${predicted_per_second.toFixed(1)} a second`);
 } catch (error) {
   if (!(error instanceof StelliumError)) throw error;

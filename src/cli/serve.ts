@@ -73,8 +73,9 @@ function apiOf(values: ServeValues, host: string, model: () => ServedModel | und
   };
 }
 
+/** What clients call the model: its file's name, or the name it has at the hub. */
 function idOf({ model = "", alias }: ServeValues): string {
-  return alias ?? basename(model).replace(/\.gguf$/i, "");
+  return alias ?? (/\.gguf$/i.test(model) ? basename(model).slice(0, -".gguf".length) : model);
 }
 
 function keyOf({ apiKey, noAuth }: ServeValues): string | undefined {
