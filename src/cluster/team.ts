@@ -8,6 +8,7 @@ import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { rankDescription } from "../plan/rankDescription.ts";
 import { planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
+import type { RankTrace } from "../trace/events.ts";
 import { type ByteSource, openFile } from "../weights/byteSource.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import { modelHash } from "../weights/sliceIdentity.ts";
@@ -191,6 +192,11 @@ export class Team implements AsyncDisposable {
         figures: await member.statistics(),
       })),
     );
+  }
+
+  /** What the workers have recorded. */
+  traces(): Promise<RankTrace[]> {
+    return Promise.all(this.#present().map((member) => member.trace()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

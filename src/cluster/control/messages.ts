@@ -7,7 +7,7 @@ import * as field from "./fields.ts";
  */
 export const protocolVersion = 1;
 /** SHA-256 of the tables' JSON Schemas. */
-export const tableFingerprint = "4bdc661b34d1e8c1bbd835cb750ddfea1d4c50681d80fdde13abd22ee0876f11";
+export const tableFingerprint = "f62bc397ae5d6522769b30605ea2cbc522588b9ce87f54cb2d762fa3c36c3343";
 
 /**
  * The first message of both sides. It is read before anything else is, and its form is the same in all versions: what a
@@ -62,6 +62,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     type: z.literal("trace"),
     /** Whether this was the last part. */
     last: z.boolean(),
+    /** Older events that there was no room for. */
+    dropped: field.amount,
     events: z
       .array(
         z.strictObject({
@@ -74,6 +76,12 @@ export const workerMessage = z.discriminatedUnion("type", [
         }),
       )
       .max(4096),
+  }),
+  z.strictObject({
+    type: z.literal("clock"),
+    sequence: field.amount,
+    /** Microseconds, by the clock that its trace is recorded with. */
+    now: field.measure,
   }),
   z.strictObject({ type: z.literal("leave"), reason: field.reason }),
 ]);
@@ -131,6 +139,7 @@ export const coordinatorMessage = z.discriminatedUnion("type", [
   }),
   z.strictObject({ type: z.literal("stats-request") }),
   z.strictObject({ type: z.literal("trace-request") }),
+  z.strictObject({ type: z.literal("clock-request"), sequence: field.amount }),
   z.strictObject({ type: z.literal("shutdown"), reason: field.reason }),
 ]);
 
