@@ -35,7 +35,7 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
     stallMs: values.stallTimeout * 1000,
     api: apiOf(values, host, status, () => model),
   });
-  tellOfThisProcess({ address: server.url });
+  tellOfThisProcess({ model: values.model, address: server.url });
   say(`OPENAI_BASE_URL=${server.url}/v1`, { url: server.url });
   say(`dashboard: ${server.url}/`, { url: server.url });
   const { signal } = interruption;
