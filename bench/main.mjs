@@ -31,6 +31,11 @@ const commands = {
     about: "[--count 100000] [--seed N]: hostile frames and messages against live devices",
     run: fuzz,
   },
+  load: {
+    about: `[--clients 200] [--seconds 300] [--seed N] [--devices 1]: many clients of a server of the bundled model, some of
+              which leave: answers as alone, no slot taken, no memory lost`,
+    run: load,
+  },
   perplexity: {
     about: "[--windows 120] [--ranks 2,4]: what each wire type changes of it, on the models that are there",
     run: perplexity,
@@ -110,6 +115,12 @@ async function answers(args) {
 /** @param {string[]} args */
 async function fuzz(args) {
   const { run } = await import("./fuzz.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function load(args) {
+  const { run } = await import("./load.mjs");
   await run(args);
 }
 
