@@ -46,6 +46,11 @@ const commands = {
               of local devices take and send`,
     run: restart,
   },
+  serve: {
+    about: `[--shape tinyllama-1.1b] [--type Q4_0] [--threads 2] [--streams 8] [--tokens 48] [--prefix 1000] [--rounds 3]
+              [--dir DIR] [--json FILE]: many streams of a server against one, llama.cpp, and no HTTP; cached prefixes`,
+    run: serve,
+  },
   single: {
     about: `[--shapes LIST] [--types LIST] [--threads 1,2] [--rounds 3] [--poll 0,50,100] [--steps 64] [--prompt 512]
               [--dir DIR] [--json FILE]: compare one device with llama.cpp`,
@@ -86,6 +91,12 @@ async function references(args) {
   const { values } = parseArgs({ args, options: { data: { type: "string" }, only: { type: "string" } } });
   const { writeReferences } = await import("./references.mjs");
   await writeReferences(values);
+}
+
+/** @param {string[]} args */
+async function serve(args) {
+  const { run } = await import("./serve.mjs");
+  await run(args);
 }
 
 /** @param {string[]} args */
