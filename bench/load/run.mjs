@@ -11,7 +11,8 @@ import { askAlone, faultOf, tokensOf } from "./questions.mjs";
  * @property {number} nearTies Answers that part from the one given alone where two tokens were about equally likely.
  * @property {number} left Clients that left before the end.
  * @property {number} refused Told to ask again.
- * @property {{ early: number, late: number, growth: number }} rss Bytes behind the warm-up and in the end: medians.
+ * @property {{ early: number, late: number, growth: number, most: number }} rss Bytes behind the warm-up and in the end:
+ *   medians.
  */
 
 const sampleMs = 500;
@@ -150,7 +151,7 @@ export class LoadRun {
     const rest = this.#rss.slice(Math.floor(this.#rss.length * warmUp));
     const part = Math.ceil(rest.length / 4);
     const [early, late] = [median(rest.slice(0, part)), median(rest.slice(-part))];
-    return { early, late, growth: late / early - 1 };
+    return { early, late, growth: late / early - 1, most: Math.max(...this.#rss) };
   }
 
   /** @param {number} below */

@@ -26,5 +26,5 @@ async function streamRate(model, prompt, maxTokens) {
   const times = [];
   const request = { prompt, maxTokens, sampling, ignoreEos: true };
   for await (const _ of model.generate(request)) times.push(performance.now());
-  return ((maxTokens - 1) * 1000) / /** @type {number} */ ((times.at(-1)) - /** @type {number} */ (times[0]));
+  return ((maxTokens - 1) * 1000) / /** @type {number} */ (times.at(-1) - /** @type {number} */ (times[0]));
 }

@@ -7,7 +7,7 @@ import { Progress } from "./progress.ts";
 import { requireModel } from "./requireModel.ts";
 
 /** How many requests a model takes at a time, and what it keeps of them. */
-export type RequestOptions = Pick<TextModelOptions, "parallel" | "queue" | "prefixBytes">;
+export type RequestOptions = Pick<TextModelOptions, "parallel" | "queue" | "prefixBytes" | "hostBytes">;
 
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
 export async function loadModel(

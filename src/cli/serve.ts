@@ -14,6 +14,9 @@ import { loadModel } from "./loadModel.ts";
 import { requireModel } from "./requireModel.ts";
 import type { serveOptions } from "./serveOptions.ts";
 
+/** Seen with 200 clients at a time: connections, requests, streams, and what JavaScript has not thrown away yet. */
+const serverBytes = 128e6;
+
 type ServeValues = Values<typeof serveOptions>;
 
 /** Serves a model over HTTP until it is told to end, and then until running requests have ended. */
@@ -52,7 +55,7 @@ async function loadUntil(values: ServeValues, signal: AbortSignal): Promise<Text
   signal.addEventListener("abort", stop);
   try {
     const { parallel, queue, prefixCache: prefixBytes } = values;
-    return await loadModel(values, loading.signal, { parallel, queue, prefixBytes });
+    return await loadModel(values, loading.signal, { parallel, queue, prefixBytes, hostBytes: serverBytes });
   } finally {
     signal.removeEventListener("abort", stop);
   }
