@@ -15,6 +15,9 @@ const { values } = parseArgs({
   },
 });
 const cacheDir = mkdtempSync(join(tmpdir(), "stellium-screenshots-"));
+/** How the others are called, and what they may take. */
+const workers = { "old laptop": "300MB", "raspberry pi": "250MB" };
+const questions = ["Who goes there?", "What news from the king?", "And what says the queen?"];
 /** @type {import("node:child_process").ChildProcess[]} */
 const children = [];
 
@@ -44,9 +47,11 @@ async function takePictures() {
  */
 function cluster() {
   const token = "5vq8m2x0c7d1jz4kwt9b6rh3na";
-  const listen = ["--workers", "2", "--listen", "127.0.0.1:7719", "--shares", "4,3,2"];
+  const listen = ["--workers", "2", "--listen", "127.0.0.1:7719", "--shares", "4,3,2", "--memory", "500MB"];
   const server = run(["serve", values.model, "--port", "0", ...listen], token);
-  for (const name of ["old laptop", "raspberry pi"]) run(["join", "127.0.0.1:7719", "--name", name], token);
+  for (const [name, memory] of Object.entries(workers)) {
+    run(["join", "127.0.0.1:7719", "--name", name, "--memory", memory], token);
+  }
   return new Promise((resolve, reject) => {
     let said = "";
     server.stderr.on("data", (text) => {
@@ -82,8 +87,7 @@ async function pictures(browser, url) {
   for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
     const page = await browser.newPage({ colorScheme, viewport: { width: 1200, height: 800 } });
     await page.route("**/v1/chat/completions", (route) => {
-      // The tiny model would end after a few words.
-      const body = { ...route.request().postDataJSON(), ignore_eos: true, max_tokens: 260, seed: 7, temperature: 0.7 };
+      const body = { ...route.request().postDataJSON(), max_tokens: 90, seed: 5, temperature: 0.8 };
       return route.continue({ postData: JSON.stringify(body) });
     });
     await page.goto(`${url}/#/cluster`);
@@ -92,10 +96,11 @@ async function pictures(browser, url) {
     await page.screenshot({ path: join(values.out, `cluster-${colorScheme}.png`), fullPage: true });
     await stop();
     await page.getByRole("link", { name: "Chat" }).click();
-    await page.getByLabel("Message", { exact: true }).fill("Write a scene in which two lords quarrel about a horse.");
-    await page.getByRole("button", { name: "Send" }).click();
-    await page.getByText(/first after/).waitFor();
-    await page.getByRole("button", { name: "Write this answer anew" }).waitFor();
+    for (const [i, question] of questions.entries()) {
+      await page.getByLabel("Message", { exact: true }).fill(question);
+      await page.getByRole("button", { name: "Send" }).click();
+      await page.getByRole("button", { name: "Write this answer anew" }).nth(i).waitFor();
+    }
     await page.screenshot({ path: join(values.out, `chat-${colorScheme}.png`) });
     await page.setViewportSize({ width: 390, height: 780 });
     await page.getByRole("link", { name: "Cluster" }).click();

@@ -1,11 +1,14 @@
 const sizes = ["B", "KB", "MB", "GB", "TB"] as const;
 
+/** Figures and their units stay on one line. */
+const blank = "\u00a0";
+
 /** Bytes as people say them: `1.4 GB`. */
 export function bytesText(bytes: number): string {
   let value = bytes;
   let unit = 0;
   for (; value >= 999.5 && unit < sizes.length - 1; unit++) value /= 1000;
-  return `${figure(value)} ${sizes[unit]}`;
+  return `${figure(value)}${blank}${sizes[unit]}`;
 }
 
 /** A number with as many digits as are of interest. */
@@ -17,8 +20,8 @@ export function figure(value: number): string {
 
 /** Milliseconds as people say them. */
 export function durationText(ms: number): string {
-  if (ms >= 59_500) return `${figure(ms / 60_000)} min`;
-  return ms >= 999.5 ? `${figure(ms / 1000)} s` : `${figure(ms)} ms`;
+  if (ms >= 59_500) return `${figure(ms / 60_000)}${blank}min`;
+  return ms >= 999.5 ? `${figure(ms / 1000)}${blank}s` : `${figure(ms)}${blank}ms`;
 }
 
 const countWords = ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten"];

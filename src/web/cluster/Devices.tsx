@@ -128,7 +128,7 @@ function Traffic({ device }: { device: DeviceStatus }): JSX.Element {
   const rows = [
     ["sends", bytesSentPerSecond],
     ["receives", bytesReceivedPerSecond],
-    ["reads from disk", diskBytesPerSecond],
+    ["from disk", diskBytesPerSecond],
   ] as const;
   return (
     <div class="fact traffic">

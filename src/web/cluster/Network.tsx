@@ -13,7 +13,7 @@ export function Network({ status }: { status: ClusterStatus }): JSX.Element {
       ) : (
         <>
           <Collective network={network} />
-          {network.latencyMs && <Latencies network={network} devices={devices} />}
+          {network.latencyMs && <Links network={network} devices={devices} />}
         </>
       )}
     </section>
@@ -50,57 +50,82 @@ function Collective({ network }: { network: NetworkStatus }): JSX.Element {
   );
 }
 
-/** Beyond this, a table says less than its extremes. */
-const mostInTable = 8;
+/** More devices than this are numbered, and their rates left out; of even more, a table says less than its extremes. */
+const [mostNamed, mostInTable] = [4, 16];
 
-function Latencies({ network, devices }: { network: NetworkStatus; devices: readonly DeviceStatus[] }): JSX.Element {
+type Table = readonly (readonly number[])[];
+
+function Links({ network, devices }: { network: NetworkStatus; devices: readonly DeviceStatus[] }): JSX.Element {
   const [latency, rates] = [network.latencyMs!, network.megabitsPerSecond!];
-  const between = (table: readonly (readonly number[])[]) => table.flatMap((row, i) => row.filter((_, j) => i !== j));
-  if (latency.length > mostInTable) {
-    return (
-      <p>
-        One way takes {durationText(Math.min(...between(latency)))} to {durationText(Math.max(...between(latency)))}; a
-        pair moves {figure(Math.min(...between(rates)))} to {figure(Math.max(...between(rates)))} Mbit/s.
-      </p>
-    );
-  }
-  const names = latency.map((_, rank) => devices[rank]?.name ?? `rank ${rank}`);
+  const named = latency.length <= mostNamed;
   return (
-    <div class="scroll">
+    <>
       <p class="note" id="links">
-        Measured between devices: latency one way, and rate
+        Measured between devices: one way takes {span(latency, durationText)}, and a pair moves {span(rates, rateText)}.
       </p>
-      <table class="links" aria-labelledby="links">
-        <thead>
-          <tr>
-            <th scope="col">from</th>
-            {names.map((name, i) => (
-              <th key={`${i}`} scope="col">
-                {name}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {latency.map((row, from) => (
-            <tr key={`${from}`}>
-              <th scope="row">{names[from]}</th>
-              {row.map((ms, to) => (
-                <td key={`${to}`}>{from === to ? "·" : <Pair ms={ms} megabits={rates[from]![to]!} />}</td>
-              ))}
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+      {latency.length <= mostInTable && (
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by the keyboard
+        <section class="scroll" aria-labelledby="links" tabIndex={0}>
+          <LinkTable latency={latency} rates={named ? rates : undefined} names={namesOf(devices, named)} />
+        </section>
+      )}
+    </>
   );
 }
 
-function Pair({ ms, megabits }: { ms: number; megabits: number }): JSX.Element {
+function namesOf(devices: readonly DeviceStatus[], named: boolean): string[] {
+  return devices.map(({ name, rank }) => (named ? (name ?? `rank ${rank}`) : `${rank}`));
+}
+
+/** From the least to the most of a table, but for its diagonal. */
+function span(table: Table, text: (value: number) => string): string {
+  const values = table.flatMap((row, i) => row.filter((_, j) => i !== j));
+  const [least, most] = [text(Math.min(...values)), text(Math.max(...values))];
+  return least === most ? least : `${least} to ${most}`;
+}
+
+interface LinkTableProps {
+  readonly latency: Table;
+  readonly rates: Table | undefined;
+  readonly names: readonly string[];
+}
+
+function LinkTable({ latency, rates, names }: LinkTableProps): JSX.Element {
+  return (
+    <table class="links" aria-labelledby="links">
+      <thead>
+        <tr>
+          <th scope="col">from</th>
+          {names.map((name, i) => (
+            <th key={`${i}`} scope="col">
+              {name}
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody>
+        {latency.map((row, from) => (
+          <tr key={`${from}`}>
+            <th scope="row">{names[from]}</th>
+            {row.map((ms, to) => (
+              <td key={`${to}`}>{from === to ? "·" : <Pair ms={ms} megabits={rates?.[from]?.[to]} />}</td>
+            ))}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function Pair({ ms, megabits }: { ms: number; megabits: number | undefined }): JSX.Element {
   return (
     <>
       {durationText(ms)}
-      <span class="unit">{megabits >= 995 ? `${figure(megabits / 1000)} Gbit/s` : `${figure(megabits)} Mbit/s`}</span>
+      {megabits !== undefined && <span class="unit">{rateText(megabits)}</span>}
     </>
   );
+}
+
+function rateText(megabits: number): string {
+  return megabits >= 995 ? `${figure(megabits / 1000)} Gbit/s` : `${figure(megabits)} Mbit/s`;
 }

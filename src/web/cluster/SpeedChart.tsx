@@ -1,6 +1,6 @@
 import type { JSX } from "preact";
 import { chartMs, type SpeedPoint } from "../net/status.ts";
-import { durationText, figure } from "../words.ts";
+import { figure } from "../words.ts";
 
 const [width, height] = [1000, 120];
 /** What the chart may show, in milliseconds. */
@@ -18,7 +18,7 @@ export function SpeedChart({ history }: { history: readonly SpeedPoint[] }): JSX
     <figure class="speed">
       <figcaption>
         <h2>Tokens a second</h2>
-        <span class="unit">the last {durationText(shownMs)}</span>
+        <span class="unit">the last {shownMs <= 60_000 ? "minute" : `${Math.round(shownMs / 60_000)} minutes`}</span>
       </figcaption>
       <div class="plot">
         <svg viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" role="img">
