@@ -31,7 +31,9 @@ describe("the packed package", () => {
     npm(folder, "install", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", tarball);
     const bin = join(folder, "node_modules/.bin/stellium");
     expect(execFileSync(bin, ["--version"], { encoding: "utf8" })).toMatch(/^\d+\.\d+\.\d+\n$/);
-    const scene = execFileSync(bin, ["demo", "--seed", "1"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+    const env = { ...process.env, STELLIUM_CACHE_DIR: join(folder, "cache") };
+    const demo = ["demo", "--devices", "2", "--threads", "1", "--seed", "1"];
+    const scene = execFileSync(bin, demo, { env, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
     expect(scene.length).toBeGreaterThan(100);
   }, 180_000);
 });

@@ -59,6 +59,7 @@ export const demoOptions = {
   seed: seedOption,
   threads: loadOptions.threads,
   ...clusterOptions,
+  devices: { ...clusterOptions.devices, summary: "processes on this machine that share the model (default 4)" },
 };
 
 /** Options of `stellium join`. */
@@ -234,10 +235,13 @@ export const commands: readonly Command[] = [
     name: "demo",
     summary: "Have the bundled model write a scene",
     usage: "[options]",
-    details: ["The model is tiny and comes with Stellium: it shows that everything works, and knows nothing."],
+    details: [
+      "The model is tiny and comes with Stellium: it shows that everything works, and knows nothing.",
+      "Four processes with one thread each share it as four machines would, by way of loopback.",
+    ],
     options: demoOptions,
     positionals: [],
-    examples: ["stellium demo", "stellium demo --seed 1597"],
+    examples: ["stellium demo", "stellium demo --seed 1597", "stellium demo --devices 1"],
     run: async (values, interruption) => (await import("./demo.ts")).demo(values, interruption),
   }),
 ];

@@ -1,21 +1,37 @@
+import { LocalWorkers } from "../cluster/localWorkers.ts";
+import type { ClusterOptions } from "../cluster/team.ts";
 import { log } from "../log.ts";
-import { TextModel } from "../serving/textModel.ts";
+import type { TextModel } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
 import type { LoadValues } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { requireModel } from "./requireModel.ts";
+
+/** Loaded while local devices start. */
+const loadServing = () => import("../serving/textModel.ts");
 
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
 export async function loadModel(values: LoadValues, signal: AbortSignal): Promise<TextModel> {
   const { context, threads, batch, kv } = values;
   const path = requireModel(values.model);
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
-  using progress = new Progress("loading");
-  const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
-  const cluster = await clusterOf(values);
-  const textModel = await TextModel.open(path, { threads, context, batch, kvType: kv, cluster, onProgress, signal });
-  warnBeyondTraining(textModel);
-  return textModel;
+  const cluster = started(await clusterOf(values));
+  try {
+    const { TextModel } = await loadServing();
+    using progress = new Progress("loading");
+    const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
+    const textModel = await TextModel.open(path, { threads, context, batch, kvType: kv, cluster, onProgress, signal });
+    warnBeyondTraining(textModel);
+    return textModel;
+  } catch (error) {
+    await cluster?.processes?.[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Starts the devices that are to be on this machine, for they take longest. */
+function started(cluster: ClusterOptions | undefined): ClusterOptions | undefined {
+  return cluster?.local ? { ...cluster, processes: new LocalWorkers(cluster.workers) } : cluster;
 }
 
 function warnBeyondTraining({ coordinator: { context, engine } }: TextModel): void {

@@ -42,6 +42,7 @@ export class Coordinator implements AsyncDisposable {
     const whole = await describe(model);
     const { cluster, threads, signal } = options;
     const team = cluster && (await Team.open({ model, description: whole, options: cluster, threads, signal }));
+    let engine: Engine | undefined;
     try {
       const shares = planShares(whole, team?.shares ?? [1]);
       const description = rankDescription(whole, shares, 0);
@@ -49,11 +50,14 @@ export class Coordinator implements AsyncDisposable {
       const shared = planShared(description, options, kvHeads);
       const memory = planDevice(description, shared);
       const placed = team?.place(shared);
-      const engine = await startEngine(description, shared, memory, options);
+      // It may fail while the engine starts, which nobody interrupts for that.
+      placed?.catch(() => {});
+      engine = await startEngine(description, shared, memory, options);
       await placed;
       await team?.link(engine);
       return new Coordinator(engine, description, memory, team);
     } catch (error) {
+      await engine?.[Symbol.asyncDispose]();
       await team?.[Symbol.asyncDispose]();
       throw error;
     }

@@ -27,8 +27,10 @@ import { version } from "./version.ts";
 export interface ClusterOptions {
   /** How many workers there are to be. */
   readonly workers: number;
-  /** Whether they are processes to be started on this machine; otherwise they join from elsewhere. */
+  /** Whether they are processes on this machine; otherwise they join from elsewhere. */
   readonly local: boolean;
+  /** Those processes, where they have been started already; they end with the cluster. */
+  readonly processes?: LocalWorkers | undefined;
   /** Where to listen for workers; local ones join over loopback. */
   readonly listen?: { readonly host: string; readonly port: number } | undefined;
   /** Generated if absent. */
@@ -206,14 +208,19 @@ export class Team implements AsyncDisposable {
     for (let rank = 1; rank < this.shares.length; rank++) {
       if (this.#members[rank]?.connection.channel.isOpen) continue;
       this.#announce();
-      const { value: connection } = await this.#arrivals.next();
+      const { value: connection } = await this.#nextArrival();
       if (!connection) throw new StelliumError("ABORTED", { reason: "no longer listening for workers" });
       const member = await Member.place(connection, this.#placeOf(rank));
       this.#members[rank] = member;
-      loading.push(member.loaded());
+      loading.push(handled(member.loaded()));
     }
     this.#announce();
     await Promise.all(loading);
+  }
+
+  #nextArrival(): Promise<IteratorResult<WorkerConnection, void>> {
+    const next = this.#arrivals.next();
+    return this.#local === undefined ? next : Promise.race([next, this.#local.failed]);
   }
 
   #announce(): void {
@@ -288,8 +295,14 @@ function isLoss(error: unknown): error is StelliumError {
   return error instanceof StelliumError && (error.code === "LINK_LOST" || error.code === "WORKER_LOST");
 }
 
+/** Keeps a rejection that nobody waits for yet from being taken for one that nobody handles. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}
+
 function startLocalWorkers({ options, shares, listener, token, threads }: TeamParts): LocalWorkers {
-  const { workers: count, cacheDir } = options;
-  const each = threads ?? threadsAmong(shares.length);
-  return new LocalWorkers({ count, port: listener.port, token, threads: each, cacheDir });
+  const { workers, cacheDir, processes = new LocalWorkers(workers) } = options;
+  processes.invite({ port: listener.port, token, threads: threads ?? threadsAmong(shares.length), cacheDir });
+  return processes;
 }

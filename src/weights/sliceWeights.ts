@@ -2,7 +2,9 @@ import { StelliumError } from "../errors.ts";
 import type { Buffer, Pointer } from "../native/ggml.ts";
 import type { Layout } from "./layout.ts";
 import type { LoadTask } from "./loader.ts";
-import { encodeHeader, type SliceHeader, type SliceTensor } from "./sliceHeader.ts";
+// Engine threads need no validation, which takes longer to load than all the rest of them.
+import { encodeHeader } from "./sliceFormat.ts";
+import type { SliceHeader, SliceTensor } from "./sliceHeader.ts";
 
 /** Where a tensor is to be in memory, and how it is to lie there. */
 export interface WeightPlace {
