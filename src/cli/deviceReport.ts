@@ -47,9 +47,9 @@ function deviceReport({ rank, host, share, figures }: RankReport) {
   };
 }
 
-/** KV heads and feed-forward columns. */
-function shareReport({ kvHeads, ffn }: RankShare) {
-  return { attention: kvHeads.count, ffn: ffn.count };
+/** KV heads, feed-forward columns, and rows of the output head. */
+function shareReport({ kvHeads, ffn, vocabulary }: RankShare) {
+  return { attention: kvHeads.count, ffn: ffn.count, head: vocabulary.count };
 }
 
 /** The most memory this process has had in RAM. Node counts in kilobytes on every system. */

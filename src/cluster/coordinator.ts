@@ -44,7 +44,7 @@ export class Coordinator implements AsyncDisposable {
     const team = cluster && (await Team.open({ model, description: whole, options: cluster, threads, signal }));
     let engine: Engine | undefined;
     try {
-      const shares = planShares(whole, team?.shares ?? [1]);
+      const shares = team?.plan ?? planShares(whole, [1]);
       const description = rankDescription(whole, shares, 0);
       const kvHeads = Math.max(...shares.ranks.map((share) => share.kvHeads.count));
       const shared = planShared(description, options, kvHeads);

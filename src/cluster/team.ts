@@ -7,7 +7,7 @@ import type { LinkSetup } from "../engine/rankLinks.ts";
 import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { rankDescription } from "../plan/rankDescription.ts";
-import { planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
+import { type HeadPlacement, planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
 import { type ByteSource, openFile } from "../weights/byteSource.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import { modelHash } from "../weights/sliceIdentity.ts";
@@ -37,6 +37,8 @@ export interface ClusterOptions {
   readonly token?: JoinToken | undefined;
   /** Relative shares by rank; equal if absent. */
   readonly shares?: readonly number[] | undefined;
+  /** `coordinator` if absent. */
+  readonly head?: HeadPlacement | undefined;
   /** f16 if absent. */
   readonly wire?: WireName | undefined;
   /** `auto` if absent. */
@@ -99,7 +101,7 @@ export class Team implements AsyncDisposable {
       const reason = `there are ${options.workers + 1} devices and ${shares.length} shares`;
       throw new StelliumError("SHARES_INVALID", { reason });
     }
-    const plan = planShares(description, shares);
+    const plan = planShares(description, shares, { head: options.head ?? "coordinator" });
     const token = options.token ?? JoinToken.generate();
     const listen = options.listen ?? { host: options.local ? "127.0.0.1" : "0.0.0.0", port: 0 };
     const listener = await listenForWorkers({ ...listen, token, version, signal });
@@ -112,9 +114,9 @@ export class Team implements AsyncDisposable {
     this.#local = parts.options.local ? startLocalWorkers(parts) : undefined;
   }
 
-  /** Relative shares by rank. */
-  get shares(): readonly number[] {
-    return this.#parts.shares;
+  /** How the model is shared out. */
+  get plan(): SharePlan {
+    return this.#parts.plan;
   }
 
   /** Gives each rank but this one to a worker, and waits until all have loaded their slices. */
@@ -205,7 +207,7 @@ export class Team implements AsyncDisposable {
   /** Waits for workers until every rank has one, and each has its slice in memory. */
   async #fill(): Promise<void> {
     const loading: Promise<void>[] = [];
-    for (let rank = 1; rank < this.shares.length; rank++) {
+    for (let rank = 1; rank < this.plan.ranks.length; rank++) {
       if (this.#members[rank]?.connection.channel.isOpen) continue;
       this.#announce();
       const { value: connection } = await this.#nextArrival();
@@ -233,7 +235,8 @@ export class Team implements AsyncDisposable {
   #placeOf(rank: number): Place {
     const { shares, description: whole, plan: sharePlan } = this.#parts;
     const model = outlineOf(this.#parts.model, this.#hash);
-    const plan: RankPlan = { rank, shares: [...shares], model, engine: { ...this.#shared! } };
+    const sharing = { relative: [...shares], head: sharePlan.head };
+    const plan: RankPlan = { rank, shares: sharing, model, engine: { ...this.#shared! } };
     const description = rankDescription(whole, sharePlan, rank);
     const { blocks } = cutPlan(description, { hash: this.#hash, name: model.name });
     const share = createHash("sha256").update(JSON.stringify(description.share)).digest("hex");

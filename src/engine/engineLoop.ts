@@ -8,6 +8,7 @@ import { CellStore } from "./cellStore.ts";
 import { Embedding } from "./embedding.ts";
 import { Forward } from "./forward.ts";
 import type { KvCache } from "./kvCache.ts";
+import { LogitCollector } from "./logits.ts";
 import {
   command,
   control,
@@ -43,6 +44,7 @@ export class EngineLoop implements Disposable {
   /** On rank 0 only. */
   readonly #embedding: Embedding | undefined;
   readonly #stored: CellStore;
+  readonly #collector: LogitCollector;
   #forward: Forward;
   #links: RankLinks | undefined;
   #listener: number | undefined;
@@ -55,6 +57,7 @@ export class EngineLoop implements Disposable {
     this.#embeddings = new Float32Array(hyperparameters.embeddingLength * options.batch);
     this.#embedding = embedding && new Embedding(ggml, files[embedding.file]!, embedding);
     this.#stored = new CellStore(parts.kv, options.storedCells ?? 0);
+    this.#collector = new LogitCollector(description);
     this.#forward = this.#openForward();
   }
 
@@ -101,7 +104,7 @@ export class EngineLoop implements Disposable {
     if ("step" in what) this.#embedding?.read(tokens.subarray(0, countTokens(what.step)), rows);
     this.#links?.announce(rankCommand, rows);
     if (!("step" in what)) this.#stored.move(what);
-    else if (!this.#compute(what.step, rows)) return status.aborted;
+    else if (!this.#take(what.step, rows)) return status.aborted;
     else this.#forward.readResults(results);
     return status.done;
   }
@@ -117,7 +120,7 @@ export class EngineLoop implements Disposable {
       if ("step" in what) {
         const rows = this.#rowsOf(what.step);
         links.receiveRows(rows);
-        this.#compute(what.step, rows);
+        this.#take(what.step, rows);
       } else this.#stored.move(what);
     }
   }
@@ -130,6 +133,14 @@ export class EngineLoop implements Disposable {
   /** Room for the embedding rows of a step. */
   #rowsOf(step: Step): Float32Array {
     return this.#embeddings.subarray(0, countTokens(step) * this.#parts.description.hyperparameters.embeddingLength);
+  }
+
+  /** Computes a step. Where the head is sharded, rank 0 has all logits among the results then. */
+  #take(step: Step, rows: Float32Array): boolean {
+    const complete = this.#compute(step, rows);
+    // All ranks come by here or none does: also one that was stopped only in the head, where the others go on.
+    if (this.#forward.sound) this.#collector.collect(this.#forward, this.#links, this.#shared.results);
+    return complete;
   }
 
   #compute(step: Step, rows: Float32Array): boolean {

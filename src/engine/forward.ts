@@ -65,6 +65,7 @@ export class Forward implements Disposable {
   /** Counts how often the buffer of the graphs has grown. */
   #growth = 0;
   #aborted = false;
+  #sound = true;
 
   constructor(parts: ForwardParts) {
     const { ggml, backend, description, reducer, batch, kv } = parts;
@@ -82,6 +83,11 @@ export class Forward implements Disposable {
   /** Milliseconds spent in graphs. */
   get computeMs(): number {
     return this.#computeMs;
+  }
+
+  /** Whether no rank was stopped before the head in the last step: the same on all ranks. */
+  get sound(): boolean {
+    return this.#sound;
   }
 
   /** Bytes of intermediate results. */
@@ -103,22 +109,51 @@ export class Forward implements Disposable {
     const steps = this.#segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
     const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
     const settled = groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean);
-    return complete && settled && !this.#aborted;
+    this.#sound = complete && settled;
+    return this.#sound && !this.#aborted;
   }
 
-  /** Copies the results of the last step, row by row in order of its parts, to `target`. */
+  /**
+   * Copies the results of the last step, row by row in order of its parts, to `target`; but for logits where this rank
+   * has not all rows of the head.
+   */
   readResults(target: Float32Array): void {
-    const { embeddingLength, vocabularySize } = this.#parts.description.hyperparameters;
-    let offset = 0;
-    for (const { step, layout, graphs } of this.#groups) {
-      for (const { outputs, hidden, column } of resultsOf(step, layout)) {
-        const width = hidden ? embeddingLength : vocabularySize;
-        const tensor = hidden ? graphs.results.hidden : graphs.results.logits;
-        const rows = target.subarray(offset, offset + width * outputs);
-        if (tensor !== null) this.#read(tensor, column * width, rows);
-        offset += rows.length;
-      }
+    const { share, hyperparameters } = this.#parts.description;
+    const whole = share.vocabulary.count === hyperparameters.vocabularySize;
+    for (const { tensor, width, column, outputs, offset, hidden } of this.#results()) {
+      if (hidden || whole) this.#read(tensor, column * width, target.subarray(offset, offset + width * outputs));
     }
+  }
+
+  /** Where each row of logits of the last step belongs among its results. */
+  logitOffsets(): number[] {
+    const logits = this.#results().filter(({ hidden }) => !hidden);
+    return logits.flatMap(({ offset, outputs, width }) => Array.from({ length: outputs }, (_, i) => offset + i * width));
+  }
+
+  /** Copies the logits of the last step, row by row, of the rows of the head that this rank has. */
+  readOwnLogits(target: Float32Array): void {
+    const { count } = this.#parts.description.share.vocabulary;
+    let offset = 0;
+    for (const { tensor, column, outputs, hidden } of this.#results()) {
+      if (hidden) continue;
+      this.#read(tensor, column * count, target.subarray(offset, offset + count * outputs));
+      offset += count * outputs;
+    }
+  }
+
+  /** The results of the last step, in order: in which tensor they are from which column on, and where they belong. */
+  #results() {
+    const { embeddingLength, vocabularySize } = this.#parts.description.hyperparameters;
+    let end = 0;
+    return this.#groups.flatMap(({ step, layout, graphs }) =>
+      resultsOf(step, layout).map(({ outputs, hidden, column }) => {
+        const width = hidden ? embeddingLength : vocabularySize;
+        const offset = end;
+        end += width * outputs;
+        return { tensor: hidden ? graphs.results.hidden : graphs.results.logits, width, column, outputs, offset, hidden };
+      }),
+    );
   }
 
   [Symbol.dispose](): void {
@@ -152,7 +187,8 @@ export class Forward implements Disposable {
   }
 
   /** Copies values of a result, from the element `first` on. */
-  #read(tensor: Tensor, first: number, target: Float32Array): void {
+  #read(tensor: Tensor | null, first: number, target: Float32Array): void {
+    if (tensor === null) return;
     const bytes = new Uint8Array(target.buffer, target.byteOffset, target.byteLength);
     this.#parts.ggml.getTensor(tensor, bytes, 4 * first, bytes.length);
   }

@@ -3,6 +3,7 @@ import { broadcast } from "../collective/broadcast.ts";
 import { calibrate } from "../collective/calibrate.ts";
 import type { CipherName } from "../collective/cipher.ts";
 import { type Collective, type CollectiveName, openCollective } from "../collective/collective.ts";
+import { type Gathering, gather } from "../collective/gather.ts";
 import { Group, type LinkStatistics } from "../collective/group.ts";
 import type { Link } from "../collective/link.ts";
 import { measure } from "../collective/measure.ts";
@@ -92,6 +93,11 @@ export class RankLinks implements Disposable {
   /** Waits for the embedding rows of a step that was announced. */
   receiveRows(embeddings: Float32Array): void {
     broadcast(this.#sums, 0, bytesOf(embeddings));
+  }
+
+  /** Brings bytes of all ranks to one; see `gather`. */
+  gather(gathering: Gathering): void {
+    gather(this.#sums, gathering);
   }
 
   [Symbol.dispose](): void {

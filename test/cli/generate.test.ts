@@ -37,7 +37,7 @@ describe("--json", () => {
           rank: 0,
           host: hostname(),
           threads: 1,
-          shares: { attention: 8, ffn: 768 },
+          shares: { attention: 8, ffn: 768, head: 1024 },
           peak_rss_bytes: expect.toSatisfy((bytes: number) => bytes > 30e6 && bytes < 400e6),
           memory_cap_bytes: null,
           weight_bytes: positive,

@@ -4,11 +4,11 @@ import { Engine } from "#stellium/engine/engine";
 import type { EngineOptions } from "#stellium/engine/protocol";
 import type { LinkSetup } from "#stellium/engine/rankLinks";
 import { rankDescription } from "#stellium/plan/rankDescription";
-import { planShares } from "#stellium/plan/shares";
+import { type HeadPlacement, planShares } from "#stellium/plan/shares";
 import { readGguf } from "#stellium/weights/gguf/reader";
 
 /** How ranks are to be linked. */
-export type LinkOptions = Partial<Pick<LinkSetup, "wire" | "collective" | "cipher">>;
+export type LinkOptions = Partial<Pick<LinkSetup, "wire" | "collective" | "cipher">> & { head?: HeadPlacement };
 
 /** Engines of all ranks of a model, each on a thread of this process, linked over loopback. */
 export class Ranks implements AsyncDisposable {
@@ -26,7 +26,7 @@ export class Ranks implements AsyncDisposable {
 
   static async start(path: string, shares: number[], options: EngineOptions, links: LinkOptions = {}): Promise<Ranks> {
     const whole = await describe(await readGguf(path));
-    const plan = planShares(whole, shares);
+    const plan = planShares(whole, shares, { head: links.head ?? "coordinator" });
     const descriptions = shares.map((_, rank) => rankDescription(whole, plan, rank));
     const origin = { kind: "gguf", files: whole.files } as const;
     const ranks = new Ranks(
