@@ -224,12 +224,15 @@ export const commands: readonly Command[] = [
   command({
     name: "show",
     summary: "Describe a model",
-    usage: "FILE [options]",
-    details: ["Reads what a GGUF file says about itself, and tells whether Stellium can run it."],
+    usage: "FILE|URL [options]",
+    details: [
+      "Reads what a GGUF file says about itself, and tells whether Stellium can run it. Of an URL it",
+      "reads the header alone.",
+    ],
     options: showOptions,
     positionals: ["model"],
     examples: ["stellium show model.gguf", "stellium show model.gguf --json"],
-    run: async ({ model, json }) => (await import("./show.ts")).show(requireModel(model), { json }),
+    run: async ({ model, json }, { signal }) => (await import("./show.ts")).show(requireModel(model), { json }, signal),
   }),
   command({
     name: "demo",

@@ -3,6 +3,7 @@ import type { ClusterOptions } from "../cluster/team.ts";
 import { log } from "../log.ts";
 import type { TextModel } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
+import { formatBytes } from "./format.ts";
 import type { LoadValues } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { requireModel } from "./requireModel.ts";
@@ -20,7 +21,9 @@ export async function loadModel(values: LoadValues, signal: AbortSignal): Promis
     const { TextModel } = await loadServing();
     using progress = new Progress("loading");
     const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
-    const textModel = await TextModel.open(path, { threads, context, batch, kvType: kv, cluster, onProgress, signal });
+    const reports = { onProgress, onStored: tellStored };
+    const options = { threads, context, batch, kvType: kv, cluster, cacheDir: values.cacheDir, signal, ...reports };
+    const textModel = await TextModel.open(path, options);
     warnBeyondTraining(textModel);
     return textModel;
   } catch (error) {
@@ -32,6 +35,10 @@ export async function loadModel(values: LoadValues, signal: AbortSignal): Promis
 /** Starts the devices that are to be on this machine, for they take longest. */
 function started(cluster: ClusterOptions | undefined): ClusterOptions | undefined {
   return cluster?.local ? { ...cluster, processes: new LocalWorkers(cluster.workers) } : cluster;
+}
+
+function tellStored(bytes: number, directory: string): void {
+  process.stderr.write(`stored ${formatBytes(bytes)} of vocabulary and embedding in ${directory}\n`);
 }
 
 function warnBeyondTraining({ coordinator: { context, engine } }: TextModel): void {

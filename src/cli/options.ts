@@ -7,7 +7,12 @@ const kvTypes = ["f32", "f16", "q8_0"] as const satisfies readonly KvType[];
 
 /** Which model to run, and how. */
 export const loadOptions = {
-  model: text({ flag: "model", short: "m", value: "FILE", summary: "the model, a GGUF file" }),
+  model: text({
+    flag: "model",
+    short: "m",
+    value: "FILE",
+    summary: "the model: a GGUF file, or the https:// URL of one",
+  }),
   context: number({
     flag: "ctx-size",
     short: "c",

@@ -2,7 +2,7 @@ import { supportOf } from "../engine/architectures/support.ts";
 import { describeValue } from "../weights/gguf/metadata.ts";
 import type { GgufArray, GgufModel, GgufValue } from "../weights/gguf/model.ts";
 import { printable } from "../weights/gguf/printable.ts";
-import { readGguf } from "../weights/gguf/reader.ts";
+import { ModelSource } from "../weights/modelSource.ts";
 import { formatBytes, formatCount } from "./format.ts";
 
 /** Arrays with more elements are described and not printed. */
@@ -12,11 +12,12 @@ type Facts = Awaited<ReturnType<typeof factsOf>>;
 type Row = readonly [label: string, ...columns: string[]];
 
 /**
- * Describes a GGUF model on stdout: for people, or with `json` as one object.
- * Throws what `readGguf` throws.
+ * Describes a GGUF model, a file or behind an URL, on stdout: for people, or with `json` as one object.
+ * Throws what `ModelSource.open` throws.
  */
-export async function show(path: string, options: { json: boolean }): Promise<void> {
-  const model = await readGguf(path);
+export async function show(name: string, options: { json: boolean }, signal?: AbortSignal): Promise<void> {
+  await using source = await ModelSource.open(name, signal);
+  const { model } = source;
   const facts = await factsOf(model);
   const text = options.json ? JSON.stringify(withMetadata(facts, model), null, 2) : textOf(facts);
   process.stdout.write(`${text}\n`);

@@ -1,11 +1,13 @@
 import { describe } from "../engine/architectures/support.ts";
 import { Engine, type StepRequest } from "../engine/engine.ts";
+import type { WeightOrigin } from "../engine/protocol.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
 import { StelliumError } from "../errors.ts";
 import { type MemoryPlan, planMemory } from "../plan/memory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { planShares } from "../plan/shares.ts";
-import type { GgufModel } from "../weights/gguf/model.ts";
+import type { ModelSource } from "../weights/modelSource.ts";
+import { SharedReading } from "../weights/sharedReading.ts";
 import type { Traffic } from "./control/channel.ts";
 import {
   planEngine,
@@ -14,6 +16,8 @@ import {
   type SharedEngineOptions,
   type WantedEngineOptions,
 } from "./engineOptions.ts";
+import { obtainOwnSlice } from "./ownSlice.ts";
+import { outlineOf } from "./rankPlan.ts";
 import { type ClusterOptions, type RankReport, Team } from "./team.ts";
 import { threadsAmong } from "./threads.ts";
 
@@ -21,6 +25,10 @@ import { threadsAmong } from "./threads.ts";
 export interface CoordinatorOptions extends WantedEngineOptions {
   readonly threads?: number | undefined;
   readonly cluster?: ClusterOptions | undefined;
+  /** Where slices are kept. */
+  readonly cacheDir?: string | undefined;
+  /** Where the embedding is, of a remote model: paths in place of its files'. */
+  readonly files?: readonly string[] | undefined;
   /** Told the bytes of weights read so far and in all. */
   readonly onProgress?: (bytes: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
@@ -38,21 +46,29 @@ export class Coordinator implements AsyncDisposable {
    * Plans, waits for the workers, and loads. Throws `MODEL_UNSUPPORTED`, `SHARES_INVALID` or `OUT_OF_MEMORY` before
    * anything is loaded, `FILE_UNREADABLE`, `WORKER_LOST`, `ABORTED`.
    */
-  static async start(model: GgufModel, options: CoordinatorOptions): Promise<Coordinator> {
-    const whole = await describe(model);
+  static async start(source: ModelSource, options: CoordinatorOptions): Promise<Coordinator> {
+    const whole = await describe(source.model);
     const { cluster, threads, signal } = options;
-    const team = cluster && (await Team.open({ model, description: whole, options: cluster, threads, signal }));
+    const reading = new SharedReading(await source.files(), {
+      readers: (cluster?.workers ?? 0) + 1,
+      ...together(source),
+    });
+    const start = { source, reading, description: whole, threads, signal };
+    const team = cluster && (await Team.open({ ...start, options: cluster }));
     let engine: Engine | undefined;
     try {
       const shares = team?.plan ?? planShares(whole, [1]);
-      const description = rankDescription(whole, shares, 0);
+      const ranked = rankDescription(whole, shares, 0);
+      const description = { ...ranked, files: options.files ?? ranked.files };
       const kvHeads = Math.max(...shares.ranks.map((share) => share.kvHeads.count));
       const shared = planShared(description, options, kvHeads);
       const memory = planDevice(description, shared);
       const placed = team?.place(shared);
       // It may fail while the engine starts, which nobody interrupts for that.
-      placed?.catch(() => {});
-      engine = await startEngine(description, shared, memory, options);
+      placed?.catch((error: unknown) => reading.fail(error));
+      if (team === undefined || !source.remote) reading.open();
+      const origin = source.remote ? await ownOrigin(source, reading, description, options) : undefined;
+      engine = await startEngine(description, shared, memory, options, origin);
       await placed;
       await team?.link(engine);
       return new Coordinator(engine, description, memory, team);
@@ -128,10 +144,31 @@ function startEngine(
   shared: SharedEngineOptions,
   memory: MemoryPlan,
   { threads, cluster, onProgress, signal }: CoordinatorOptions,
+  origin: WeightOrigin | undefined,
 ): Promise<Engine> {
   const among = cluster?.local ? threadsAmong(cluster.workers + 1) : undefined;
   const options = planEngine(description, shared, threads ?? among);
-  return Engine.start({ description, options, signal, onProgress: (bytes) => onProgress?.(bytes, memory.weights) });
+  const loading = { description, options, signal, ...(origin && { origin }) };
+  return Engine.start({ ...loading, onProgress: (bytes) => onProgress?.(bytes, memory.weights) });
+}
+
+/** Where rank 0 takes its weights from if the model is not on its disk: a slice, like all other ranks. */
+async function ownOrigin(
+  source: ModelSource,
+  reading: SharedReading,
+  description: RankDescription,
+  { cacheDir, onProgress }: CoordinatorOptions,
+): Promise<WeightOrigin> {
+  const { hash, name } = outlineOf(source.model, await source.hash());
+  return {
+    kind: "slice",
+    ...(await obtainOwnSlice(reading, { description, model: { hash, name }, cacheDir, onProgress })),
+  };
+}
+
+/** Files on the disk may as well be read by each rank for itself: the system keeps what was read. */
+function together({ remote }: ModelSource) {
+  return remote ? {} : { grace: 0, patience: 0 };
 }
 
 /** Plans this device's memory and refuses what cannot fit, with both numbers. */

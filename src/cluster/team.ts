@@ -8,9 +8,8 @@ import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { rankDescription } from "../plan/rankDescription.ts";
 import { type HeadPlacement, planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
-import { type ByteSource, openFile } from "../weights/byteSource.ts";
-import type { GgufModel } from "../weights/gguf/model.ts";
-import { modelHash } from "../weights/sliceIdentity.ts";
+import type { ModelSource } from "../weights/modelSource.ts";
+import type { SharedReading } from "../weights/sharedReading.ts";
 import { cutPlan } from "../weights/sliceLayout.ts";
 import type { Traffic } from "./control/channel.ts";
 import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
@@ -60,7 +59,8 @@ export interface RankReport {
 
 /** What a team is opened with. */
 export interface TeamStart {
-  readonly model: GgufModel;
+  readonly source: ModelSource;
+  readonly reading: SharedReading;
   readonly description: ModelDescription;
   readonly options: ClusterOptions;
   /** Threads of each local worker; an equal share of the cores if absent. */
@@ -88,7 +88,6 @@ export class Team implements AsyncDisposable {
   readonly #session = randomBytes(16).toString("hex");
   readonly #members: (Member | undefined)[] = [];
   readonly #watched = new WeakSet<Member>();
-  #sources: readonly ByteSource[] = [];
   #hash = "";
   #shared: SharedEngineOptions | undefined;
   #mending: Promise<void> | undefined;
@@ -122,8 +121,7 @@ export class Team implements AsyncDisposable {
   /** Gives each rank but this one to a worker, and waits until all have loaded their slices. */
   async place(shared: SharedEngineOptions): Promise<void> {
     this.#shared = shared;
-    this.#hash = await modelHash(this.#parts.model);
-    this.#sources = await Promise.all(this.#parts.model.files.map((file) => openFile(file)));
+    this.#hash = await this.#parts.source.hash();
     await this.#fill();
   }
 
@@ -190,7 +188,6 @@ export class Team implements AsyncDisposable {
     await this.#parts.listener.close();
     await Promise.all(this.#present().map((member) => member.connection.channel.close("the coordinator stopped")));
     await this.#local?.[Symbol.asyncDispose]();
-    await Promise.all(this.#sources.map((source) => source.close()));
   }
 
   /** A worker that is gone without its connections being closed would keep this rank waiting. */
@@ -217,6 +214,7 @@ export class Team implements AsyncDisposable {
       loading.push(handled(member.loaded()));
     }
     this.#announce();
+    this.#parts.reading.open();
     await Promise.all(loading);
   }
 
@@ -233,14 +231,14 @@ export class Team implements AsyncDisposable {
   }
 
   #placeOf(rank: number): Place {
-    const { shares, description: whole, plan: sharePlan } = this.#parts;
-    const model = outlineOf(this.#parts.model, this.#hash);
+    const { shares, description: whole, plan: sharePlan, source, reading } = this.#parts;
+    const model = outlineOf(source.model, this.#hash);
     const sharing = { relative: [...shares], head: sharePlan.head };
     const plan: RankPlan = { rank, shares: sharing, model, engine: { ...this.#shared! } };
     const description = rankDescription(whole, sharePlan, rank);
     const { blocks } = cutPlan(description, { hash: this.#hash, name: model.name });
     const share = createHash("sha256").update(JSON.stringify(description.share)).digest("hex");
-    return { size: shares.length, session: this.#session, plan, share, sources: this.#sources, blocks };
+    return { size: shares.length, session: this.#session, plan, share, reading, blocks };
   }
 
   /**

@@ -128,7 +128,9 @@ export class Forward implements Disposable {
   /** Where each row of logits of the last step belongs among its results. */
   logitOffsets(): number[] {
     const logits = this.#results().filter(({ hidden }) => !hidden);
-    return logits.flatMap(({ offset, outputs, width }) => Array.from({ length: outputs }, (_, i) => offset + i * width));
+    return logits.flatMap(({ offset, outputs, width }) =>
+      Array.from({ length: outputs }, (_, i) => offset + i * width),
+    );
   }
 
   /** Copies the logits of the last step, row by row, of the rows of the head that this rank has. */
@@ -151,7 +153,14 @@ export class Forward implements Disposable {
         const width = hidden ? embeddingLength : vocabularySize;
         const offset = end;
         end += width * outputs;
-        return { tensor: hidden ? graphs.results.hidden : graphs.results.logits, width, column, outputs, offset, hidden };
+        return {
+          tensor: hidden ? graphs.results.hidden : graphs.results.logits,
+          width,
+          column,
+          outputs,
+          offset,
+          hidden,
+        };
       }),
     );
   }
