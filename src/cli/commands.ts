@@ -219,7 +219,7 @@ export const commands: readonly Command[] = [
       "stellium plan -m model.gguf --devices 8 --memory 768MB,512MB --disk 1GB/s --compute 20GB/s --link 1ms,300mbit",
       "stellium plan -m model.gguf --shares 3,1 --json",
     ],
-    run: async (values) => (await import("./plan.ts")).plan(values),
+    run: async (values, { signal }) => (await import("./plan.ts")).plan(values, signal),
   }),
   command({
     name: "show",

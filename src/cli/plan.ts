@@ -6,6 +6,8 @@ import { predictPrompt, predictStep } from "../plan/latency.ts";
 import { getString, requireString } from "../weights/gguf/metadata.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import { readGguf } from "../weights/gguf/reader.ts";
+import { ModelSource } from "../weights/modelSource.ts";
+import { isUrl } from "../weights/modelUrl.ts";
 import type { Values } from "./arguments/option.ts";
 import { sharesOf } from "./clusterOptions.ts";
 import type { planOptions } from "./commands.ts";
@@ -23,9 +25,9 @@ type PlanValues = Values<typeof planOptions>;
  * Tells, on stdout, how a model would be shared out, what each device's memory would hold, and how long a token would
  * take, without loading anything: a GGUF's header is enough. Throws `OUT_OF_MEMORY` afterwards where a cap is too small.
  */
-export async function plan(values: PlanValues): Promise<void> {
+export async function plan(values: PlanValues, signal?: AbortSignal): Promise<void> {
   const path = requireModel(values.model);
-  const model = await readGguf(path, undefined, { headerOnly: true });
+  const model = await headerOf(path, signal);
   const description = await describe(model);
   const wire = values.wire ?? "f16";
   const shares = values.shares === undefined ? undefined : sharesOf(values.shares);
@@ -39,6 +41,12 @@ export async function plan(values: PlanValues): Promise<void> {
   const text = values.json ? JSON.stringify(planReport(facts), null, 2) : planText(facts);
   process.stdout.write(`${text}\n`);
   refuse(planned);
+}
+
+async function headerOf(path: string, signal: AbortSignal | undefined): Promise<GgufModel> {
+  if (!isUrl(path)) return await readGguf(path, undefined, { headerOnly: true });
+  await using source = await ModelSource.open(path, signal);
+  return source.model;
 }
 
 /** A figure for a device that is not planned was meant otherwise. */

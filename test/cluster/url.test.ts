@@ -183,7 +183,7 @@ describe("a model behind an URL", () => {
     await expect(writtenFrom(served.url, options(0))).rejects.toThrow(/answers 404/);
   });
 
-  it("is shown by its header alone", async () => {
+  it("is shown, and planned for, by its header alone", async () => {
     const served = await serve();
     const { stdout, code } = await stellium(["show", served.url, "--json"]);
     expect(code).toBe(0);
@@ -191,7 +191,9 @@ describe("a model behind an URL", () => {
       files: [{ path: served.url, bytes: content.length }],
       support: { supported: true },
     });
-    expect(served.sent).toBeLessThan(3 * 2 ** 20);
+    const plan = await stellium(["plan", "-m", served.url, "--devices", "2", "--compute", "10GB", "--json"]);
+    expect({ code: plan.code, path: JSON.parse(plan.stdout).model.path }).toEqual({ code: 0, path: served.url });
+    expect(served.sent).toBeLessThan(5 * 2 ** 20);
   });
 
   it.each([
