@@ -42,6 +42,7 @@ function deviceReport({ rank, host, share, figures }: RankReport) {
     collective_count: figure("collectives"),
     bytes_sent: figure("bytesSent"),
     bytes_received: figure("bytesReceived"),
+    opening_bytes_sent: figure("openingBytes"),
     control_bytes_sent: figure("controlBytesSent"),
     control_bytes_received: figure("controlBytesReceived"),
   };

@@ -14,7 +14,7 @@ import { cutPlan } from "../weights/sliceLayout.ts";
 import type { Traffic } from "./control/channel.ts";
 import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
-import { planLinks } from "./linkPlan.ts";
+import { planLinks, tuningDirectory } from "./linkPlan.ts";
 import { LocalWorkers } from "./localWorkers.ts";
 import { Member, type Place } from "./member.ts";
 import { outlineOf, type RankPlan } from "./rankPlan.ts";
@@ -130,12 +130,12 @@ export class Team implements AsyncDisposable {
     const members = this.#present();
     const own = { host: this.#listenHost(), port: await engine.listen(this.#listenHost()) };
     const addresses = [own, ...(await Promise.all(members.map((member) => member.listening())))];
-    const { wire = "f16", collective = "auto", insecure } = this.#parts.options;
+    const { wire = "f16", collective = "auto", insecure, cacheDir } = this.#parts.options;
     const cipher = insecure ? "none" : fasterCipher();
     const [first, ...others] = planLinks(addresses, { wire, collective, cipher });
     await Promise.all(members.map((member, i) => member.link(others[i]!)));
     for (const member of members) this.#watch(member, engine);
-    const linking = engine.link(first!);
+    const linking = engine.link({ ...first!, tuningDirectory: tuningDirectory(cacheDir) });
     try {
       await Promise.all([linking, ...members.map((member) => member.linked())]);
     } finally {

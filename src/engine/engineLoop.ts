@@ -170,6 +170,7 @@ export class EngineLoop implements Disposable {
     // Another rank may have lost its part of what was kept.
     this.#stored[Symbol.dispose]();
     this.#forward = this.#openForward();
+    this.#shared.statistics[statistic.openingBytes] = this.#links.openingBytes;
     putExchange(this.#shared, { sockets: this.#links.sockets });
     return status.done;
   }

@@ -89,7 +89,9 @@ export const statistic = {
   collectives: 7,
   bytesSent: 8,
   bytesReceived: 9,
-  length: 10,
+  /** Sent to open and measure the links, which is no part of the others. */
+  openingBytes: 10,
+  length: 11,
 } as const;
 
 /** Bytes of `EngineMemory.exchange`: addresses and keys of 63 peers fit. */

@@ -1,13 +1,14 @@
 import { autoCollective } from "../collective/auto.ts";
 import { broadcast } from "../collective/broadcast.ts";
-import { calibrate } from "../collective/calibrate.ts";
+import { correctionOf, fitting } from "../collective/calibrate.ts";
 import type { CipherName } from "../collective/cipher.ts";
 import { type Collective, type CollectiveName, openCollective } from "../collective/collective.ts";
 import { type Gathering, gather } from "../collective/gather.ts";
 import { Group, type LinkStatistics } from "../collective/group.ts";
 import type { Link } from "../collective/link.ts";
-import { measure } from "../collective/measure.ts";
 import { defaultMaxPayload, openLinks } from "../collective/openLinks.ts";
+import { tune } from "../collective/tune.ts";
+import { tuningFile } from "../collective/tuningFile.ts";
 import { openWire, type WireName } from "../collective/wire.ts";
 import type { Socket } from "../native/sockets.ts";
 import type { Reducer } from "./reducer.ts";
@@ -21,6 +22,8 @@ export interface LinkSetup {
   readonly cipher: CipherName;
   readonly wire: WireName;
   readonly collective: CollectiveName | "auto";
+  /** On rank 0: where it keeps what `auto` learned of a network. It is on this device, and crosses no channel. */
+  readonly tuningDirectory?: string | undefined;
 }
 
 /** Another rank: where it listens, and the keys of both directions. */
@@ -61,8 +64,13 @@ export class RankLinks implements Disposable {
     const group = { rank, size, links: this.#links, wire: openWire(setup.wire) };
     this.#sums = new Group({ ...group, maxElements, deadlineMs: sumDeadline });
     this.#idle = new Group({ ...group, maxElements: 0, deadlineMs: idleDeadline });
-    this.reducer = groupReducer(openReduction(setup.collective, this.#sums));
+    this.reducer = groupReducer(openReduction(setup, this.#sums));
     this.#before = this.#sums.statistics();
+  }
+
+  /** Bytes that this rank sent to open and measure the links. */
+  get openingBytes(): number {
+    return this.#before.bytesSent;
   }
 
   /** Descriptors of all connections: shutting them down wakes a thread that waits for one. */
@@ -105,11 +113,17 @@ export class RankLinks implements Disposable {
   }
 }
 
-/** `auto` measures the links first, which all ranks do together. */
-function openReduction(name: LinkSetup["collective"], group: Group): Collective {
+/** `auto` looks at the links first, and measures them where they are new to it, which all ranks do together. */
+function openReduction(setup: LinkSetup, group: Group): Collective {
+  const { collective: name, tuningDirectory, peers, wire, cipher } = setup;
   if (name !== "auto") return openCollective(name, group);
-  const measurements = measure(group);
-  return autoCollective(group, measurements, calibrate(group, measurements));
+  const hosts = peers.map(({ host }) => host);
+  const network = { hosts, wire, cipher, probes: fitting(group).length };
+  const { measurements, trials } = tune(
+    group,
+    tuningDirectory === undefined ? undefined : tuningFile(tuningDirectory, network),
+  );
+  return autoCollective(group, measurements, correctionOf(group, trials));
 }
 
 /** Sums up as soon as a block is computed, in the same thread. */
