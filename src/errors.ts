@@ -42,7 +42,7 @@ const table = {
   OUT_OF_MEMORY: {
     status: 507,
     message: "{what} needs {needed}, and {available} is available",
-    hint: "Use a smaller quantization, a shorter context (-c) or close other programs.",
+    hint: "Use a smaller quantization, a shorter context (-c), more devices or more memory (--memory).",
   },
   CONTEXT_EXCEEDED: {
     status: 400,
@@ -58,6 +58,16 @@ const table = {
     status: 400,
     message: "the model's chat template failed: {reason}",
     hint: "Give another template with --chat-template-file, or use `stellium generate` with a plain prompt.",
+  },
+  GRAMMAR_INVALID: {
+    status: 400,
+    message: "the grammar cannot be used: {reason}",
+    hint: "docs/structured-output.md tells how grammars are written and what bounds them.",
+  },
+  SCHEMA_UNSUPPORTED: {
+    status: 400,
+    message: "the JSON schema cannot be held to at {path}: {reason}",
+    hint: "docs/structured-output.md lists the keywords that are understood.",
   },
   SHARES_INVALID: {
     status: 400,
@@ -82,7 +92,7 @@ const table = {
   DISK_FULL: {
     status: 507,
     message: "there is no room for the slice {path}: it needs {needed} more, and {available} may be used",
-    hint: "Make room, for example by `stellium cache prune --older-than 30d`, or set STELLIUM_CACHE_DIR to another disk.",
+    hint: "Make room, for example by `stellium cache prune --older-than 30d`, or name a folder on another disk by --cache-dir.",
   },
   LINK_LOST: {
     status: 503,

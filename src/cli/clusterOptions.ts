@@ -74,7 +74,7 @@ export const clusterOptions = {
   cacheDir: cacheDirOption,
 };
 
-type ClusterValues = Values<typeof clusterOptions>;
+type ClusterValues = Values<typeof clusterOptions> & { readonly window?: number | undefined };
 
 /** What the options say of a cluster; undefined where one device is to do it alone. Throws `BAD_USAGE`. */
 export async function clusterOf(values: ClusterValues): Promise<ClusterOptions | undefined> {
@@ -93,6 +93,7 @@ export async function clusterOf(values: ClusterValues): Promise<ClusterOptions |
     collective,
     insecure: values.insecureDataPlane,
     cacheDir,
+    window: values.window,
     onJoin: workers === undefined ? () => {} : tellJoinLine,
   };
 }

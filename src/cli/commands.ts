@@ -6,7 +6,9 @@ import type { Grammar } from "./arguments/parse.ts";
 import { cacheDirOption, clusterOptions, tokenOptions } from "./clusterOptions.ts";
 import { linkOption, ratesOption, sizesOption } from "./figures.ts";
 import type { Interruption } from "./interruption.ts";
+import { memoryOptions } from "./memoryOptions.ts";
 import {
+  grammarOptions,
   jsonOption,
   loadOptions,
   predictOption,
@@ -46,6 +48,7 @@ export const generateOptions = {
   predict: predictOption(64),
   ...samplingOptions({ ...defaultSampling, temperature: 0 }),
   stop: stopOption,
+  ...grammarOptions,
   ignoreEos: toggle({ flag: "ignore-eos", summary: "go on where the model would end" }),
   json: jsonOption,
 };
@@ -58,15 +61,23 @@ export const demoOptions = {
   predict: predictOption(300),
   seed: seedOption,
   threads: loadOptions.threads,
+  ...memoryOptions,
+  noSlice: loadOptions.noSlice,
   ...clusterOptions,
   devices: { ...clusterOptions.devices, summary: "processes on this machine that share the model (default 4)" },
 };
 
 /** Options of `stellium join`. */
 export const joinOptions = {
-  address: text({ flag: "coordinator", value: "HOST:PORT", summary: "where the coordinator listens" }),
+  address: text({
+    flag: "coordinator",
+    value: "HOST:PORT",
+    summary: "where the coordinator listens (default: found by multicast DNS)",
+  }),
+  via: text({ flag: "via", value: "ADDRESS", summary: "look for it on the network interface with this address" }),
   ...tokenOptions,
   threads: loadOptions.threads,
+  ...memoryOptions,
   cacheDir: cacheDirOption,
   name: text({ flag: "name", value: "NAME", summary: "what to call this device (default: its host name)" }),
 };
@@ -177,27 +188,33 @@ export const commands: readonly Command[] = [
       'stellium generate -m model.gguf -p "Once upon a time"',
       "stellium generate -m model.gguf --prompt-file story.txt -n 200 --temp 0.8 --seed 7",
       "stellium generate -m model.gguf -p Hello --json",
+      'stellium generate -m model.gguf -p "A bird: " --json-schema bird.schema.json',
     ],
     run: async (values, interruption) => (await import("./generate.ts")).generate(values, interruption),
   }),
   command({
     name: "join",
     summary: "Take part in a cluster",
-    usage: "HOST:PORT --token TOKEN [options]",
+    usage: "[HOST:PORT] --token TOKEN [options]",
     details: [
       "Run it on each further device: it receives its part of the model from the coordinator, keeps",
       "that on disk, and computes with it. It joins again by itself when the coordinator restarts.",
+      "Without an address it looks for the coordinator that has this token, where the network lets",
+      "multicast through; with one it needs no such thing.",
     ],
     options: joinOptions,
     positionals: ["address"],
-    examples: ["stellium join 192.168.1.20:7711 --token 7k2v0q9x4m1c8z5t3w6y0a2b4d"],
+    examples: [
+      "stellium join 192.168.1.20:7711 --token 7k2v0q9x4m1c8z5t3w6y0a2b4d",
+      "STELLIUM_TOKEN=7k2v0q9x4m1c8z5t3w6y0a2b4d stellium join",
+    ],
     run: async (values, interruption) => (await import("./join.ts")).join(values, interruption),
   }),
   command({
     name: "cache",
     summary: "List or remove slices of models",
     usage: "[prune] [options]",
-    details: ["Slices are parts of other devices' models that this device has received."],
+    details: ["Slices are parts of models in this device's own layout: received, or cut to be streamed."],
     options: cacheOptions,
     positionals: ["action"],
     examples: ["stellium cache", "stellium cache prune --older-than 30d"],

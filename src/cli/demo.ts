@@ -97,7 +97,7 @@ function epilogue(textModel: TextModel, { tokens, firstAt, lastAt }: Scene, seed
 }
 
 function memoryOfOne({ coordinator: { engine, memory } }: TextModel): string {
-  const parts = `weights ${formatBytes(engine.weightBytes)}, KV cache up to ${formatBytes(memory.kv)}`;
+  const parts = `weights ${formatBytes(engine.weightBytes)}, KV cache up to ${formatBytes(memory.kvBytes)}`;
   return `memory   ${formatBytes(peakRssBytes())} at most, of which ${parts}`;
 }
 

@@ -6,36 +6,36 @@ import type { TextModel } from "../serving/textModel.ts";
 /** What each device holds and what it did, as `--json` tells it, by rank. */
 export async function deviceReports(textModel: TextModel) {
   const { coordinator } = textModel;
-  const { engine, memory, description } = coordinator;
+  const { engine, memory, cap, description } = coordinator;
   const { threads } = engine.options;
   const { sent: controlBytesSent, received: controlBytesReceived } = coordinator.controlTraffic;
-  const figures = { ...engine.statistics, threads, kvBytes: memory.kv, controlBytesSent, controlBytesReceived };
+  const traffic = { controlBytesSent, controlBytesReceived };
+  const figures = { ...engine.statistics, ...traffic, threads, kvBytes: memory.kvBytes };
   const own = {
     rank: 0,
     host: hostname(),
     share: description.share,
-    figures: { ...figures, peakRssBytes: peakRssBytes() },
+    figures: { ...figures, memoryCapBytes: cap.bytes, peakRssBytes: peakRssBytes() },
   };
   return [own, ...(await coordinator.workers())].map(deviceReport);
 }
 
 function deviceReport({ rank, host, share, figures }: RankReport) {
   const figure = (name: string) => figures[name] ?? 0;
-  const weights = figure("weightBytes");
   return {
     rank,
     host,
     threads: figure("threads"),
     shares: shareReport(share),
     peak_rss_bytes: figure("peakRssBytes"),
-    memory_cap_bytes: null,
-    weight_bytes: weights,
-    pinned_bytes: weights,
-    window_bytes: 0,
+    memory_cap_bytes: figure("memoryCapBytes"),
+    weight_bytes: figure("weightBytes"),
+    pinned_bytes: figure("pinnedBytes"),
+    window_bytes: figure("windowBytes"),
     kv_bytes: figure("kvBytes"),
-    disk_bytes_read: weights,
+    disk_bytes_read: figure("diskBytes"),
     compute_ms: figure("computeMs"),
-    disk_wait_ms: 0,
+    disk_wait_ms: figure("diskWaitMs"),
     collective_ms: figure("wireMs") + figure("waitMs"),
     wait_ms: figure("waitMs"),
     cipher_ms: figure("cipherMs"),

@@ -4,6 +4,7 @@ import { log } from "../log.ts";
 import type { TextModel } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
 import { formatBytes } from "./format.ts";
+import { tellMemory } from "./memoryReport.ts";
 import type { LoadValues } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { requireModel } from "./requireModel.ts";
@@ -13,7 +14,7 @@ const loadServing = () => import("../serving/textModel.ts");
 
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
 export async function loadModel(values: LoadValues, signal: AbortSignal): Promise<TextModel> {
-  const { context, threads, batch, kv } = values;
+  const { context, threads, batch, kv, memory, window, noSlice, cacheDir } = values;
   const path = requireModel(values.model);
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
   const cluster = started(await clusterOf(values));
@@ -21,9 +22,11 @@ export async function loadModel(values: LoadValues, signal: AbortSignal): Promis
     const { TextModel } = await loadServing();
     using progress = new Progress("loading");
     const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
-    const reports = { onProgress, onStored: tellStored };
-    const options = { threads, context, batch, kvType: kv, cluster, cacheDir: values.cacheDir, signal, ...reports };
-    const textModel = await TextModel.open(path, options);
+    using cutting = new Progress("slicing");
+    const onCut = (bytes: number, total: number) => cutting.update(bytes, total);
+    const engine = { threads, context, batch, kvType: kv, memory, window, noSlice, cacheDir };
+    const reports = { onPlan: tellMemory, onStored: tellStored, onCut, onProgress };
+    const textModel = await TextModel.open(path, { ...engine, cluster, ...reports, signal });
     warnBeyondTraining(textModel);
     return textModel;
   } catch (error) {

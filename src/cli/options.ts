@@ -2,6 +2,7 @@ import type { KvType } from "../engine/kvCache.ts";
 import type { SamplingParameters } from "../serving/samplingParameters.ts";
 import { choice, number, type Option, refused, text, texts, toggle, type Values } from "./arguments/option.ts";
 import { clusterOptions } from "./clusterOptions.ts";
+import { memoryOptions, noSliceOption } from "./memoryOptions.ts";
 
 const kvTypes = ["f32", "f16", "q8_0"] as const satisfies readonly KvType[];
 
@@ -53,6 +54,8 @@ export const loadOptions = {
     value: "N",
     summary: "also -ngl; has no effect: this build computes on the CPU",
   }),
+  ...memoryOptions,
+  noSlice: noSliceOption,
   ...clusterOptions,
 };
 
@@ -65,6 +68,19 @@ export const promptOptions = {
     aliases: ["--file"],
     value: "FILE",
     summary: "a UTF-8 file that holds the prompt; - is stdin",
+  }),
+};
+
+/** What the text has to be. */
+export const grammarOptions = {
+  grammar: text({ flag: "grammar", value: "GBNF", summary: "write only what this grammar allows" }),
+  grammarFile: text({ flag: "grammar-file", value: "FILE", summary: "the same, from a file" }),
+  jsonSchema: text({
+    flag: "json-schema",
+    short: "j",
+    aliases: ["-jf", "--json-schema-file"],
+    value: "FILE",
+    summary: "write JSON that matches this schema: a file, or the schema itself",
   }),
 };
 
@@ -167,6 +183,8 @@ function readBias(given: string): readonly [number, number] {
 export type LoadValues = Values<typeof loadOptions>;
 /** Values of `promptOptions`. */
 export type PromptValues = Values<typeof promptOptions>;
+/** Values of `grammarOptions`. */
+export type GrammarValues = Values<typeof grammarOptions>;
 /** Values of `samplingOptions`; they are `SamplingParameters` as well. */
 export type SamplingValues = Values<ReturnType<typeof samplingOptions>>;
 

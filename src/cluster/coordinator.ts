@@ -1,34 +1,34 @@
 import { describe } from "../engine/architectures/support.ts";
 import { Engine, type StepRequest } from "../engine/engine.ts";
-import type { WeightOrigin } from "../engine/protocol.ts";
+import type { ModelDescription } from "../engine/modelDescription.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
-import { StelliumError } from "../errors.ts";
-import { type MemoryPlan, planMemory } from "../plan/memory.ts";
+import { returnMemory } from "../native/memory.ts";
+import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
-import { planShares } from "../plan/shares.ts";
+import { planShares, type SharePlan } from "../plan/shares.ts";
 import type { ModelSource } from "../weights/modelSource.ts";
 import { SharedReading } from "../weights/sharedReading.ts";
 import type { Traffic } from "./control/channel.ts";
-import {
-  planEngine,
-  plannedKvBytes,
-  planShared,
-  type SharedEngineOptions,
-  type WantedEngineOptions,
-} from "./engineOptions.ts";
-import { obtainOwnSlice } from "./ownSlice.ts";
-import { outlineOf } from "./rankPlan.ts";
+import { batchUnderCap, deviceMemory } from "./deviceMemory.ts";
+import { deviceSlice, repaired } from "./deviceSlice.ts";
+import { planEngine, planShared, type SharedEngineOptions, type WantedEngineOptions } from "./engineOptions.ts";
+import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
+import { type OwnDemand, type OwnWeights, type OwnWeightsOptions, ownWeights } from "./ownWeights.ts";
 import { type ClusterOptions, type RankReport, Team } from "./team.ts";
 import { threadsAmong } from "./threads.ts";
 
 /** How a model is to be run; everything has a default. */
-export interface CoordinatorOptions extends WantedEngineOptions {
+export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptions {
   readonly threads?: number | undefined;
   readonly cluster?: ClusterOptions | undefined;
-  /** Where slices are kept. */
-  readonly cacheDir?: string | undefined;
+  /** Bytes that this process may take in all, and each local worker; what is free less a margin if absent. */
+  readonly memory?: number | undefined;
+  /** How many blocks the window holds where weights are streamed; see `planWindow`. */
+  readonly window?: number | undefined;
   /** Where the embedding is, of a remote model: paths in place of its files'. */
   readonly files?: readonly string[] | undefined;
+  /** Told, before anything is loaded, where the memory is to go. */
+  readonly onPlan?: (memory: DeviceMemory, cap: MemoryCap) => void;
   /** Told the bytes of weights read so far and in all. */
   readonly onProgress?: (bytes: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
@@ -37,7 +37,9 @@ export interface CoordinatorOptions extends WantedEngineOptions {
 /** Rank 0: the device that has the model file. Plans, owns the engine that computes, and leads the other ranks, if any. */
 export class Coordinator implements AsyncDisposable {
   readonly engine: Engine;
-  readonly memory: MemoryPlan;
+  readonly memory: DeviceMemory;
+  /** What this process may take. */
+  readonly cap: MemoryCap;
   /** What this rank has of the model. */
   readonly description: RankDescription;
   readonly #team: Team | undefined;
@@ -49,29 +51,40 @@ export class Coordinator implements AsyncDisposable {
   static async start(source: ModelSource, options: CoordinatorOptions): Promise<Coordinator> {
     const whole = await describe(source.model);
     const { cluster, threads, signal } = options;
-    const reading = new SharedReading(await source.files(), {
-      readers: (cluster?.workers ?? 0) + 1,
-      ...together(source),
-    });
-    const start = { source, reading, description: whole, threads, signal };
+    const ranks = (cluster?.workers ?? 0) + 1;
+    const cap = memoryCap(options.memory, cluster?.local ? ranks : 1);
+    const cacheDir = cluster?.cacheDir ?? options.cacheDir;
+    const memoryOfEach = cluster?.local ? cap.bytes : undefined;
+    const files = await source.files(cap.from === "free");
+    const reading = new SharedReading(files, { readers: ranks, shared: source.remote });
+    const start = { source, reading, description: whole, threads, memoryOfEach, signal };
     const team = cluster && (await Team.open({ ...start, options: cluster }));
     let engine: Engine | undefined;
     try {
       const shares = team?.plan ?? planShares(whole, [1]);
-      const ranked = rankDescription(whole, shares, 0);
-      const description = { ...ranked, files: options.files ?? ranked.files };
-      const kvHeads = Math.max(...shares.ranks.map((share) => share.kvHeads.count));
-      const shared = planShared(description, options, kvHeads);
-      const memory = planDevice(description, shared);
-      const placed = team?.place(shared);
-      // It may fail while the engine starts, which nobody interrupts for that.
-      placed?.catch((error: unknown) => reading.fail(error));
-      if (team === undefined || !source.remote) reading.open();
-      const origin = source.remote ? await ownOrigin(source, reading, description, options) : undefined;
-      engine = await startEngine(description, shared, memory, options, origin);
+      const description = ownDescription(whole, shares, options);
+      const demand = demandOf(description, cap, options);
+      const shared = sharedOptions(demand, options, shares);
+      const planned = deviceMemory(demand, shared);
+      demandFit(planned, cap, `${description.files[0]} with a context of ${shared.context} tokens`);
+      options.onPlan?.(planned, cap);
+      const weights = () => ownWeights({ source, reading }, demand, shared, { ...options, cacheDir });
+      const place = () => placing(team, shared, reading);
+      // What is fetched, is fetched once, for all slices at the same time. From a file, cutting, serving the workers'
+      // slices and loading take memory each: under a cap, one after the other.
+      const early = source.remote ? place() : undefined;
+      const prepared = await weights();
+      const placed = early ?? place();
+      if (cap.from !== "free") await placed;
+      returnMemory();
+      const load = (own: OwnWeights) => startEngine(description, shared, own, options);
+      engine = await repaired(
+        () => load(prepared),
+        async () => load(await weights()),
+      );
       await placed;
       await team?.link(engine);
-      return new Coordinator(engine, description, memory, team);
+      return new Coordinator(engine, description, prepared.memory, cap, team);
     } catch (error) {
       await engine?.[Symbol.asyncDispose]();
       await team?.[Symbol.asyncDispose]();
@@ -79,7 +92,14 @@ export class Coordinator implements AsyncDisposable {
     }
   }
 
-  private constructor(engine: Engine, description: RankDescription, memory: MemoryPlan, team: Team | undefined) {
+  private constructor(
+    engine: Engine,
+    description: RankDescription,
+    memory: DeviceMemory,
+    cap: MemoryCap,
+    team: Team | undefined,
+  ) {
+    this.cap = cap;
     this.engine = engine;
     this.description = description;
     this.memory = memory;
@@ -139,47 +159,52 @@ export class Coordinator implements AsyncDisposable {
   }
 }
 
+/** What rank 0 has of the model. Of one behind an URL, the embedding is read from the local files. */
+function ownDescription(whole: ModelDescription, shares: SharePlan, { files }: CoordinatorOptions): RankDescription {
+  const description = rankDescription(whole, shares, 0);
+  return { ...description, files: files ?? description.files };
+}
+
+/** Has all workers take their places; where one cannot, nobody reads on for it. It may fail before it is waited for. */
+function placing(team: Team | undefined, shared: SharedEngineOptions, reading: SharedReading): Promise<void> {
+  if (team === undefined) reading.open();
+  const placed = team?.place(shared) ?? Promise.resolve();
+  placed.catch((error: unknown) => reading.fail(error));
+  return placed;
+}
+
+function demandOf(
+  description: RankDescription,
+  cap: MemoryCap,
+  { cluster, window: windowBlocks }: CoordinatorOptions,
+): OwnDemand {
+  const { rooms } = deviceSlice(description, unnamed);
+  return { description, rooms, cap, windowBlocks, ranks: (cluster?.workers ?? 0) + 1, wire: cluster?.wire ?? "f16" };
+}
+
+/** Stands for the model where only the room that blocks take is of interest. */
+const unnamed = { hash: "0".repeat(64), name: "" };
+
+function sharedOptions(demand: OwnDemand, options: CoordinatorOptions, { ranks }: SharePlan): SharedEngineOptions {
+  const kvHeads = Math.max(...ranks.map((share) => share.kvHeads.count));
+  const shared = planShared(demand.description, options, kvHeads);
+  return options.batch === undefined ? batchUnderCap(demand, shared) : shared;
+}
+
 function startEngine(
   description: RankDescription,
   shared: SharedEngineOptions,
-  memory: MemoryPlan,
+  { origin, memory }: OwnWeights,
   { threads, cluster, onProgress, signal }: CoordinatorOptions,
-  origin: WeightOrigin | undefined,
 ): Promise<Engine> {
   const among = cluster?.local ? threadsAmong(cluster.workers + 1) : undefined;
   const options = planEngine(description, shared, threads ?? among);
-  const loading = { description, options, signal, ...(origin && { origin }) };
-  return Engine.start({ ...loading, onProgress: (bytes) => onProgress?.(bytes, memory.weights) });
-}
-
-/** Where rank 0 takes its weights from if the model is not on its disk: a slice, like all other ranks. */
-async function ownOrigin(
-  source: ModelSource,
-  reading: SharedReading,
-  description: RankDescription,
-  { cacheDir, onProgress }: CoordinatorOptions,
-): Promise<WeightOrigin> {
-  const { hash, name } = outlineOf(source.model, await source.hash());
-  return {
-    kind: "slice",
-    ...(await obtainOwnSlice(reading, { description, model: { hash, name }, cacheDir, onProgress })),
-  };
-}
-
-/** Files on the disk may as well be read by each rank for itself: the system keeps what was read. */
-function together({ remote }: ModelSource) {
-  return remote ? {} : { grace: 0, patience: 0 };
-}
-
-/** Plans this device's memory and refuses what cannot fit, with both numbers. */
-function planDevice(description: RankDescription, shared: SharedEngineOptions): MemoryPlan {
-  const plan = planMemory(description, { ...shared, outputs: shared.slots }, plannedKvBytes(description, shared));
-  const available = process.availableMemory();
-  if (plan.total <= available) return plan;
-  const what = `${description.files[0]} with a context of ${shared.context} tokens`;
-  throw new StelliumError("OUT_OF_MEMORY", { what, needed: gigabytes(plan.total), available: gigabytes(available) });
-}
-
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(2)} GB`;
+  const { pinnedBytes } = memory.window;
+  return Engine.start({
+    description,
+    options,
+    origin,
+    signal,
+    onProgress: (bytes) => onProgress?.(bytes, pinnedBytes),
+  });
 }

@@ -9,6 +9,10 @@ export interface LocalInvitation {
   readonly token: JoinToken;
   readonly threads: number;
   readonly cacheDir?: string | undefined;
+  /** Bytes that each may take. */
+  readonly memory?: number | undefined;
+  /** How many blocks its window holds. */
+  readonly window?: number | undefined;
 }
 
 /** What a process is told to start with. Plain data: it crosses processes, and shows in no list of them. */

@@ -131,7 +131,7 @@ export class Member {
       const request = await this.#mailbox.take("slice-request").catch(() => undefined);
       if (request === undefined) return;
       using reader = reading.join(blocks);
-      await sendSlice(this.connection.channel, reader, blocks.length, request.blocks);
+      await sendSlice(this.connection.channel, reader, blocks, request.blocks);
     }
   }
 

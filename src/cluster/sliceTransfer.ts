@@ -1,16 +1,16 @@
 import { createHash } from "node:crypto";
 import { StelliumError } from "../errors.ts";
-import type { BlockReader } from "../weights/sharedReading.ts";
-import { completeSlice, type SliceWish, type StoredSlice } from "./completeSlice.ts";
+import type { BlockSource } from "../weights/obtainSlice.ts";
+import { sliceBytes, type TensorSlice } from "../weights/slice.ts";
 import type { CoordinatorChannel } from "./control/client.ts";
 import type { WorkerChannel } from "./control/server.ts";
 
-/** A worker's slice, of which it asks the coordinator for what is missing. Throws what `completeSlice` and the channel do. */
-export function obtainSlice(channel: CoordinatorChannel, wish: SliceWish): Promise<StoredSlice> {
-  return completeSlice(wish, {
-    request: (blocks) => channel.send({ type: "slice-request", blocks: [...blocks] }),
+/** A worker's blocks, as its coordinator sends them when asked. */
+export function receivedBlocks(channel: CoordinatorChannel): BlockSource {
+  return {
+    begin: (blocks) => channel.send({ type: "slice-request", blocks: [...blocks] }),
     block: (index) => receivedBlock(channel, index),
-  });
+  };
 }
 
 /** The bytes of one block as they come. Throws at its end where they are not what was sent. */
@@ -27,34 +27,36 @@ async function* receivedBlock(channel: CoordinatorChannel, index: number): Async
     offset += frame.bytes.length;
     yield frame.bytes;
   }
-  if (hash.digest("hex") !== announced.sha256) throw violation(`block ${index} was damaged on its way`);
+  const { value: end } = await channel.next();
+  if (end?.type !== "slice-checksum" || end.stream !== announced.stream) throw violation(`block ${index} has no end`);
+  if (hash.digest("hex") !== end.sha256) throw violation(`block ${index} was damaged on its way`);
 }
 
 /**
- * Sends the blocks of a slice that a worker asks for, cut from the model's files; holds one block at a time.
- * Throws `FILE_UNREADABLE`, `PROTOCOL_VIOLATION`.
+ * Sends the blocks of a slice that a worker asks for, as they are cut: no more than a piece of one is in memory. Throws
+ * `PROTOCOL_VIOLATION`, and what the source does.
  *
- * @param blocks - how many there are
+ * @param blocks - the parts of tensors in each block, as `cutPlan` lists them
  */
 export async function sendSlice(
   channel: WorkerChannel,
-  reader: BlockReader,
-  blocks: number,
+  source: BlockSource,
+  blocks: readonly (readonly TensorSlice[])[],
   wanted: readonly number[],
 ): Promise<void> {
   for (const [stream, index] of wanted.entries()) {
-    if (index >= blocks) throw violation(`there is no block ${index}`);
-    const parts: Uint8Array[] = [];
-    for await (const part of reader.read(index)) parts.push(part.slice());
+    const slices = blocks[index];
+    if (slices === undefined) throw violation(`there is no block ${index}`);
+    const bytes = slices.reduce((sum, slice) => sum + sliceBytes(slice), 0);
+    await channel.send({ type: "slice-block", index, stream, bytes });
     const hash = createHash("sha256");
-    for (const part of parts) hash.update(part);
-    const bytes = parts.reduce((sum, part) => sum + part.length, 0);
-    await channel.send({ type: "slice-block", index, stream, bytes, sha256: hash.digest("hex") });
     let offset = 0;
-    for (const part of parts) {
+    for await (const part of source.block(index)) {
+      hash.update(part);
       await channel.sendData(stream, offset, part);
       offset += part.length;
     }
+    await channel.send({ type: "slice-checksum", stream, sha256: hash.digest("hex") });
   }
 }
 

@@ -13,10 +13,12 @@ import type { SharedReading } from "../weights/sharedReading.ts";
 import { cutPlan } from "../weights/sliceLayout.ts";
 import type { Traffic } from "./control/channel.ts";
 import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
+import { Announcement } from "./discovery/announcement.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
 import { planLinks, tuningDirectory } from "./linkPlan.ts";
 import { LocalWorkers } from "./localWorkers.ts";
 import { Member, type Place } from "./member.ts";
+import { orAborted } from "./orAborted.ts";
 import { outlineOf, type RankPlan } from "./rankPlan.ts";
 import { threadsAmong } from "./threads.ts";
 import { JoinToken } from "./token.ts";
@@ -45,6 +47,8 @@ export interface ClusterOptions {
   /** Sums travel as they are: for measuring. */
   readonly insecure?: boolean | undefined;
   readonly cacheDir?: string | undefined;
+  /** How many blocks the window of a local worker holds. */
+  readonly window?: number | undefined;
   /** Told where workers can join, and how many have. */
   readonly onJoin?: (state: { address: string; token: JoinToken; joined: number; wanted: number }) => void;
 }
@@ -65,6 +69,8 @@ export interface TeamStart {
   readonly options: ClusterOptions;
   /** Threads of each local worker; an equal share of the cores if absent. */
   readonly threads: number | undefined;
+  /** Bytes that each local worker may take. */
+  readonly memoryOfEach: number | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -75,6 +81,8 @@ interface TeamParts extends TeamStart {
   readonly shares: readonly number[];
   readonly plan: SharePlan;
   readonly listener: WorkerListener;
+  /** Where devices join from elsewhere. */
+  readonly announcement: Announcement | undefined;
 }
 
 /** Between two attempts to fill all ranks. */
@@ -104,7 +112,10 @@ export class Team implements AsyncDisposable {
     const token = options.token ?? JoinToken.generate();
     const listen = options.listen ?? { host: options.local ? "127.0.0.1" : "0.0.0.0", port: 0 };
     const listener = await listenForWorkers({ ...listen, token, version, signal });
-    return new Team({ ...start, token, shares, plan, listener });
+    const announcement = options.local
+      ? undefined
+      : new Announcement({ host: listen.host, addresses: listener.addresses });
+    return new Team({ ...start, token, shares, plan, listener, announcement });
   }
 
   private constructor(parts: TeamParts) {
@@ -185,6 +196,7 @@ export class Team implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#parts.announcement?.[Symbol.asyncDispose]();
     await this.#parts.listener.close();
     await Promise.all(this.#present().map((member) => member.connection.channel.close("the coordinator stopped")));
     await this.#local?.[Symbol.asyncDispose]();
@@ -276,22 +288,6 @@ export class Team implements AsyncDisposable {
   }
 }
 
-/** Waits for `promise`, but no longer than `signal` allows. */
-async function orAborted(promise: Promise<void> | undefined, signal: AbortSignal | undefined): Promise<void> {
-  if (promise === undefined || signal === undefined) return await promise;
-  const stop = new AbortController();
-  const stopped = new Promise<never>((_, reject) => {
-    const abort = () => reject(new StelliumError("ABORTED", { reason: String(signal.reason) }));
-    if (signal.aborted) abort();
-    else signal.addEventListener("abort", abort, { signal: stop.signal });
-  });
-  try {
-    await Promise.race([promise, stopped]);
-  } finally {
-    stop.abort();
-  }
-}
-
 function isLoss(error: unknown): error is StelliumError {
   return error instanceof StelliumError && (error.code === "LINK_LOST" || error.code === "WORKER_LOST");
 }
@@ -302,8 +298,9 @@ function handled<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
-function startLocalWorkers({ options, shares, listener, token, threads }: TeamParts): LocalWorkers {
-  const { workers, cacheDir, processes = new LocalWorkers(workers) } = options;
-  processes.invite({ port: listener.port, token, threads: threads ?? threadsAmong(shares.length), cacheDir });
+function startLocalWorkers({ options, shares, listener, token, threads, memoryOfEach }: TeamParts): LocalWorkers {
+  const { workers, cacheDir, window, processes = new LocalWorkers(workers) } = options;
+  const each = threads ?? threadsAmong(shares.length);
+  processes.invite({ port: listener.port, token, threads: each, cacheDir, memory: memoryOfEach, window });
   return processes;
 }

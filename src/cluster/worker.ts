@@ -1,16 +1,23 @@
 import { hostname } from "node:os";
 import { Engine } from "../engine/engine.ts";
-import { kvCacheBytes } from "../engine/kvCache.ts";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { deviceFeatures } from "../native/backend.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
+import { returnMemory } from "../native/memory.ts";
+import type { DeviceMemory } from "../plan/deviceMemory.ts";
+import type { RankDescription } from "../plan/rankDescription.ts";
+import type { Address } from "./control/address.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
+import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
+import { type DeviceSlice, deviceSlice, repaired, storedSlice } from "./deviceSlice.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
 import { Mailbox, type Messages } from "./mailbox.ts";
+import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
+import { placementOf } from "./ownWeights.ts";
 import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
-import { obtainSlice } from "./sliceTransfer.ts";
+import { receivedBlocks } from "./sliceTransfer.ts";
 import { defaultThreads } from "./threads.ts";
 import type { JoinToken } from "./token.ts";
 import { version } from "./version.ts";
@@ -20,16 +27,23 @@ export interface WorkerOptions {
   readonly host: string;
   readonly port: number;
   readonly token: JoinToken;
+  /** Finds the coordinator again, where it may listen elsewhere after a restart. */
+  readonly relocate?: ((signal: AbortSignal | undefined) => Promise<Address>) | undefined;
   /** What to call this device; its host name if absent. */
   readonly name?: string | undefined;
   readonly threads?: number | undefined;
   readonly cacheDir?: string | undefined;
+  /** Bytes that this process may take in all; what is free less a margin if absent. */
+  readonly memory?: number | undefined;
+  /** How many blocks the window holds where weights are streamed; see `planWindow`. */
+  readonly window?: number | undefined;
   readonly signal: AbortSignal;
   readonly onState?: (state: JoinState | WorkerState) => void;
 }
 
 /** What a worker does once it has its place. */
 export type WorkerState =
+  | { readonly state: "planned"; readonly memory: DeviceMemory; readonly cap: MemoryCap }
   | { readonly state: "receiving"; readonly bytes: number; readonly total: number }
   | { readonly state: "loading" }
   | { readonly state: "ready" };
@@ -38,6 +52,8 @@ export type WorkerState =
 interface Loaded {
   readonly plan: string;
   readonly engine: Engine;
+  readonly memory: DeviceMemory;
+  readonly cap: MemoryCap;
 }
 
 /**
@@ -46,7 +62,7 @@ interface Loaded {
  * Throws `TOKEN_REJECTED`, `VERSION_MISMATCH`, `ABORTED`, and what makes this device unable to have its share.
  */
 export async function work(options: WorkerOptions): Promise<never> {
-  const { host, port, token, signal, onState } = options;
+  const { host, port, token, relocate, signal, onState } = options;
   const hello = () => introduction(options);
   let loaded: Loaded | undefined;
   try {
@@ -54,6 +70,7 @@ export async function work(options: WorkerOptions): Promise<never> {
       host,
       port,
       token,
+      relocate,
       version,
       hello,
       signal,
@@ -62,7 +79,7 @@ export async function work(options: WorkerOptions): Promise<never> {
       try {
         loaded = await load(channel, options, loaded);
         onState?.({ state: "ready" });
-        await follow(channel, loaded.engine, localAddress);
+        await follow(channel, loaded, localAddress);
       } catch (error) {
         if (!channel.isOpen) continue;
         await report(channel, error);
@@ -86,16 +103,40 @@ async function load(channel: CoordinatorChannel, options: WorkerOptions, before:
   await before?.engine[Symbol.asyncDispose]();
   const description = await rankOf(plan);
   const onProgress = (bytes: number, total: number) => options.onState?.({ state: "receiving", bytes, total });
-  const slice = await obtainSlice(channel, { description, model: plan.model, cacheDir: options.cacheDir, onProgress });
-  options.onState?.({ state: "loading" });
-  const engine = await Engine.start({
-    description,
-    options: planWorkerEngine(description, plan.engine, options.threads),
-    origin: { kind: "slice", ...slice },
-    signal: options.signal,
+  const slice = deviceSlice(description, plan.model);
+  const cap = memoryCap(options.memory);
+  const memory = plannedMemory(plan, description, slice, cap, options);
+  const source = receivedBlocks(channel);
+  const engine = await repaired(async () => {
+    const path = await storedSlice(slice, { source, cacheDir: options.cacheDir, onProgress });
+    returnMemory();
+    options.onState?.({ state: "loading" });
+    const cached = memory.window.streamedBytes === 0 && cap.from === "free";
+    return await Engine.start({
+      description,
+      options: planWorkerEngine(description, plan.engine, options.threads),
+      origin: { kind: "slice", path, placement: placementOf(memory, cached) },
+      signal: options.signal,
+    });
   });
   await channel.send({ type: "ready", phase: "loaded" });
-  return { plan: key, engine };
+  return { plan: key, engine, memory, cap };
+}
+
+/** Plans this device's memory. Throws `OUT_OF_MEMORY` where its share does not fit, whatever is streamed of it. */
+function plannedMemory(
+  { shares, engine }: RankPlan,
+  description: RankDescription,
+  { rooms }: DeviceSlice,
+  cap: MemoryCap,
+  { window: windowBlocks, onState }: WorkerOptions,
+): DeviceMemory {
+  // The coordinator alone knows how sums travel: room for the widest.
+  const demand: DeviceDemand = { description, rooms, cap, windowBlocks, ranks: shares.relative.length, wire: "f32" };
+  const memory = deviceMemory(demand, engine);
+  demandFit(memory, cap, `this device's share with a context of ${engine.context} tokens`);
+  onState?.({ state: "planned", memory, cap });
+  return memory;
 }
 
 async function receivePlan(channel: CoordinatorChannel): Promise<RankPlan> {
@@ -114,11 +155,12 @@ function violation(reason: string): StelliumError {
 }
 
 /** Takes the coordinator's steps; when links are lost, offers new ones. Ends when the channel does. */
-async function follow(channel: CoordinatorChannel, engine: Engine, host: string): Promise<void> {
+async function follow(channel: CoordinatorChannel, loaded: Loaded, host: string): Promise<void> {
+  const { engine } = loaded;
   const messages = channel as unknown as Messages<CoordinatorMessage>;
   const mailbox = new Mailbox(messages, () => new StelliumError("ABORTED", { reason: "the coordinator stopped" }));
   const ended = channel.ended.then(() => engine.cutLinks());
-  answerStatistics(channel, mailbox, engine);
+  answerStatistics(channel, mailbox, loaded);
   while (channel.isOpen) {
     await channel.send({ type: "ready", phase: "listening", dataPort: await engine.listen(host) });
     const { type: _, ...setup } = await mailbox.take("links");
@@ -135,23 +177,23 @@ async function follow(channel: CoordinatorChannel, engine: Engine, host: string)
 }
 
 /** Tells figures as often as it is asked to. */
-function answerStatistics(channel: CoordinatorChannel, mailbox: Mailbox<CoordinatorMessage>, engine: Engine): void {
+function answerStatistics(channel: CoordinatorChannel, mailbox: Mailbox<CoordinatorMessage>, loaded: Loaded): void {
   const answer = async () => {
     for (;;) {
       await mailbox.take("stats-request");
-      await channel.send({ type: "stats", figures: figuresOf(engine, channel) });
+      await channel.send({ type: "stats", figures: figuresOf(loaded, channel) });
     }
   };
   answer().catch(() => {});
 }
 
-function figuresOf(engine: Engine, { traffic }: CoordinatorChannel): Record<string, number> {
-  const { threads, kvType, context, slots } = engine.options;
-  const kvBytes = kvCacheBytes(engine.description.hyperparameters, kvType, context, slots);
+function figuresOf({ engine, memory, cap }: Loaded, { traffic }: CoordinatorChannel): Record<string, number> {
+  const { threads } = engine.options;
   return {
     ...engine.statistics,
     threads,
-    kvBytes,
+    kvBytes: memory.kvBytes,
+    memoryCapBytes: cap.bytes,
     controlBytesSent: traffic.sent,
     controlBytesReceived: traffic.received,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
@@ -163,14 +205,14 @@ async function report(channel: CoordinatorChannel, error: unknown): Promise<void
   await channel.send({ type: "failed", code, message: reasonOf(error).slice(0, 2048) }).catch(() => {});
 }
 
-function introduction({ name, threads }: WorkerOptions): WorkerHello {
+function introduction({ name, threads, memory }: WorkerOptions): WorkerHello {
   const ggml = openGgml();
   return {
     type: "hello",
     name: name ?? hostname(),
     host: hostname(),
     threads: threads ?? defaultThreads(Infinity),
-    memoryCap: null,
+    memoryCap: memory ?? null,
     features: deviceFeatures(cpuDevice(ggml)),
     ggml: ggml.version(),
     cache: [],

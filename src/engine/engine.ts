@@ -70,7 +70,8 @@ export class Engine implements AsyncDisposable {
   static async start({ description, options, origin, onProgress, signal }: EngineStart): Promise<Engine> {
     if (signal?.aborted) throw aborted(signal);
     const from = origin ?? { kind: "gguf", files: description.files };
-    beginReading(from.kind === "gguf" ? from.files[0]! : from.path);
+    if (from.kind === "gguf" && from.cached !== false) beginReading(from.files[0]!);
+    if (from.kind === "slice" && from.placement.cached) beginReading(from.path);
     // Loaded here first: the thread that loads the backends is the one that receives native code's log.
     openGgml();
     const memory = engineMemory(options, description.hyperparameters);
@@ -209,6 +210,7 @@ export class Engine implements AsyncDisposable {
     Atomics.add(this.#memory.control, control.request, 1);
     Atomics.notify(this.#memory.control, control.request);
     await this.#exited;
+    this.#answer(status.aborted);
     this.#abortFlag[Symbol.dispose]();
   }
 
@@ -283,9 +285,14 @@ export class Engine implements AsyncDisposable {
   #end(error: unknown): void {
     if (this.#ended) return;
     this.#ended = true;
-    const { control: cells } = this.#memory;
     putExchange(this.#memory, { code: "ENGINE_FAILED", values: { reason: String(error) } });
-    cells[control.status] = status.failed;
+    this.#answer(status.failed);
+  }
+
+  /** Answers in place of a thread that ended, which may have done so before it saw what it was asked. */
+  #answer(how: number): void {
+    const { control: cells } = this.#memory;
+    cells[control.status] = how;
     Atomics.add(cells, control.response, 1);
     Atomics.notify(cells, control.response);
   }

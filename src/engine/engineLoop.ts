@@ -3,7 +3,7 @@ import type { ComputeBackend } from "../native/backend.ts";
 import type { Ggml } from "../native/ggml.ts";
 import { closeSocket, listenOn } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
-import type { WeightStore } from "../weights/weightStore.ts";
+import type { Weights } from "../weights/weights.ts";
 import { CellStore } from "./cellStore.ts";
 import { Embedding } from "./embedding.ts";
 import { Forward } from "./forward.ts";
@@ -30,7 +30,7 @@ export interface EngineLoopParts {
   readonly ggml: Ggml;
   readonly backend: ComputeBackend;
   readonly description: RankDescription;
-  readonly weights: WeightStore;
+  readonly weights: Weights;
   readonly kv: KvCache;
   readonly options: EngineOptions;
   readonly shared: EngineMemory;
@@ -137,10 +137,12 @@ export class EngineLoop implements Disposable {
 
   /** Computes a step. Where the head is sharded, rank 0 has all logits among the results then. */
   #take(step: Step, rows: Float32Array): boolean {
-    const complete = this.#compute(step, rows);
-    // All ranks come by here or none does: also one that was stopped only in the head, where the others go on.
-    if (this.#forward.sound) this.#collector.collect(this.#forward, this.#links, this.#shared.results);
-    return complete;
+    try {
+      return this.#compute(step, rows);
+    } finally {
+      // All ranks do it or none does: also one that was stopped, or failed, only in the head, where the others go on.
+      if (this.#forward.sound) this.#collector.collect(this.#forward, this.#links, this.#shared.results);
+    }
   }
 
   #compute(step: Step, rows: Float32Array): boolean {
@@ -193,6 +195,8 @@ export class EngineLoop implements Disposable {
     statistics[statistic.computeMs]! += computeMs;
     statistics[statistic.steps]! += 1;
     statistics[statistic.computeBytes] = this.#forward.computeBytes;
+    statistics[statistic.diskWaitMs] = this.#parts.weights.window.waitMs;
+    statistics[statistic.diskBytes] = this.#parts.weights.window.bytesRead;
     if (links === undefined) return;
     statistics[statistic.collectives] = links.count;
     statistics[statistic.wireMs] = links.wireMs;

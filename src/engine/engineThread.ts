@@ -1,9 +1,14 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { deviceFeatures, openBackend } from "../native/backend.ts";
-import { cpuDevice, openGgml } from "../native/ggml.ts";
+import { cpuDevice, type Device, type Ggml, openGgml } from "../native/ggml.ts";
+import { viewNative } from "../native/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
-import { sliceLoadTasks } from "../weights/sliceWeights.ts";
-import { ggufWeights, type StoredTensor, type WeightSource, WeightStore } from "../weights/weightStore.ts";
+import { Layouts } from "../weights/layout.ts";
+import { ggufWeights, type StoredTensor, WeightStore } from "../weights/weightStore.ts";
+import type { Weights } from "../weights/weights.ts";
+import { BlockWeights } from "../weights/window/blockWeights.ts";
+import { ggufMap } from "../weights/window/ggufMap.ts";
+import { sliceMap } from "../weights/window/sliceMap.ts";
 import { EngineLoop } from "./engineLoop.ts";
 import { KvCache } from "./kvCache.ts";
 import {
@@ -29,9 +34,12 @@ try {
 async function main(): Promise<void> {
   const ggml = openGgml();
   const device = cpuDevice(ggml);
-  using weights = new WeightStore(ggml, device, weightSource(setup.origin), storedTensors(description));
+  using weights = await openWeights(ggml, device, setup.origin);
   shared.statistics[statistic.weightBytes] = weights.bytes;
+  shared.statistics[statistic.pinnedBytes] = weights.pinnedBytes;
+  shared.statistics[statistic.windowBytes] = weights.windowBytes;
   await weights.load(options.threads + 1, shared.loading);
+  shared.statistics[statistic.diskBytes] = weights.window.bytesRead;
   using backend = openBackend(device, { ...options, abortFlag: setup.abortFlag });
   using kv = new KvCache(ggml, device, description.hyperparameters, options.kvType, options);
   using loop = new EngineLoop({ ggml, backend, description, weights, kv, options, shared });
@@ -40,14 +48,28 @@ async function main(): Promise<void> {
   loop.run();
 }
 
-/** What has to be in memory: all weights of all blocks. Of a tied head that is the embedding, too. */
-function storedTensors({ blocks, ropeFactors }: RankDescription): StoredTensor[] {
-  const stored: StoredTensor[] = blocks.flatMap((block) => block.weights);
-  return ropeFactors ? [...stored, { kind: "vector", ...ropeFactors }] : stored;
+async function openWeights(ggml: Ggml, device: Device, origin: WeightOrigin): Promise<Weights> {
+  const { files, blocks } = description;
+  if (origin.kind === "gguf") {
+    return new WeightStore(ggml, device, ggufWeights(files, origin.cached), storedTensors(description));
+  }
+  const map =
+    origin.kind === "slice"
+      ? await sliceMap(origin.path)
+      : ggufMap(
+          origin.files,
+          [...blocks.map((block) => block.weights), ropeFactors(description)],
+          new Layouts(ggml, device).plain.name,
+        );
+  const abortFlag = viewNative(setup.abortFlag, 1);
+  return new BlockWeights(ggml, device, map, origin.placement, () => abortFlag[0] !== 0);
 }
 
-function weightSource(origin: WeightOrigin): WeightSource {
-  if (origin.kind === "gguf") return ggufWeights(origin.files);
-  const tasksOf = sliceLoadTasks(origin.path, origin.header);
-  return (slice, place) => tasksOf(slice.tensor.name, place);
+/** What has to be in memory: all weights of all blocks. Of a tied head that is the embedding, too. */
+function storedTensors(rank: RankDescription): StoredTensor[] {
+  return [...rank.blocks.flatMap((block) => block.weights), ...ropeFactors(rank)];
+}
+
+function ropeFactors({ ropeFactors: factors }: RankDescription): StoredTensor[] {
+  return factors ? [{ kind: "vector", ...factors }] : [];
 }

@@ -2,7 +2,7 @@ import { StelliumError } from "../errors.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import { type Ggml, type GraphAllocator, graphStatus, required, type Tensor } from "../native/ggml.ts";
 import type { RankBlock, RankDescription } from "../plan/rankDescription.ts";
-import type { WeightStore } from "../weights/weightStore.ts";
+import type { Weights } from "../weights/weights.ts";
 import type { StepResults } from "./blocks.ts";
 import type { GraphBuilder } from "./graphBuilder.ts";
 import type { KvCache } from "./kvCache.ts";
@@ -25,7 +25,7 @@ export interface ForwardParts {
   readonly ggml: Ggml;
   readonly backend: ComputeBackend;
   readonly description: RankDescription;
-  readonly weights: WeightStore;
+  readonly weights: Weights;
   readonly kv: KvCache;
   /** Most tokens of one step. */
   readonly batch: number;
@@ -56,6 +56,8 @@ interface Group {
 export class Forward implements Disposable {
   readonly #parts: ForwardParts;
   readonly #segments: readonly (readonly RankBlock[])[];
+  /** By segment: the block that has to be brought into memory for it, if any. */
+  readonly #streamed: readonly (number | undefined)[];
   readonly #lanes: readonly Lane[];
   readonly #laneTokens: number;
   readonly #allocator: GraphAllocator;
@@ -66,13 +68,18 @@ export class Forward implements Disposable {
   #growth = 0;
   #aborted = false;
   #sound = true;
+  /** The block that is to stay in the window. */
+  #held: number | undefined;
+  #lastLane = 0;
+  /** Why a block could not be read. */
+  #failure: unknown;
 
   constructor(parts: ForwardParts) {
     const { ggml, backend, description, reducer, batch, kv } = parts;
     const { embeddingLength } = description.hyperparameters;
     this.#parts = parts;
-    this.#segments =
-      reducer.separates || parts.graphs === "block" ? description.blocks.map((block) => [block]) : [description.blocks];
+    this.#segments = segmentsOf(description.blocks, reducer.separates || parts.graphs === "block", parts.weights);
+    this.#streamed = this.#segments.map(([block]) => streamedBlock(description.blocks, block!, parts.weights));
     this.#laneTokens = Math.ceil(batch / reducer.lanes);
     const size = { embeddingLength, tokens: this.#laneTokens, slotCells: kv.slotCells };
     this.#lanes = Array.from({ length: reducer.lanes }, () => new Lane(ggml, backend.device, size));
@@ -101,15 +108,21 @@ export class Forward implements Disposable {
    *
    * @param embeddings - (embedding length, tokens), the tokens' rows of the embedding
    * @returns whether it was computed to its end, and not stopped by the abort flag of any rank
+   * @throws what acquiring a block does
    */
   run(step: Step, embeddings: Float32Array): boolean {
     const groups = this.#prepare(step, embeddings);
     this.#groups = groups;
     this.#aborted = false;
+    this.#sound = false;
+    this.#failure = undefined;
+    this.#held = undefined;
+    this.#lastLane = groups.length - 1;
     const steps = this.#segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
     const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
     const settled = groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean);
     this.#sound = complete && settled;
+    if (this.#failure !== undefined) throw this.#failure;
     return this.#sound && !this.#aborted;
   }
 
@@ -204,20 +217,49 @@ export class Forward implements Disposable {
 
   /** Computes one segment of one group, once the sums it starts from are there. Returns false where those tell to stop. */
   #runSegment({ lane, graphs }: Group, index: number): boolean {
-    const { ggml, backend, reducer } = this.#parts;
+    const { reducer } = this.#parts;
     if (!reducer.wait(lane)) return false;
     const segment = graphs.segments[index];
-    if (segment === undefined) return true;
-    const started = performance.now();
-    const status = ggml.compute(backend.backend, segment.builder.graph);
-    this.#computeMs += performance.now() - started;
-    const aborted = status === graphStatus.aborted;
-    if (!aborted && status !== graphStatus.success) {
-      throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
-    }
-    this.#aborted ||= aborted;
-    if (segment.reduces) this.#reduce(lane, segment, aborted);
+    if (segment !== undefined) this.#aborted ||= !this.#hold(index) || !this.#compute(segment);
+    if (lane === this.#lastLane) this.#letGo();
+    if (segment?.reduces) this.#reduce(lane, segment, this.#aborted);
     return true;
+  }
+
+  /** Returns whether it was computed to its end. */
+  #compute({ builder }: Segment): boolean {
+    const { ggml, backend } = this.#parts;
+    const started = performance.now();
+    const status = ggml.compute(backend.backend, builder.graph);
+    this.#computeMs += performance.now() - started;
+    if (status === graphStatus.success || status === graphStatus.aborted) return status === graphStatus.success;
+    throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
+  }
+
+  /** Has a segment's block in memory until all lanes have computed it. Returns false where there is none to wait for. */
+  #hold(index: number): boolean {
+    const block = this.#streamed[index];
+    if (block === undefined || block === this.#held) return true;
+    if (!this.#acquire(block)) return false;
+    this.#held = block;
+    return true;
+  }
+
+  /** Where rank 0 cannot read a block, all ranks have to stop before it says so: they are to take further steps. */
+  #acquire(block: number): boolean {
+    const { weights, description } = this.#parts;
+    try {
+      return weights.window.acquire(block);
+    } catch (error) {
+      if (description.rank > 0) throw error;
+      this.#failure = error;
+      return false;
+    }
+  }
+
+  #letGo(): void {
+    if (this.#held !== undefined) this.#parts.weights.window.release();
+    this.#held = undefined;
   }
 
   /** A rank that was stopped says so by its sums, so that all ranks stop at the same block. */
@@ -269,6 +311,22 @@ export class Forward implements Disposable {
     if (reserved && builders.every(({ graph }) => ggml.allocateGraph(this.#allocator, graph))) return;
     throw new StelliumError("NATIVE_FAILED", { operation: "making room for intermediate results" });
   }
+}
+
+/** Blocks that are computed by one graph: those with nothing between them, neither a sum nor the reading of weights. */
+function segmentsOf(blocks: readonly RankBlock[], separate: boolean, weights: Weights): RankBlock[][] {
+  const segments: RankBlock[][] = [];
+  for (const [i, block] of blocks.entries()) {
+    const apart = separate || i === 0 || [i - 1, i].some((index) => weights.window.streams(index));
+    if (apart) segments.push([block]);
+    else segments.at(-1)!.push(block);
+  }
+  return segments;
+}
+
+function streamedBlock(blocks: readonly RankBlock[], block: RankBlock, { window }: Weights): number | undefined {
+  const index = blocks.indexOf(block);
+  return window.streams(index) ? index : undefined;
 }
 
 function disposeAll(resources: readonly Disposable[]): void {

@@ -1,7 +1,7 @@
 import { StelliumError } from "../errors.ts";
 import type { Pointer } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
-import type { SliceHeader } from "../weights/sliceHeader.ts";
+import type { Placement } from "../weights/window/blockWeights.ts";
 import type { KvType } from "./kvCache.ts";
 import { commandInts } from "./rankCommand.ts";
 
@@ -26,10 +26,15 @@ export interface EngineOptions {
   readonly graphs: "whole" | "block";
 }
 
-/** Where an engine's weights come from: the model's files, or a rank's slice of them in this device's layouts. */
+/**
+ * Where an engine's weights come from: the model's files, from which all is brought into this device's layouts and into
+ * memory; a rank's slice, which has these layouts; or the model's files as they are, in the plain layout. Of the last two
+ * not everything has to stay in memory.
+ */
 export type WeightOrigin =
-  | { readonly kind: "gguf"; readonly files: readonly string[] }
-  | { readonly kind: "slice"; readonly path: string; readonly header: SliceHeader };
+  | { readonly kind: "gguf"; readonly files: readonly string[]; readonly cached?: boolean }
+  | { readonly kind: "slice"; readonly path: string; readonly placement: Placement }
+  | { readonly kind: "plain"; readonly files: readonly string[]; readonly placement: Placement };
 
 /** What the engine thread is started with. Memory in it is shared. */
 export interface EngineSetup {
@@ -89,9 +94,13 @@ export const statistic = {
   collectives: 7,
   bytesSent: 8,
   bytesReceived: 9,
+  pinnedBytes: 10,
+  windowBytes: 11,
+  diskWaitMs: 12,
+  diskBytes: 13,
   /** Sent to open and measure the links, which is no part of the others. */
-  openingBytes: 10,
-  length: 11,
+  openingBytes: 14,
+  length: 15,
 } as const;
 
 /** Bytes of `EngineMemory.exchange`: addresses and keys of 63 peers fit. */

@@ -1,6 +1,6 @@
 import type { Ggml, Tensor } from "../native/ggml.ts";
 import type { RankBlock, RankDescription } from "../plan/rankDescription.ts";
-import type { WeightStore } from "../weights/weightStore.ts";
+import type { Weights } from "../weights/weights.ts";
 import { appendBlock, appendHead, type BlockContext, type BlockResult, type StepResults } from "./blocks.ts";
 import { GraphBuilder } from "./graphBuilder.ts";
 import type { KvCache } from "./kvCache.ts";
@@ -22,7 +22,7 @@ export interface Segment {
 export interface SegmentParts {
   readonly ggml: Ggml;
   readonly description: RankDescription;
-  readonly weights: WeightStore;
+  readonly weights: Weights;
   readonly kv: KvCache;
 }
 

@@ -1,4 +1,7 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import koffi, { type LibraryHandle } from "koffi";
+import { StelliumError } from "../errors.ts";
 import type { Pointer } from "./ggml.ts";
 import { nativeLibraries } from "./libraries.ts";
 
@@ -12,12 +15,22 @@ export interface NativeMemory extends Disposable {
   readonly view: Uint8Array;
 }
 
-/** Allocates `bytes` of memory, aligned as ggml wants it (64 bytes). Its content is undefined. */
+/** Allocates `bytes` of memory, aligned as ggml wants it (64 bytes). Its content is undefined. Throws `OUT_OF_MEMORY`. */
 export function allocateNative(bytes: number): NativeMemory {
   const { base } = nativeLibraries();
-  const address = base.func("void *ggml_aligned_malloc(size_t)")(bytes) as Pointer;
+  const address = base.func("void *ggml_aligned_malloc(size_t)")(bytes) as Pointer | null;
+  if (address === null) {
+    throw new StelliumError("OUT_OF_MEMORY", { what: "native memory", needed: `${bytes} bytes`, available: "less" });
+  }
   const free = base.func("void ggml_aligned_free(void *, size_t)");
   return { address, bytes, view: viewNative(address, bytes), [Symbol.dispose]: () => free(address, bytes) };
+}
+
+/** Allocates `bytes` of memory from a page's border on, as direct I/O wants it. Memory that is never touched costs nothing. */
+export function allocatePages(bytes: number): NativeMemory {
+  const whole = allocateNative(bytes + Number(pageBytes));
+  const address = ((whole.address + pageBytes - 1n) / pageBytes) * pageBytes;
+  return { address, bytes, view: viewNative(address, bytes), [Symbol.dispose]: () => whole[Symbol.dispose]() };
 }
 
 /** `bytes` of native memory at `address`, without copying. Valid as long as that memory is. */
@@ -56,6 +69,46 @@ export function readAhead(descriptor: number, offset: number, bytes: number): vo
   if (process.platform !== "linux") return;
   fadvise ??= koffi.load(null).func("int posix_fadvise(int, int64_t, int64_t, int)");
   for (let at = offset; at < offset + bytes; at += adviceStep) fadvise(descriptor, at, adviceStep, adviceWillNeed);
+}
+
+/** POSIX's `POSIX_FADV_DONTNEED`. */
+const adviceDontNeed = 4;
+
+/**
+ * Has the system forget what it keeps in memory of a part of a file; bytes that are not on the disk yet stay. A no-op
+ * where there is no such call.
+ *
+ * @param bytes - 0 is all up to the file's end
+ */
+export function dropCache(descriptor: number, offset: number, bytes: number): void {
+  if (process.platform !== "linux") return;
+  fadvise ??= koffi.load(null).func("int posix_fadvise(int, int64_t, int64_t, int)");
+  fadvise(descriptor, offset, bytes, adviceDontNeed);
+}
+
+/** macOS' `F_NOCACHE`. */
+const commandNoCache = 48;
+
+/** Has reads of an open file pass by the system's cache, on macOS, which has no flag for it. */
+export function avoidCache(descriptor: number): void {
+  if (process.platform !== "darwin") return;
+  koffi.load(null).func("int fcntl(int, int, ...)")(descriptor, commandNoCache, "int", 1);
+}
+
+/**
+ * Gives memory that is of no more use back to the system: buffers that JavaScript has not got round to freeing, and what
+ * the C library keeps for later. For the moment between what takes much of it and what will.
+ */
+export function returnMemory(): void {
+  setFlagsFromString("--expose-gc");
+  (runInNewContext("gc") as () => void)();
+  if (process.platform !== "linux") return;
+  try {
+    koffi.load(null).func("int malloc_trim(size_t)")(0);
+  } catch {
+    // A C library other than glibc.
+    return;
+  }
 }
 
 let fadvise: KoffiFunction | undefined;

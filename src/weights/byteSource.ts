@@ -1,5 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { reasonOf, StelliumError } from "../errors.ts";
+import { dropCache } from "../native/memory.ts";
 
 /** Random access to the bytes of one model file, wherever it lies. */
 export interface ByteSource {
@@ -12,11 +13,15 @@ export interface ByteSource {
   close(): Promise<void>;
 }
 
-/** Opens a local file as a `ByteSource`. Throws `FILE_UNREADABLE`. */
-export async function openFile(path: string): Promise<ByteSource> {
+/**
+ * Opens a local file as a `ByteSource`. Throws `FILE_UNREADABLE`.
+ *
+ * @param cached - whether the system's cache is to keep what was read
+ */
+export async function openFile(path: string, cached = true): Promise<ByteSource> {
   const handle = await orUnreadable(path, () => open(path, "r"));
   try {
-    return new FileSource(path, await orUnreadable(path, () => regularSize(handle)), handle);
+    return new FileSource(path, await orUnreadable(path, () => regularSize(handle)), handle, cached);
   } catch (error) {
     await handle.close();
     throw error;
@@ -27,8 +32,10 @@ class FileSource implements ByteSource {
   readonly name: string;
   readonly size: number;
   readonly #handle: FileHandle;
+  readonly #cached: boolean;
 
-  constructor(name: string, size: number, handle: FileHandle) {
+  constructor(name: string, size: number, handle: FileHandle, cached: boolean) {
+    this.#cached = cached;
     this.name = name;
     this.size = size;
     this.#handle = handle;
@@ -45,6 +52,7 @@ class FileSource implements ByteSource {
       if (bytesRead === 0) throw new Error(`it ends at byte ${offset + done}`);
       done += bytesRead;
     }
+    if (!this.#cached) dropCache(this.#handle.fd, offset, length);
     return bytes;
   }
 

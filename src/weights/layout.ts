@@ -61,6 +61,11 @@ export class Layouts {
     return layout;
   }
 
+  /** The layout of this name, where the device has it. */
+  named(name: string): Layout | undefined {
+    return [this.plain, ...this.#extra].find((layout) => layout.name === name);
+  }
+
   /** ggml answers for a tensor in a buffer, so one is made for asking. Its memory is never touched. */
   #multiplies(tensor: Matrix, { name, bufferType }: Layout): boolean {
     if (name === "AMX" && tensor.shape[0]! < leastAmxColumns) return false;

@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { type Buffer, type Ggml, openGgml, type Pointer } from "../native/ggml.ts";
-import { readAhead, viewNative } from "../native/memory.ts";
+import { dropCache, readAhead, viewNative } from "../native/memory.ts";
 import type { TensorTypeName } from "./gguf/types.ts";
 import { describingContext, newTensor } from "./layout.ts";
 
@@ -14,6 +14,8 @@ export interface LoadTask {
   /** Where it belongs, in `buffer`. */
   readonly address: Pointer;
   readonly buffer: Buffer;
+  /** Whether the system's cache is to keep what was read; otherwise nothing is read ahead, either. */
+  readonly cached: boolean;
   /** Present where only some columns are wanted: of each row read, so many bytes from an offset on. */
   readonly columns?: { readonly rowBytes: number; readonly offset: number; readonly bytes: number };
   /** Absent where the bytes go into place as they are. */
@@ -49,7 +51,7 @@ export function loadWeights(tasks: readonly LoadTask[], counters: Int32Array): v
   for (let index = take(counters); index < tasks.length; index = take(counters)) {
     const task = tasks[index]!;
     const ahead = tasks[index + tasksAhead];
-    if (ahead !== undefined) files.readAhead(ahead.path, ahead.offset, ahead.bytes);
+    if (ahead?.cached) files.readAhead(ahead.path, ahead.offset, ahead.bytes);
     load(ggml, files, staging, task);
     uncounted += task.bytes;
     const mebibytes = Math.floor(uncounted / 2 ** 20);
@@ -63,6 +65,7 @@ function load(ggml: Ggml, files: OpenFiles, staging: Staging, task: LoadTask): v
   const direct = columns === undefined && convert === undefined;
   const read = direct ? viewNative(task.address, bytes) : staging.room(bytes);
   files.read(path, offset, read);
+  if (!task.cached) files.forget(path, offset, bytes);
   const wanted = columns === undefined ? read : gathered(read, columns);
   if (convert !== undefined) convertInto(ggml, task, wanted);
   else if (!direct) viewNative(task.address, wanted.length).set(wanted);
@@ -122,6 +125,11 @@ class OpenFiles implements Disposable {
         done += read;
       }
     });
+  }
+
+  /** Has the system's cache keep nothing of what was read. */
+  forget(path: string, offset: number, bytes: number): void {
+    dropCache(this.#open(path), offset, bytes);
   }
 
   #orUnreadable(path: string, action: () => void): void {

@@ -11,6 +11,7 @@ export class ModelSource implements AsyncDisposable {
   readonly remote: boolean;
   readonly #beginnings: readonly BeginningKept[];
   readonly #opener: Opener;
+  readonly #uncached = new Opener((path) => openFile(path, false));
   #hash: Promise<string> | undefined;
 
   /**
@@ -21,7 +22,7 @@ export class ModelSource implements AsyncDisposable {
     const remote = isUrl(name);
     if (remote) checkUrl(name);
     const beginnings: BeginningKept[] = [];
-    const opener = new Opener(remote ? (url) => openKept(url, signal, beginnings) : openFile);
+    const opener = new Opener(remote ? (url) => openKept(url, signal, beginnings) : (path) => openFile(path));
     try {
       return new ModelSource(await readGguf(name, opener.open), beginnings, opener);
     } catch (error) {
@@ -37,9 +38,14 @@ export class ModelSource implements AsyncDisposable {
     this.#opener = opener;
   }
 
-  /** The model's files, in order. They stay open until the source is disposed of. */
-  files(): Promise<ByteSource[]> {
-    return Promise.all(this.model.files.map(this.#opener.open));
+  /**
+   * The model's files, in order. They stay open until the source is disposed of.
+   *
+   * @param cached - whether the system's cache is to keep what was read of local ones
+   */
+  files(cached = true): Promise<ByteSource[]> {
+    const opener = cached || this.remote ? this.#opener : this.#uncached;
+    return Promise.all(this.model.files.map(opener.open));
   }
 
   /** See `modelHash`. */
@@ -54,7 +60,7 @@ export class ModelSource implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#opener.close();
+    await Promise.all([this.#opener.close(), this.#uncached.close()]);
   }
 }
 

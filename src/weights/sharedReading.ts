@@ -1,22 +1,25 @@
 import type { ByteSource } from "./byteSource.ts";
+import type { BlockSource } from "./obtainSlice.ts";
 import type { TensorSlice } from "./slice.ts";
-import { readSlice } from "./sliceReader.ts";
+import { readSlice, readSlices } from "./sliceReader.ts";
 
 /** How ranks read together. Times in milliseconds. */
 export interface SharingOptions {
   /** Ranks that may read. */
   readonly readers: number;
+  /**
+   * Whether what several ranks need is read once for all. Files on the disk may as well be read by each rank for itself,
+   * which waits for no other then: the system keeps what was read. Default true.
+   */
+  readonly shared?: boolean;
   /** How long the first rank waits for others before it starts. Default 2 s. */
   readonly grace?: number;
   /** How long a rank that is ahead waits for one that gets no further. Default 20 s. */
   readonly patience?: number;
 }
 
-/** Reads the blocks of one rank's slice. */
-export interface BlockReader extends Disposable {
-  /** The plain bytes of a block, in pieces. */
-  read(index: number): AsyncGenerator<Uint8Array>;
-}
+/** Cuts the blocks of one rank's slice. */
+export interface BlockReader extends BlockSource, Disposable {}
 
 interface Place {
   /** The block that is being read. */
@@ -42,7 +45,7 @@ export class SharedReading {
 
   constructor(sources: readonly ByteSource[], options: SharingOptions) {
     this.#sources = sources;
-    this.#options = { grace: 2000, patience: 20_000, ...options };
+    this.#options = { shared: true, grace: 2000, patience: 20_000, ...options };
   }
 
   /** Lets reading begin: all ranks that will read are known now. */
@@ -62,8 +65,11 @@ export class SharedReading {
     const place: Place = { block: -1, late: false };
     this.#places.add(place);
     this.#change();
+    const { shared } = this.#options;
+    const read = (index: number) => this.#read(place, index, blocks[index]!);
     return {
-      read: (index) => this.#read(place, index, blocks[index]!),
+      begin: async () => {},
+      block: shared ? read : (index) => readSlices(this.#sources, blocks[index]!),
       [Symbol.dispose]: () => {
         this.#places.delete(place);
         this.#change();

@@ -1,10 +1,12 @@
 import { deviceFeatures } from "../native/backend.ts";
 import type { Device, Ggml } from "../native/ggml.ts";
+import { checksumAlgorithm } from "./checksum.ts";
 import type { GgufTensor } from "./gguf/model.ts";
 import { rowBytes } from "./gguf/types.ts";
 import { allocationBytes, describingContext, type Layout, Layouts, newTensor } from "./layout.ts";
+import { pageBytes, roundUp } from "./pages.ts";
 import type { TensorSlice } from "./slice.ts";
-import { checksumAlgorithm, pageBytes, roundUp, type SliceContent, type SliceHeader } from "./sliceHeader.ts";
+import type { SliceContent, SliceHeader } from "./sliceHeader.ts";
 
 type ContentTensor = SliceContent["blocks"][number]["tensors"][number];
 

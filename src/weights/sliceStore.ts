@@ -1,11 +1,9 @@
-import { createHash } from "node:crypto";
 import { type FileHandle, open, utimes } from "node:fs/promises";
 import { dirname } from "node:path";
 import { StelliumError } from "../errors.ts";
+import { BlockChecksum } from "./checksum.ts";
 import { sliceName, slicePath } from "./sliceDirectory.ts";
 import {
-  checksumAlgorithm,
-  checksumBytes,
   type EncodedHeader,
   encodeHeader,
   readHeader,
@@ -133,6 +131,12 @@ export class SliceFile implements AsyncDisposable {
     return recorded?.equals(await this.#checksum(block)) ?? false;
   }
 
+  /** The checksums that were recorded as blocks were written, by block; undefined where a block has no valid record. */
+  async checksums(): Promise<(Uint8Array | undefined)[]> {
+    const journal = await this.#journal();
+    return this.header.blocks.map(({ bytes }, i) => recordedChecksum(this.encoded.hash, journal, i, bytes));
+  }
+
   async #checksum({ offset, tensors }: SliceBlock): Promise<Uint8Array> {
     const checksum = new BlockChecksum();
     for (const tensor of tensors) {
@@ -155,19 +159,6 @@ export class SliceFile implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.handle.close();
-  }
-}
-
-/** The checksum of a block: over the stored bytes of its tensors in their order, without what lies between them. */
-export class BlockChecksum {
-  readonly #hash = createHash(checksumAlgorithm);
-
-  update(bytes: Uint8Array): void {
-    this.#hash.update(bytes);
-  }
-
-  digest(): Uint8Array {
-    return this.#hash.digest().subarray(0, checksumBytes);
   }
 }
 

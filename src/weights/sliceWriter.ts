@@ -1,6 +1,8 @@
 import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
 import { StelliumError } from "../errors.ts";
 import type { Device, Ggml } from "../native/ggml.ts";
+import { dropCache } from "../native/memory.ts";
+import { BlockChecksum } from "./checksum.ts";
 import { ByteFeed, SliceConverter } from "./sliceConverter.ts";
 import { partialPath, sliceName, slicePath } from "./sliceDirectory.ts";
 import { checkRoom, onDisk, realDisk, type SliceDisk } from "./sliceDisk.ts";
@@ -13,7 +15,7 @@ import {
   type SliceHeader,
 } from "./sliceHeader.ts";
 import { adoptSlice } from "./slicePartials.ts";
-import { BlockChecksum, filledBlocks, syncDirectoryOf } from "./sliceStore.ts";
+import { filledBlocks, syncDirectoryOf } from "./sliceStore.ts";
 
 /** What a writer needs. */
 export interface SliceWriterOptions {
@@ -98,6 +100,8 @@ export class SliceWriter implements AsyncDisposable {
       const checksum = await this.#write(block, feed);
       await this.#onDisk(async () => {
         await this.#file.datasync();
+        // It is read past the cache, which has better use for its memory.
+        dropCache(this.#file.fd, this.#encoded.dataOffset + block.offset, block.bytes);
         await this.#record(index, encodeRecord(this.#encoded.hash, index, block.bytes, checksum));
       });
       this.#missing.delete(index);

@@ -14,6 +14,8 @@ import {
 } from "./layout.ts";
 import { type LoadTask, loadCounter, loadWeights } from "./loader.ts";
 import { sliceShape, type TensorSlice } from "./slice.ts";
+import type { Weights } from "./weights.ts";
+import { type BlockWindow, residentWindow } from "./window/window.ts";
 
 /** A tensor, or a part of one, to be held in memory. */
 export interface StoredTensor extends TensorSlice {
@@ -38,11 +40,14 @@ const taskBytes = 8 * 2 ** 20;
 const parallelBytes = 96 * 2 ** 20;
 
 /** The weights of a model in memory, each in the layout that the device computes fastest from. */
-export class WeightStore implements Disposable {
+export class WeightStore implements Weights {
   /** Bytes of all weights in their layouts. */
   readonly bytes: number;
   /** Number of tensors by name of layout. */
   readonly layouts: ReadonlyMap<string, number>;
+  readonly pinnedBytes: number;
+  readonly windowBytes = 0;
+  readonly window: BlockWindow;
   readonly #ggml: Ggml;
   readonly #context: Context;
   readonly #buffers: Buffer[] = [];
@@ -64,6 +69,8 @@ export class WeightStore implements Disposable {
     let bytes = 0;
     for (const [layout, slices] of byLayout) bytes += this.#place(source, layout, slices);
     this.bytes = bytes;
+    this.pinnedBytes = bytes;
+    this.window = residentWindow(bytes);
     this.layouts = new Map([...byLayout].map(([layout, tensors]) => [layout.name, tensors.length]));
   }
 
@@ -124,13 +131,17 @@ export class WeightStore implements Disposable {
   }
 }
 
-/** Takes weights from the GGUF files they are in, bringing them into their layouts on the way. */
-export function ggufWeights(files: readonly string[]): WeightSource {
-  return (slice, place) => loadTasks(slice, files[slice.tensor.file]!, place);
+/**
+ * Takes weights from the GGUF files they are in, bringing them into their layouts on the way.
+ *
+ * @param cached - whether the system's cache is to keep what was read, for another start
+ */
+export function ggufWeights(files: readonly string[], cached = true): WeightSource {
+  return (slice, place) => loadTasks(slice, files[slice.tensor.file]!, place).map((task) => ({ ...task, cached }));
 }
 
 /** Cuts the loading of a tensor into tasks of whole row groups. */
-function loadTasks(slice: TensorSlice, path: string, place: Place): LoadTask[] {
+function loadTasks(slice: TensorSlice, path: string, place: Place): Omit<LoadTask, "cached">[] {
   const { tensor, rows, columns } = slice;
   const { layout } = place;
   const fileRow = rowBytes(tensor.type, tensor.shape[0]!);
@@ -141,7 +152,7 @@ function loadTasks(slice: TensorSlice, path: string, place: Place): LoadTask[] {
   const step = convertsInParts(layout, rows.count) ? groups * rowGroup : rows.count;
   // In a converted layout a row may take more room than in the file.
   const rowRoom = layout.plain ? row : Math.floor(place.bytes / rows.count);
-  const tasks: LoadTask[] = [];
+  const tasks: Omit<LoadTask, "cached">[] = [];
   for (let first = 0; first < rows.count; first += step) {
     const count = Math.min(step, rows.count - first);
     const offset = tensor.offset + (rows.start + first) * fileRow;

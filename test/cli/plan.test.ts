@@ -31,7 +31,7 @@ describe("a 70B model on eight devices, from its header", () => {
       context: 1024,
       sources: { compute: "given", disk: "given", link: "given" },
       decode: { limit: "disk", steady: false, network: { collective: "mesh", payload_bytes: 16384 } },
-      prompt: { tokens: 512, steps: 1 },
+      prompt: { tokens: 512, steps: 2 },
     });
     expect(report.devices.map(({ memory_cap_bytes }: { memory_cap_bytes: number }) => memory_cap_bytes)).toEqual([
       768e6,

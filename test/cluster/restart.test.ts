@@ -18,10 +18,10 @@ async function start(
   const reports = await model.coordinator.workers();
   const sum = (name: string) => reports.reduce((total, { figures }) => total + figures[name]!, 0);
   const { bytesSent, openingBytes } = model.coordinator.engine.statistics;
-  // Plans and slices are with the workers; of what else was said, pings may be on their way still.
+  // Plans and slices are with the workers. What else was said may be on its way: pings, and each worker's own report.
   const { sent, received } = model.coordinator.controlTraffic;
-  expect(Math.abs(sum("controlBytesReceived") - sent)).toBeLessThan(1000);
-  expect(Math.abs(sum("controlBytesSent") - received)).toBeLessThan(1000);
+  expect(Math.abs(sum("controlBytesReceived") - sent)).toBeLessThan(3000);
+  expect(Math.abs(sum("controlBytesSent") - received)).toBeLessThan(3000);
   const links = sum("bytesSent") + sum("openingBytes");
   return { coordinator: sent + bytesSent + openingBytes, workers: received + links, slices: sum("weightBytes") };
 }

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { describe } from "#stellium/engine/architectures/support";
-import { Engine } from "#stellium/engine/engine";
+import { Engine, type EngineStart } from "#stellium/engine/engine";
 import type { EngineOptions } from "#stellium/engine/protocol";
 import type { LinkSetup } from "#stellium/engine/rankLinks";
 import { rankDescription } from "#stellium/plan/rankDescription";
@@ -29,9 +29,20 @@ export class Ranks implements AsyncDisposable {
     const plan = planShares(whole, shares, { head: links.head ?? "coordinator" });
     const descriptions = shares.map((_, rank) => rankDescription(whole, plan, rank));
     const origin = { kind: "gguf", files: whole.files } as const;
-    const ranks = new Ranks(
-      await Promise.all(descriptions.map((description) => Engine.start({ description, options, origin }))),
+    return await Ranks.of(
+      descriptions.map((description) => ({ description, origin })),
+      options,
+      links,
     );
+  }
+
+  /** Ranks whose weights come from wherever is said. */
+  static async of(
+    from: readonly Pick<EngineStart, "description" | "origin">[],
+    options: EngineOptions,
+    links: LinkOptions = {},
+  ): Promise<Ranks> {
+    const ranks = new Ranks(await Promise.all(from.map((start) => Engine.start({ ...start, options }))));
     await ranks.link(links);
     return ranks;
   }

@@ -40,7 +40,7 @@ async function bytesOf(reader: BlockReader, indices: readonly number[]): Promise
   const read: Buffer[] = [];
   for (const index of indices) {
     const pieces: Uint8Array[] = [];
-    for await (const piece of reader.read(index)) pieces.push(piece.slice());
+    for await (const piece of reader.block(index)) pieces.push(piece.slice());
     read.push(Buffer.concat(pieces));
   }
   return read;

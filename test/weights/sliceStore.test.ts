@@ -7,14 +7,15 @@ import { afterAll, beforeEach, describe, expect, it } from "vitest";
 import { viewNative } from "#stellium/native/memory";
 import type { GgufTensor } from "#stellium/weights/gguf/model";
 import { allocationBytes, describingContext, Layouts, newTensor } from "#stellium/weights/layout";
-import { loadCounter, loadWeights } from "#stellium/weights/loader";
+import { loadCounter } from "#stellium/weights/loader";
 import { slicePath } from "#stellium/weights/sliceDirectory";
 import { realDisk } from "#stellium/weights/sliceDisk";
 import { encodeHeader, type SliceHeader } from "#stellium/weights/sliceHeader";
 import { layOutSlice, localTensor } from "#stellium/weights/sliceLayout";
 import { readSlices } from "#stellium/weights/sliceReader";
 import { checkSlice, filledBlocks, verifyBlock } from "#stellium/weights/sliceStore";
-import { sliceLoadTasks } from "#stellium/weights/sliceWeights";
+import { BlockWeights } from "#stellium/weights/window/blockWeights";
+import { sliceMap } from "#stellium/weights/window/sliceMap";
 import { complete, device, ggml, openWriter, plainBlock, shape, sliceOf } from "./sliceFixture.ts";
 
 const slice = sliceOf([1, 2], 1);
@@ -69,7 +70,9 @@ describe("a slice", () => {
 
   it("loads into memory as the bytes that the device would have made of the model itself", async () => {
     const { path } = await complete(directory, slice);
-    const tasksOf = sliceLoadTasks(path, header);
+    const placement = { pinned: [], windowBytes: 0, cached: false };
+    using weights = new BlockWeights(ggml, device, await sliceMap(path), placement, () => false);
+    await weights.load(1, new Int32Array(new SharedArrayBuffer(4 * loadCounter.length)));
     const names = new Set<string>();
     for (const [i, block] of header.blocks.entries()) {
       for (const [j, tensor] of block.tensors.entries()) {
@@ -77,20 +80,12 @@ describe("a slice", () => {
         const plain: Uint8Array[] = [];
         for await (const bytes of readSlices([source], [part])) plain.push(bytes);
         const { layout, bytes } = await convertedWhole(tensor, Buffer.concat(plain));
-        const buffer = ggml.allocateBuffer(layout.bufferType, bytes.length)!;
-        const address = ggml.bufferBase(buffer);
-        const tasks = tasksOf(tensor.name, { layout, buffer, address, bytes: bytes.length });
-        loadWeights(tasks, new Int32Array(loadCounter.length));
-        const same = bytes.equals(viewNative(address, bytes.length));
+        const same = bytes.equals(viewNative(ggml.getData(weights.get(tensor.name))!, bytes.length));
         expect(same, `${tensor.name} of ${tensor.type} in ${layout.name}`).toBe(true);
-        ggml.freeBuffer(buffer);
         names.add(layout.name);
       }
     }
     expect(names.size).toBeGreaterThan(1);
-    const place = { layout: { name: "CPU" }, buffer: 0n, address: 0n, bytes: 1 };
-    expect(() => tasksOf("blk.0.attn_q.weight", place)).toThrow(/where CPU of 1 was expected/);
-    expect(() => tasksOf("blk.9.attn_q.weight", place)).toThrow("it has no tensor blk.9.attn_q.weight");
   });
 
   it("keeps blocks at page borders, and each layout's tensors together", () => {

@@ -88,7 +88,7 @@ function stats({ textModel, last }: Session): string {
   return [
     `  last answer  ${last === undefined ? "none yet" : describeTimings(last)}`,
     `  context      ${last === undefined ? 0 : last.prompt_n + last.cache_n + last.predicted_n} of ${context} tokens`,
-    `  memory       ${formatBytes(peakRssBytes())} at most, of which weights ${formatBytes(engine.weightBytes)}, KV cache up to ${formatBytes(memory.kv)}`,
+    `  memory       ${formatBytes(peakRssBytes())} at most, of which weights ${formatBytes(engine.weightBytes)}, KV cache up to ${formatBytes(memory.kvBytes)}`,
   ].join("\n");
 }
 

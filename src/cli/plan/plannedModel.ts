@@ -1,11 +1,9 @@
+import { batchUnderCap, type DeviceDemand, deviceMemory } from "../../cluster/deviceMemory.ts";
 import { planShared, type SharedEngineOptions } from "../../cluster/engineOptions.ts";
-import { groupBytes } from "../../collective/group.ts";
-import { defaultMaxPayload } from "../../collective/openLinks.ts";
-import { type WireName, wireBytes } from "../../collective/wireBlock.ts";
-import { kvCacheBytes } from "../../engine/kvCache.ts";
+import type { WireName } from "../../collective/wireBlock.ts";
 import type { ModelDescription } from "../../engine/modelDescription.ts";
 import { StelliumError } from "../../errors.ts";
-import { type DeviceMemory, planDeviceMemory } from "../../plan/deviceMemory.ts";
+import type { DeviceMemory } from "../../plan/deviceMemory.ts";
 import { type RankDescription, rankDescription } from "../../plan/rankDescription.ts";
 import { planShares, type RankShare } from "../../plan/shares.ts";
 import { type DeviceFigures, figureOf } from "../figures.ts";
@@ -38,10 +36,21 @@ export interface PlannedModel {
 export function planModel(description: ModelDescription, wanted: WantedPlan): PlannedModel {
   const shares = sharesOf(wanted);
   const plan = planShares(description, shares);
-  const ranks = shares.map((_, rank) => rankDescription(description, plan, rank));
-  const { context, batch, kv } = wanted;
-  const engine = planShared(ranks[0]!, { context, batch, kvType: kv });
-  return { engine, ranks: ranks.map((rank) => planRank(rank, engine, wanted, shares.length)) };
+  const demands = shares.map((_, rank) => demandOf(rankDescription(description, plan, rank), wanted, shares.length));
+  const engine = engineOf(demands[0]!, wanted);
+  const ranks = demands.map((demand) => ({ share: demand.description.share, memory: deviceMemory(demand, engine) }));
+  return { engine, ranks };
+}
+
+/** The options of a run: without `--batch`, rank 0 has the batch that is best under its cap. */
+function engineOf(demand: DeviceDemand, { context, batch, kv }: WantedPlan): SharedEngineOptions {
+  const engine = planShared(demand.description, { context, batch, kvType: kv });
+  return batch === undefined ? batchUnderCap(demand, engine) : engine;
+}
+
+function demandOf(description: RankDescription, { memory, window, wire }: WantedPlan, ranks: number): DeviceDemand {
+  const cap = memory && { bytes: figureOf(memory, description.rank) };
+  return { description, cap, windowBlocks: window, ranks, wire };
 }
 
 function sharesOf({ devices, shares }: WantedPlan): readonly number[] {
@@ -49,24 +58,4 @@ function sharesOf({ devices, shares }: WantedPlan): readonly number[] {
   if (shares === undefined) return Array<number>(count).fill(1);
   if (shares.length === count) return shares;
   throw new StelliumError("SHARES_INVALID", { reason: `there are ${count} devices and ${shares.length} shares` });
-}
-
-function planRank(
-  description: RankDescription,
-  engine: SharedEngineOptions,
-  { memory, window, wire }: WantedPlan,
-  size: number,
-): RankPlan {
-  const { rank, share, hyperparameters: h } = description;
-  const encoded = { bytes: (elements: number) => wireBytes(wire, elements) };
-  const sums = engine.batch * h.embeddingLength;
-  const demand = {
-    ...engine,
-    outputs: rank === 0 ? 1 : 0,
-    kvBytes: kvCacheBytes(h, engine.kvType, engine.context),
-    linkBytes: size === 1 ? 0 : groupBytes(size, encoded, sums, defaultMaxPayload),
-    capBytes: memory && figureOf(memory, rank),
-    windowBlocks: window,
-  };
-  return { share, memory: planDeviceMemory(description, demand) };
 }

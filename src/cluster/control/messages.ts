@@ -7,7 +7,7 @@ import * as field from "./fields.ts";
  */
 export const protocolVersion = 1;
 /** SHA-256 of the tables' JSON Schemas. */
-export const tableFingerprint = "4bdc661b34d1e8c1bbd835cb750ddfea1d4c50681d80fdde13abd22ee0876f11";
+export const tableFingerprint = "dd9135d99f3e58c66967ef84aa9737a996ed2363c126779b3bc765b89705acee";
 
 /**
  * The first message of both sides. It is read before anything else is, and its form is the same in all versions: what a
@@ -106,8 +106,9 @@ export const coordinatorMessage = z.discriminatedUnion("type", [
     /** Stream whose data frames bring the block. */
     stream: field.stream,
     bytes: field.amount,
-    sha256: field.sha256,
   }),
+  /** Follows on a block's bytes. */
+  z.strictObject({ type: z.literal("slice-checksum"), stream: field.stream, sha256: field.sha256 }),
   z.strictObject({
     type: z.literal("links"),
     rank: field.rank,

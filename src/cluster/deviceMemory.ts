@@ -1,0 +1,42 @@
+import { groupBytes } from "../collective/group.ts";
+import { defaultMaxPayload } from "../collective/openLinks.ts";
+import { type WireName, wireBytes } from "../collective/wireBlock.ts";
+import { planBatch } from "../plan/batch.ts";
+import { type DeviceMemory, planDeviceMemory } from "../plan/deviceMemory.ts";
+import type { RankDescription } from "../plan/rankDescription.ts";
+import { plannedKvBytes, type SharedEngineOptions } from "./engineOptions.ts";
+
+/** What a device's memory is planned from, beside what all ranks agree on. */
+export interface DeviceDemand {
+  readonly description: RankDescription;
+  /** See `DeviceSlice`; what the plain layout takes if absent. */
+  readonly rooms?: readonly number[] | undefined;
+  /** What the process may take in all; no limit if absent. */
+  readonly cap: { readonly bytes: number } | undefined;
+  readonly windowBlocks: number | undefined;
+  /** How many ranks there are, and how what they add up travels. */
+  readonly ranks: number;
+  readonly wire: WireName;
+}
+
+/** Plans a rank's memory under its cap, with all sequences that may be side by side, and the copies beside them. */
+export function deviceMemory(demand: DeviceDemand, shared: SharedEngineOptions): DeviceMemory {
+  const { description, rooms, cap, windowBlocks, ranks, wire } = demand;
+  const sums = shared.batch * description.hyperparameters.embeddingLength;
+  const encoded = { bytes: (elements: number) => wireBytes(wire, elements) };
+  return planDeviceMemory(description, {
+    ...shared,
+    outputs: description.rank === 0 ? shared.slots : 0,
+    kvBytes: plannedKvBytes(description, shared),
+    linkBytes: ranks === 1 ? 0 : groupBytes(ranks, encoded, sums, defaultMaxPayload),
+    capBytes: cap?.bytes,
+    windowBlocks,
+    rooms,
+  });
+}
+
+/** The batch that is best under the cap, where none was asked for. */
+export function batchUnderCap(demand: DeviceDemand, shared: SharedEngineOptions): SharedEngineOptions {
+  const plan = (batch: number) => deviceMemory(demand, { ...shared, batch });
+  return { ...shared, batch: Math.max(planBatch(shared.context, shared.batch, plan), shared.slots) };
+}

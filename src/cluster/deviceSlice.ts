@@ -1,0 +1,55 @@
+import { StelliumError } from "../errors.ts";
+import { log } from "../log.ts";
+import { cpuDevice, openGgml } from "../native/ggml.ts";
+import type { RankDescription } from "../plan/rankDescription.ts";
+import { type BlockSource, obtainSlice } from "../weights/obtainSlice.ts";
+import { pageBytes, roundUp } from "../weights/pages.ts";
+import { sliceDirectory } from "../weights/sliceDirectory.ts";
+import type { SliceHeader } from "../weights/sliceHeader.ts";
+import { type CutPlan, cutPlan, layOutSlice } from "../weights/sliceLayout.ts";
+
+/** A rank's slice as this device would store it. */
+export interface DeviceSlice {
+  readonly cut: CutPlan;
+  readonly header: SliceHeader;
+  /** Room that each block takes in memory, in order of computing; one more for what belongs to no block. */
+  readonly rooms: readonly number[];
+}
+
+/** Where a slice is kept, and where it comes from. */
+export interface SliceOrigin {
+  readonly source: BlockSource;
+  /** Folder of the cache; the default one if absent. */
+  readonly cacheDir?: string | undefined;
+  readonly onProgress?: ((bytes: number, total: number) => void) | undefined;
+}
+
+/** Lays out a rank's slice. Throws `MODEL_UNSUPPORTED` where this device does not multiply by one of its tensors. */
+export function deviceSlice(description: RankDescription, model: { hash: string; name: string }): DeviceSlice {
+  const ggml = openGgml();
+  const { hash, name } = model;
+  const cut = cutPlan(description, { hash, name });
+  const header = layOutSlice(cut.content, ggml, cpuDevice(ggml));
+  return { cut, header, rooms: header.blocks.map(({ bytes }) => roundUp(bytes, pageBytes)) };
+}
+
+/** Has a slice on this device's disk, and returns its path. Throws what `obtainSlice` does. */
+export function storedSlice({ header }: DeviceSlice, { source, cacheDir, onProgress }: SliceOrigin): Promise<string> {
+  const ggml = openGgml();
+  const directory = sliceDirectory(cacheDir);
+  return obtainSlice({ ggml, device: cpuDevice(ggml), directory, header, source, onProgress });
+}
+
+/**
+ * Starts an engine from a slice. Where a block of it turns out to be damaged, that has been noted down in the slice, and
+ * one more attempt, which looks at the slice again, finds it repaired.
+ */
+export async function repaired<T>(start: () => Promise<T>, again: () => Promise<T> = start): Promise<T> {
+  try {
+    return await start();
+  } catch (error) {
+    if (!(error instanceof StelliumError && error.code === "SLICE_INVALID")) throw error;
+    log("warn", `${error.message}; it is repaired`);
+    return await again();
+  }
+}

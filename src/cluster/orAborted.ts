@@ -1,0 +1,17 @@
+import { StelliumError } from "../errors.ts";
+
+/** Waits for `promise`, but no longer than `signal` allows: rejects with `ABORTED` then. */
+export async function orAborted(promise: Promise<void> | undefined, signal: AbortSignal | undefined): Promise<void> {
+  if (promise === undefined || signal === undefined) return await promise;
+  const stop = new AbortController();
+  const stopped = new Promise<never>((_, reject) => {
+    const abort = () => reject(new StelliumError("ABORTED", { reason: String(signal.reason) }));
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort, { signal: stop.signal });
+  });
+  try {
+    await Promise.race([promise, stopped]);
+  } finally {
+    stop.abort();
+  }
+}

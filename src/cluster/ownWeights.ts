@@ -1,0 +1,99 @@
+import type { WeightOrigin } from "../engine/protocol.ts";
+import { StelliumError } from "../errors.ts";
+import { log } from "../log.ts";
+import type { DeviceMemory } from "../plan/deviceMemory.ts";
+import type { ModelSource } from "../weights/modelSource.ts";
+import type { SharedReading } from "../weights/sharedReading.ts";
+import type { Placement } from "../weights/window/blockWeights.ts";
+import { plainRooms } from "../weights/window/ggufMap.ts";
+import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
+import { deviceSlice, storedSlice } from "./deviceSlice.ts";
+import type { SharedEngineOptions } from "./engineOptions.ts";
+import { demandFit, type MemoryCap } from "./memoryCap.ts";
+import { outlineOf } from "./rankPlan.ts";
+
+/** How rank 0 may have its weights. */
+export interface OwnWeightsOptions {
+  /** Folder of the cache; the default one if absent. */
+  readonly cacheDir?: string | undefined;
+  /** Whether weights that do not fit memory are streamed from the model's files, without a slice on the disk. */
+  readonly noSlice?: boolean | undefined;
+  /** Told the bytes of the slice that are cut, and all that have to be. */
+  readonly onCut?: ((bytes: number, total: number) => void) | undefined;
+}
+
+/** What rank 0's memory is planned from. */
+export interface OwnDemand extends DeviceDemand {
+  readonly cap: MemoryCap;
+}
+
+/** The model, and how all ranks' slices are cut from it. */
+export interface OwnModel {
+  readonly source: ModelSource;
+  readonly reading: SharedReading;
+}
+
+/** Where weights come from, and what memory is planned with that. */
+export interface OwnWeights {
+  readonly origin: WeightOrigin;
+  readonly memory: DeviceMemory;
+}
+
+/**
+ * Where rank 0 takes its weights from. What fits memory comes from the model's files. What does not is streamed: from a
+ * slice in this device's layouts, which is cut once; or, where the disk has no room for it or nobody wants it, from the
+ * model's files, in the plain layout. Of a model behind an URL there is a slice in any case: that is what this device
+ * keeps of it. Throws `OUT_OF_MEMORY`, and what reading the model does; of a model behind an URL also `DISK_FULL`, and
+ * `BAD_USAGE` where nobody wants a slice.
+ */
+export async function ownWeights(
+  model: OwnModel,
+  demand: OwnDemand,
+  shared: SharedEngineOptions,
+  options: OwnWeightsOptions,
+): Promise<OwnWeights> {
+  const memory = deviceMemory(demand, shared);
+  const { description, cap } = demand;
+  const { remote } = model.source;
+  demandFit(memory, cap, whatOf(demand, shared));
+  if (remote && options.noSlice) throw new StelliumError("BAD_USAGE", { detail: "--no-slice is for files, not URLs" });
+  const resident = memory.window.streamedBytes === 0;
+  const cached = resident && cap.from === "free";
+  if (resident && !remote) return { memory, origin: { kind: "gguf", files: description.files, cached } };
+  if (options.noSlice) return plainWeights(demand, shared);
+  try {
+    const path = await cutSlice(model, demand, options);
+    return { memory, origin: { kind: "slice", path, placement: placementOf(memory, cached) } };
+  } catch (error) {
+    if (remote || !(error instanceof StelliumError && error.code === "DISK_FULL")) throw error;
+    log("warn", `${error.message}; the model is streamed from its own file, from which computing is slower`);
+    return plainWeights(demand, shared);
+  }
+}
+
+/** Which blocks of a plan stay in memory: the ones it says, and what belongs to no block. */
+export function placementOf({ window }: DeviceMemory, cached = false): Placement {
+  return { pinned: window.pinned, windowBytes: window.windowBytes, cached };
+}
+
+async function cutSlice(
+  { source, reading }: OwnModel,
+  { description }: OwnDemand,
+  { cacheDir, onCut: onProgress }: OwnWeightsOptions,
+): Promise<string> {
+  const slice = deviceSlice(description, outlineOf(source.model, await source.hash()));
+  using blocks = reading.join(slice.cut.blocks);
+  return await storedSlice(slice, { source: blocks, cacheDir, onProgress });
+}
+
+function plainWeights(demand: OwnDemand, shared: SharedEngineOptions): OwnWeights {
+  const { blocks, ropeFactors, files } = demand.description;
+  const rooms = plainRooms([...blocks.map((block) => block.weights), ropeFactors ? [ropeFactors] : []]);
+  const memory = deviceMemory({ ...demand, rooms }, shared);
+  demandFit(memory, demand.cap, whatOf(demand, shared));
+  return { memory, origin: { kind: "plain", files, placement: placementOf(memory) } };
+}
+
+function whatOf({ description }: OwnDemand, { context }: SharedEngineOptions): string {
+  return `${description.files[0]} with a context of ${context} tokens`;
+}

@@ -1,0 +1,22 @@
+import type { Tensor } from "../native/ggml.ts";
+import type { BlockWindow } from "./window/window.ts";
+
+/** The weights of a rank as graphs are built from them. */
+export interface Weights extends Disposable {
+  /** Bytes of all weights in their layouts, wherever they are. */
+  readonly bytes: number;
+  /** Bytes that are always in memory. */
+  readonly pinnedBytes: number;
+  /** Bytes of memory that the others pass through. */
+  readonly windowBytes: number;
+  /** Number of tensors by name of layout. */
+  readonly layouts: ReadonlyMap<string, number>;
+  readonly window: BlockWindow;
+  /** The tensor of this GGUF name. */
+  get(name: string): Tensor;
+  /**
+   * Reads what is always in memory. Progress is in `counters` (see `loadCounter`). Throws `FILE_UNREADABLE`,
+   * `SLICE_INVALID`.
+   */
+  load(threads: number, counters: Int32Array): Promise<void>;
+}

@@ -1,0 +1,72 @@
+import { closeSync, constants, openSync, readSync } from "node:fs";
+import { reasonOf, StelliumError } from "../../errors.ts";
+import { avoidCache, dropCache } from "../../native/memory.ts";
+
+/** Linux's flag for reads that go straight from the disk into memory; other systems have none. */
+const directFlag: number | undefined = constants.O_DIRECT;
+
+/**
+ * A file that blocks are read from: past the system's cache, which would take as much memory again, where system and
+ * file system have a way; otherwise through it, and what was read is dropped from it at once.
+ */
+export class BlockFile implements Disposable {
+  readonly path: string;
+  readonly #cached: boolean;
+  #direct: boolean;
+  #descriptor: number | undefined;
+
+  /** @param cached - whether to read through the system's cache and leave there what was read */
+  constructor(path: string, cached: boolean) {
+    this.path = path;
+    this.#cached = cached;
+    this.#direct = !cached && directFlag !== undefined;
+  }
+
+  /**
+   * Reads whole pages into memory that starts on a page's border. Throws `FILE_UNREADABLE`, also where the file ends
+   * before.
+   *
+   * @param wanted - how many bytes there must be; what the last page has beyond them may be missing
+   */
+  read(offset: number, target: Uint8Array, wanted: number): void {
+    try {
+      for (let done = 0; done < wanted; ) {
+        const read = this.#some(offset + done, target.subarray(done));
+        if (read === 0) throw new Error(`it ends at byte ${offset + done}`);
+        done += read;
+      }
+      if (!this.#direct && !this.#cached) dropCache(this.#open(), offset, target.length);
+    } catch (error) {
+      throw new StelliumError("FILE_UNREADABLE", { path: this.path, reason: reasonOf(error) }, { cause: error });
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#descriptor !== undefined) closeSync(this.#descriptor);
+    this.#descriptor = undefined;
+  }
+
+  /** Some file systems refuse direct reads as a file is opened, others at the first one. */
+  #some(offset: number, target: Uint8Array): number {
+    try {
+      return readSync(this.#open(), target, 0, target.length, offset);
+    } catch (error) {
+      if (!this.#direct || !isRefusal(error)) throw error;
+      this[Symbol.dispose]();
+      this.#direct = false;
+      return readSync(this.#open(), target, 0, target.length, offset);
+    }
+  }
+
+  #open(): number {
+    if (this.#descriptor === undefined) {
+      this.#descriptor = openSync(this.path, constants.O_RDONLY | (this.#direct ? directFlag! : 0));
+      if (!this.#cached) avoidCache(this.#descriptor);
+    }
+    return this.#descriptor;
+  }
+}
+
+function isRefusal(error: unknown): boolean {
+  return ["EINVAL", "ENOTSUP", "EOPNOTSUPP"].includes((error as NodeJS.ErrnoException).code ?? "");
+}

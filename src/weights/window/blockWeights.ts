@@ -1,0 +1,188 @@
+import { Worker } from "node:worker_threads";
+import type { Buffer, Context, Device, Ggml, Pointer, Tensor } from "../../native/ggml.ts";
+import { allocatePages, type NativeMemory, preferHugePages } from "../../native/memory.ts";
+import type { Repoint } from "../../native/tensorData.ts";
+import { describingContext } from "../layout.ts";
+import { loadCounter } from "../loader.ts";
+import type { Weights } from "../weights.ts";
+import type { BlockMap, MappedTensor } from "./blockMap.ts";
+import type { ReaderSetup } from "./reader.ts";
+import { TensorModels } from "./tensorModels.ts";
+import { awaitReaders } from "./waiting.ts";
+import { type BlockWindow, RingWindow, residentWindow } from "./window.ts";
+import { announce, cell, failureIn, type WindowMemory, windowMemory } from "./windowMemory.ts";
+
+/** Which blocks stay in memory, and how much room the others have. Plain data. */
+export interface Placement {
+  /** By block; those without an entry stay in memory. */
+  readonly pinned: readonly boolean[];
+  readonly windowBytes: number;
+  /** Whether to read through the system's cache, which costs memory and makes another start faster. */
+  readonly cached: boolean;
+}
+
+/** Threads that read: while one waits for the disk or compares a checksum, the disk has work from another. */
+const readerCount = 2;
+/** A reader has hardly anything of its own. */
+const readerLimits = { maxOldGenerationSizeMb: 24, maxYoungGenerationSizeMb: 2 };
+const waitInterval = 50;
+/** How long readers may take to end, in milliseconds. */
+const endPatience = 10_000;
+
+/** A tensor, and what tells it where it lies: so far from its block's start. */
+interface Placed {
+  readonly at: number;
+  readonly repoint: Repoint;
+}
+
+/**
+ * Weights that lie on the disk in the layouts they are computed from. Pinned blocks are read once, the others pass
+ * through a ring, again for every step. Tensors are told where their data lies before they are computed from.
+ */
+export class BlockWeights implements Weights {
+  readonly bytes: number;
+  readonly pinnedBytes: number;
+  readonly windowBytes: number;
+  readonly layouts: ReadonlyMap<string, number>;
+  readonly window: BlockWindow;
+  readonly #ggml: Ggml;
+  readonly #context: Context;
+  readonly #models: readonly Buffer[];
+  readonly #tensors = new Map<string, Tensor>();
+  readonly #blocks: readonly (readonly Placed[])[];
+  readonly #pinnedMemory: NativeMemory | undefined;
+  readonly #ringMemory: NativeMemory | undefined;
+  readonly #memory: WindowMemory;
+  readonly #setup: ReaderSetup;
+
+  /**
+   * Makes room. Throws `SLICE_INVALID` where the device would have a tensor in another layout, `OUT_OF_MEMORY`.
+   *
+   * @param stopped - whether waiting for a block is to end
+   */
+  constructor(ggml: Ggml, device: Device, map: BlockMap, placement: Placement, stopped: () => boolean) {
+    const tensors = map.blocks.flatMap((block) => block.tensors);
+    const pinned = map.blocks.flatMap(({ room }, block) =>
+      room > 0 && placement.pinned[block] !== false ? [block] : [],
+    );
+    const streamed = map.blocks.flatMap(({ room }, block) =>
+      room > 0 && placement.pinned[block] === false ? [block] : [],
+    );
+    const rooms = (blocks: readonly number[]) => blocks.map((block) => map.blocks[block]!.room);
+    this.#ggml = ggml;
+    this.#context = describingContext(ggml, Math.max(1, tensors.length));
+    this.#memory = windowMemory(map.blocks.length);
+    this.bytes = sum(tensors.map(({ bytes }) => bytes));
+    this.layouts = counted(tensors.map(({ layout }) => layout));
+    this.pinnedBytes = sum(rooms(pinned));
+    this.windowBytes = streamed.length > 0 ? placement.windowBytes : 0;
+    this.#pinnedMemory = pages(this.pinnedBytes);
+    this.#ringMemory = pages(this.windowBytes);
+    const describing = new TensorModels(ggml, device, this.#context, map);
+    this.#models = describing.buffers;
+    this.#blocks = map.blocks.map((block) => block.tensors.map((tensor) => this.#described(describing, tensor)));
+    this.#setup = {
+      map,
+      pinned: this.#placePinned(pinned, rooms(pinned)),
+      ring: this.#ringMemory && { address: this.#ringMemory.address, bytes: this.windowBytes, blocks: streamed },
+      cached: placement.cached,
+      memory: this.#memory,
+    };
+    this.window = this.#ringMemory
+      ? new RingWindow({
+          blocks: streamed,
+          rooms: rooms(streamed),
+          ringBytes: this.windowBytes,
+          memory: this.#memory,
+          path: map.files[0]!,
+          place: (block, offset) => this.#place(block, this.#ringMemory!.address + BigInt(offset)),
+          stopped,
+        })
+      : residentWindow(this.pinnedBytes);
+  }
+
+  get(name: string): Tensor {
+    const tensor = this.#tensors.get(name);
+    if (tensor === undefined) throw new Error(`no weight ${name} is stored`);
+    return tensor;
+  }
+
+  async load(_: number, counters: Int32Array): Promise<void> {
+    const { cells, ready, bytes } = this.#memory;
+    Atomics.store(cells, cell.readers, readerCount);
+    for (let reader = 0; reader < readerCount; reader++) startReader(this.#setup);
+    const progress = () => {
+      Atomics.store(counters, loadCounter.mebibytes, Number(Atomics.load(bytes, 0) >> 20n));
+      const failure = failureIn(this.#memory);
+      if (failure !== undefined) throw failure;
+      return this.#setup.pinned.every(({ block }) => Atomics.load(ready, block) > 0);
+    };
+    const stopped = () => Atomics.load(counters, loadCounter.stop) !== 0;
+    awaitReaders({ memory: this.#memory, reached: progress, stopped, path: this.#setup.map.files[0]! });
+  }
+
+  /** Waits for the readers, which finish the piece they are at. Memory that one may still write to is not freed. */
+  [Symbol.dispose](): void {
+    const { cells } = this.#memory;
+    Atomics.store(cells, cell.stop, 1);
+    announce(this.#memory, cell.wake);
+    const ended = waitUntil(() => Atomics.load(cells, cell.readers) === 0, cells);
+    for (const model of this.#models) this.#ggml.freeBuffer(model);
+    this.#ggml.free(this.#context);
+    if (!ended) return;
+    this.#pinnedMemory?.[Symbol.dispose]();
+    this.#ringMemory?.[Symbol.dispose]();
+  }
+
+  #described(models: TensorModels, tensor: MappedTensor): Placed {
+    const { handle, repoint } = models.describe(tensor);
+    this.#tensors.set(tensor.name, handle);
+    return { at: tensor.at, repoint };
+  }
+
+  #placePinned(blocks: readonly number[], rooms: readonly number[]): { block: number; address: Pointer }[] {
+    let address = this.#pinnedMemory?.address ?? 0n;
+    return blocks.map((block, i) => {
+      const placed = { block, address };
+      this.#place(block, address);
+      address += BigInt(rooms[i]!);
+      return placed;
+    });
+  }
+
+  #place(block: number, address: Pointer): void {
+    for (const { at, repoint } of this.#blocks[block]!) repoint(address + BigInt(at));
+  }
+}
+
+/** Memory that is worth being backed by huge pages; none where none is wanted. */
+function pages(bytes: number): NativeMemory | undefined {
+  if (bytes === 0) return undefined;
+  const memory = allocatePages(bytes);
+  preferHugePages(memory.address, bytes);
+  return memory;
+}
+
+/** Waits for readers to end. Returns false where one does not, because the disk it reads from does not answer. */
+function waitUntil(reached: () => boolean, cells: Int32Array): boolean {
+  for (const started = performance.now(); !reached(); ) {
+    if (performance.now() - started > endPatience) return false;
+    Atomics.wait(cells, cell.news, Atomics.load(cells, cell.news), waitInterval);
+  }
+  return true;
+}
+
+function startReader(setup: ReaderSetup): Worker {
+  const script = new URL("./readerThread.js", import.meta.url);
+  return new Worker(script, { workerData: setup, resourceLimits: readerLimits });
+}
+
+function counted(names: readonly string[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return counts;
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, value) => total + value, 0);
+}

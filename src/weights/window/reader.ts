@@ -1,0 +1,190 @@
+import { closeSync, openSync, writeSync } from "node:fs";
+import { reasonOf, StelliumError } from "../../errors.ts";
+import type { Pointer } from "../../native/ggml.ts";
+import { viewNative } from "../../native/memory.ts";
+import { BlockChecksum } from "../checksum.ts";
+import { pageBytes, roundUp } from "../pages.ts";
+import { BlockFile } from "./blockFile.ts";
+import type { BlockMap, Extent } from "./blockMap.ts";
+import { RingCursor, type Visit } from "./ring.ts";
+import { announce, cell, putFailure, type WindowMemory } from "./windowMemory.ts";
+
+/** What a reader is started with. Plain data and shared memory: it crosses threads. */
+export interface ReaderSetup {
+  readonly map: BlockMap;
+  /** Blocks that stay in memory, and where. They are read first. */
+  readonly pinned: readonly { readonly block: number; readonly address: Pointer }[];
+  /** What the other blocks pass through; undefined where there are none. */
+  readonly ring: { readonly address: Pointer; readonly bytes: number; readonly blocks: readonly number[] } | undefined;
+  /** Whether to read through the system's cache and leave there what was read. */
+  readonly cached: boolean;
+  readonly memory: WindowMemory;
+}
+
+/** Bytes of one read: enough for a disk to be at its best, and so few that several readers share the work of a block. */
+const pieceBytes = 4 * 2 ** 20;
+
+/** Reads pinned blocks and then, until it is stopped, the others in turns, as far ahead as the ring has room. */
+export function runReader(setup: ReaderSetup): void {
+  const { memory } = setup;
+  using reader = new Reader(setup);
+  try {
+    reader.readPinned();
+    if (setup.ring !== undefined) reader.readRing(setup.ring);
+  } catch (error) {
+    reader.fail(error);
+  } finally {
+    Atomics.sub(memory.cells, cell.readers, 1);
+    announce(memory, cell.news);
+  }
+}
+
+class Reader implements Disposable {
+  readonly #setup: ReaderSetup;
+  readonly #memory: WindowMemory;
+  readonly #files: readonly BlockFile[];
+  readonly #pieces: readonly (readonly Extent[])[];
+
+  constructor(setup: ReaderSetup) {
+    const { map, cached, memory } = setup;
+    this.#setup = setup;
+    this.#memory = memory;
+    this.#files = map.files.map((path) => new BlockFile(path, cached));
+    this.#pieces = map.blocks.map(({ extents }) => extents.flatMap(cut));
+  }
+
+  readPinned(): void {
+    const { cells } = this.#memory;
+    const pieces = this.#setup.pinned.flatMap(({ block, address }) =>
+      this.#pieces[block]!.map((piece) => ({ block, address, piece })),
+    );
+    for (;;) {
+      const next = pieces[Atomics.add(cells, cell.nextPinned, 1)];
+      if (next === undefined || this.#stopped() || this.#failed()) return;
+      this.#read(next.block, next.piece, next.address);
+    }
+  }
+
+  readRing(ring: NonNullable<ReaderSetup["ring"]>): void {
+    const { cells } = this.#memory;
+    for (let epoch = Atomics.load(cells, cell.started); ; ) {
+      try {
+        this.#passEpoch(ring, epoch);
+      } catch (error) {
+        this.fail(error);
+      }
+      if (!this.#park(epoch)) return;
+      epoch = Atomics.load(cells, cell.started);
+    }
+  }
+
+  fail(error: unknown): void {
+    const known = error instanceof StelliumError;
+    putFailure(this.#memory, known ? error : new StelliumError("ENGINE_FAILED", { reason: reasonOf(error) }));
+    announce(this.#memory, cell.wake);
+    announce(this.#memory, cell.news);
+  }
+
+  [Symbol.dispose](): void {
+    for (const file of this.#files) file[Symbol.dispose]();
+  }
+
+  /** Takes pieces in turns with the other readers, until the epoch ends. */
+  #passEpoch({ address, bytes, blocks }: NonNullable<ReaderSetup["ring"]>, epoch: number): void {
+    const { cells } = this.#memory;
+    const rooms = blocks.map((block) => this.#setup.map.blocks[block]!.room);
+    const cursor = new RingCursor(rooms, bytes, cells[cell.first]);
+    const piecesOf = (visit: Visit) => this.#pieces[blocks[visit.block]!]!;
+    let visit = cursor.next();
+    let before = 0;
+    for (;;) {
+      const taken = Atomics.add(cells, cell.nextPiece, 1);
+      for (let count = piecesOf(visit).length; taken >= before + count; count = piecesOf(visit).length) {
+        before += count;
+        visit = cursor.next();
+      }
+      if (!this.#awaitRoom(visit, epoch)) return;
+      this.#read(blocks[visit.block]!, piecesOf(visit)[taken - before]!, address + BigInt(visit.offset));
+    }
+  }
+
+  /** Waits until a visit's room is free. Returns false where the epoch has ended. */
+  #awaitRoom({ freed }: Visit, epoch: number): boolean {
+    const { cells } = this.#memory;
+    for (;;) {
+      const seen = Atomics.load(cells, cell.wake);
+      if (this.#stopped() || this.#failed() || Atomics.load(cells, cell.epoch) !== epoch) return false;
+      if (Atomics.load(cells, cell.released) >= freed) return true;
+      Atomics.wait(cells, cell.wake, seen);
+    }
+  }
+
+  /** Waits for another epoch. Returns false where there will be none. */
+  #park(epoch: number): boolean {
+    const { cells } = this.#memory;
+    Atomics.add(cells, cell.parked, 1);
+    announce(this.#memory, cell.news);
+    for (;;) {
+      const seen = Atomics.load(cells, cell.wake);
+      if (this.#stopped()) return false;
+      if (Atomics.load(cells, cell.started) !== epoch) return true;
+      Atomics.wait(cells, cell.wake, seen);
+    }
+  }
+
+  /** Reads a piece of a block that starts at `address`. Who reads the last piece verifies the block. */
+  #read(block: number, { file, offset, bytes, at }: Extent, address: Pointer): void {
+    const { done, ready, bytes: counted } = this.#memory;
+    const target = viewNative(address + BigInt(at), roundUp(bytes, pageBytes));
+    this.#files[file]!.read(offset, target, bytes);
+    Atomics.add(counted, 0, BigInt(bytes));
+    announce(this.#memory, cell.news);
+    if (Atomics.add(done, block, 1) + 1 < this.#pieces[block]!.length) return;
+    this.#verify(block, address);
+    Atomics.store(done, block, 0);
+    Atomics.add(ready, block, 1);
+    announce(this.#memory, cell.news);
+  }
+
+  /** Compares a block's checksum, the first time that it is read. */
+  #verify(block: number, address: Pointer): void {
+    const { tensors, recorded } = this.#setup.map.blocks[block]!;
+    if (recorded === undefined || Atomics.load(this.#memory.verified, block) === 1) return;
+    const checksum = new BlockChecksum();
+    for (const { at, bytes } of tensors) checksum.update(viewNative(address + BigInt(at), bytes));
+    if (!Buffer.from(checksum.digest()).equals(recorded.checksum)) throw this.#damaged(block, recorded);
+    Atomics.store(this.#memory.verified, block, 1);
+  }
+
+  /** Strikes out the record of a damaged block, so that it is fetched or cut again at the next start. */
+  #damaged(block: number, { offset, bytes }: { offset: number; bytes: number }): StelliumError {
+    const { path } = this.#files[0]!;
+    try {
+      const descriptor = openSync(path, "r+");
+      writeSync(descriptor, new Uint8Array(bytes), 0, bytes, offset);
+      closeSync(descriptor);
+    } catch (error) {
+      return invalid(path, `its block ${block} is damaged, and that cannot be noted down: ${reasonOf(error)}`);
+    }
+    return invalid(path, `its block ${block} is damaged`);
+  }
+
+  #stopped(): boolean {
+    return Atomics.load(this.#memory.cells, cell.stop) !== 0;
+  }
+
+  #failed(): boolean {
+    return Atomics.load(this.#memory.cells, cell.failed) !== 0;
+  }
+}
+
+function cut({ file, offset, bytes, at }: Extent): Extent[] {
+  return Array.from({ length: Math.ceil(bytes / pieceBytes) }, (_, i) => {
+    const from = i * pieceBytes;
+    return { file, offset: offset + from, bytes: Math.min(pieceBytes, bytes - from), at: at + from };
+  });
+}
+
+function invalid(path: string, reason: string): StelliumError {
+  return new StelliumError("SLICE_INVALID", { path, reason });
+}

@@ -1,0 +1,36 @@
+import { StelliumError } from "../../errors.ts";
+import { pageBytes, roundUp } from "../pages.ts";
+import { recordBytes, type SliceBlock, type SliceTensor } from "../sliceHeader.ts";
+import { localTensor } from "../sliceLayout.ts";
+import { openSlice, type SliceFile } from "../sliceStore.ts";
+import type { BlockMap, MappedBlock, MappedTensor } from "./blockMap.ts";
+
+/** Where the blocks of a complete slice lie. Throws `SLICE_INVALID`, `FILE_UNREADABLE`. */
+export async function sliceMap(path: string): Promise<BlockMap> {
+  await using slice = await openSlice(path);
+  const checksums = await slice.checksums();
+  return { files: [path], blocks: slice.header.blocks.map((block, i) => mappedBlock(slice, block, i, checksums[i])) };
+}
+
+function mappedBlock(
+  slice: SliceFile,
+  block: SliceBlock,
+  index: number,
+  checksum: Uint8Array | undefined,
+): MappedBlock {
+  const { dataOffset, journalOffset } = slice.encoded;
+  if (block.tensors.length === 0) return { extents: [], room: 0, tensors: [] };
+  if (checksum === undefined)
+    throw new StelliumError("SLICE_INVALID", { path: slice.path, reason: `its block ${index} is incomplete` });
+  return {
+    extents: [{ file: 0, offset: dataOffset + block.offset, bytes: block.bytes, at: 0 }],
+    room: roundUp(block.bytes, pageBytes),
+    tensors: block.tensors.map(mappedTensor),
+    recorded: { checksum, offset: journalOffset + index * recordBytes, bytes: recordBytes },
+  };
+}
+
+function mappedTensor(tensor: SliceTensor): MappedTensor {
+  const { name, type, shape } = localTensor(tensor);
+  return { name, type, shape, layout: tensor.layout, at: tensor.offset, bytes: tensor.bytes };
+}

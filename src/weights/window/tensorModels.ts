@@ -1,0 +1,61 @@
+import { StelliumError } from "../../errors.ts";
+import { type Buffer, type Context, type Device, type Ggml, required, type Tensor } from "../../native/ggml.ts";
+import { type Repoint, repointing } from "../../native/tensorData.ts";
+import { type Layout, Layouts, newTensor } from "../layout.ts";
+import type { BlockMap, MappedTensor } from "./blockMap.ts";
+
+/**
+ * Describes tensors whose data lies anywhere. ggml tells a tensor's layout by the type of the buffer it is in, and has no
+ * buffers around given memory but plain ones. So there is one buffer for each layout, as large as the largest tensor,
+ * that all tensors of the layout are placed in, and then told that their data lies elsewhere. The memory of these
+ * buffers is never touched: it costs addresses only.
+ */
+export class TensorModels {
+  readonly buffers: Buffer[] = [];
+  readonly #ggml: Ggml;
+  readonly #context: Context;
+  readonly #path: string;
+  readonly #layouts: Layouts;
+  readonly #byLayout = new Map<Layout, Buffer>();
+  readonly #most: number;
+  #repointing: ((tensor: Tensor) => Repoint) | undefined;
+
+  constructor(ggml: Ggml, device: Device, context: Context, { files, blocks }: BlockMap) {
+    const tensors = blocks.flatMap((block) => block.tensors);
+    this.#ggml = ggml;
+    this.#context = context;
+    this.#path = files[0]!;
+    this.#layouts = new Layouts(ggml, device);
+    this.#most = tensors.reduce((most, { bytes }) => Math.max(most, bytes), 64);
+  }
+
+  /** Throws `SLICE_INVALID` where the device has no such layout, or another length for it. */
+  describe(tensor: MappedTensor): { handle: Tensor; repoint: Repoint } {
+    const layout = this.#layouts.named(tensor.layout);
+    const handle = newTensor(this.#ggml, this.#context, tensor, tensor.shape[1] ?? 1);
+    if (layout === undefined || this.#lengthOf(handle, layout) > tensor.bytes) throw this.#misfit(tensor);
+    const buffer = this.#buffer(layout);
+    this.#ggml.placeTensor(buffer, handle, this.#ggml.bufferBase(buffer));
+    this.#repointing ??= repointing(this.#ggml, handle);
+    return { handle, repoint: this.#repointing(handle) };
+  }
+
+  #lengthOf(handle: Tensor, layout: Layout): number {
+    return Number(this.#ggml.allocationSize(layout.bufferType, handle));
+  }
+
+  #buffer(layout: Layout): Buffer {
+    const known = this.#byLayout.get(layout);
+    if (known !== undefined) return known;
+    const buffer = required(this.#ggml.allocateBuffer(layout.bufferType, this.#most), "describing weights");
+    this.#ggml.setBufferUsage(buffer, 1);
+    this.#byLayout.set(layout, buffer);
+    this.buffers.push(buffer);
+    return buffer;
+  }
+
+  #misfit({ name, layout, bytes }: MappedTensor): StelliumError {
+    const reason = `its tensor ${name} is ${layout} of ${bytes} bytes, which this device does not compute from`;
+    return new StelliumError("SLICE_INVALID", { path: this.#path, reason });
+  }
+}

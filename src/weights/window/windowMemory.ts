@@ -1,0 +1,85 @@
+import { type ErrorCode, StelliumError } from "../../errors.ts";
+
+/** Memory that the engine thread and the readers share: on the way of a block they exchange no messages. */
+export interface WindowMemory {
+  /** See `cell`. */
+  readonly cells: Int32Array;
+  /** By block: pieces that have been read in its present lap. */
+  readonly done: Int32Array;
+  /** By block: how many laps it has been ready in. */
+  readonly ready: Int32Array;
+  /** By block: 1 once its checksum has been compared. */
+  readonly verified: Int32Array;
+  /** How many bytes were read from disk. */
+  readonly bytes: BigInt64Array;
+  /** Why reading failed, as UTF-8 JSON. */
+  readonly failure: Uint8Array;
+}
+
+/** Indices into `cells`. An epoch is a time in which blocks pass through the ring without a break. */
+export const cell = {
+  /** Set for good when all is to end. */
+  stop: 0,
+  /** The epoch that the engine wants. */
+  epoch: 1,
+  /** The epoch that readers may work in. */
+  started: 2,
+  /** Readers that wait for another epoch to start. */
+  parked: 3,
+  /** Readers that have not ended. */
+  readers: 4,
+  /** The ring's piece that the next free reader takes, counted from the epoch's start. */
+  nextPiece: 5,
+  /** Visits that have ended in this epoch. */
+  released: 6,
+  /** The block that this epoch started with. */
+  first: 7,
+  /** The pinned blocks' piece that the next free reader takes. */
+  nextPinned: 8,
+  /** 1 while a reader writes why reading failed, 2 when that can be read. */
+  failed: 9,
+  failureBytes: 10,
+  /** Changes whenever readers have reason to look up. */
+  wake: 11,
+  /** Changes whenever the engine has reason to look up. */
+  news: 12,
+  length: 13,
+} as const;
+
+const failureBytes = 8192;
+
+/** Allocates the memory for so many blocks. */
+export function windowMemory(blocks: number): WindowMemory {
+  const shared = (bytes: number) => new SharedArrayBuffer(bytes);
+  return {
+    cells: new Int32Array(shared(4 * cell.length)),
+    done: new Int32Array(shared(4 * blocks)),
+    ready: new Int32Array(shared(4 * blocks)),
+    verified: new Int32Array(shared(4 * blocks)),
+    bytes: new BigInt64Array(shared(8)),
+    failure: new Uint8Array(shared(failureBytes)),
+  };
+}
+
+/** Changes a cell that others wait for, and wakes them. */
+export function announce({ cells }: WindowMemory, index: number): void {
+  Atomics.add(cells, index, 1);
+  Atomics.notify(cells, index);
+}
+
+/** Writes why reading failed, where no other reader has. */
+export function putFailure(memory: WindowMemory, { code, values }: Pick<StelliumError, "code" | "values">): void {
+  const { cells, failure } = memory;
+  if (Atomics.compareExchange(cells, cell.failed, 0, 1) !== 0) return;
+  const { written } = new TextEncoder().encodeInto(JSON.stringify({ code, values }), failure);
+  cells[cell.failureBytes] = written;
+  Atomics.store(cells, cell.failed, 2);
+}
+
+/** Why reading failed, or undefined where it has not. */
+export function failureIn({ cells, failure }: WindowMemory): StelliumError | undefined {
+  if (Atomics.load(cells, cell.failed) !== 2) return undefined;
+  const json = new TextDecoder().decode(failure.slice(0, cells[cell.failureBytes]));
+  const { code, values } = JSON.parse(json) as { code: ErrorCode; values: Record<string, string | number> };
+  return new StelliumError(code, values);
+}

@@ -1,0 +1,58 @@
+import { deviceSlice, storedSlice } from "#stellium/cluster/deviceSlice";
+import { describe } from "#stellium/engine/architectures/support";
+import type { WeightOrigin } from "#stellium/engine/protocol";
+import { type RankDescription, rankDescription } from "#stellium/plan/rankDescription";
+import { planShares } from "#stellium/plan/shares";
+import { openFile } from "#stellium/weights/byteSource";
+import { readGguf } from "#stellium/weights/gguf/reader";
+import { SharedReading } from "#stellium/weights/sharedReading";
+import { plainRooms } from "#stellium/weights/window/ggufMap";
+
+/** A rank of a model, and its slice on the disk. */
+export interface CutRank {
+  readonly description: RankDescription;
+  readonly path: string;
+  /** Room of each block, in order of computing; one more for what belongs to no block. */
+  readonly rooms: readonly number[];
+}
+
+/** Cuts the slices of all ranks of a model into a directory. */
+export async function cutRanks(model: string, shares: readonly number[], cacheDir: string): Promise<CutRank[]> {
+  const whole = await describe(await readGguf(model));
+  const plan = planShares(whole, shares);
+  const sources = await Promise.all(whole.files.map((file) => openFile(file, false)));
+  const reading = new SharedReading(sources, { readers: 1, shared: false });
+  const ranks: CutRank[] = [];
+  for (const rank of shares.keys()) {
+    const description = rankDescription(whole, plan, rank);
+    const slice = deviceSlice(description, { hash: "cd".repeat(32), name: "a model" });
+    const path = await storedSlice(slice, { source: reading.join(slice.cut.blocks), cacheDir });
+    ranks.push({ description, path, rooms: slice.rooms });
+  }
+  await Promise.all(sources.map((source) => source.close()));
+  return ranks;
+}
+
+/** A slice of which all blocks but the pinned ones are streamed through a ring that holds so many of them. */
+export function streamed({ path, rooms }: CutRank, blocks: number, isPinned = (_: number) => false): WeightOrigin {
+  return { kind: "slice", path, placement: placementOf(rooms, blocks, isPinned) };
+}
+
+/** The model's own files in the same way, in the plain layout. */
+export function streamedPlain(description: RankDescription, blocks: number): WeightOrigin {
+  const rooms = [...plainRooms(description.blocks.map((block) => block.weights)), 0];
+  return { kind: "plain", files: description.files, placement: placementOf(rooms, blocks, () => false) };
+}
+
+function placementOf(rooms: readonly number[], blocks: number, isPinned: (block: number) => boolean) {
+  const pinned = rooms.map((room, block) => room === 0 || block === rooms.length - 1 || isPinned(block));
+  const streams = rooms.filter((_, block) => !pinned[block]);
+  const windowBytes = streams
+    .map((_, i) => sum([...streams, ...streams].slice(i, i + blocks)))
+    .reduce((a, b) => Math.max(a, b), 0);
+  return { pinned, windowBytes, cached: false };
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, value) => total + value, 0);
+}
