@@ -214,7 +214,11 @@ export const commands: readonly Command[] = [
     name: "cache",
     summary: "List or remove slices of models",
     usage: "[prune] [options]",
-    details: ["Slices are parts of models in this device's own layout: received, or cut to be streamed."],
+    details: [
+      "Slices are parts of models in this device's own layout: received, or cut to be streamed or from an URL.",
+      "Of models behind URLs there are vocabularies, too, and of networks what was measured. prune removes what is",
+      "half written or unreadable, and what you name.",
+    ],
     options: cacheOptions,
     positionals: ["action"],
     examples: ["stellium cache", "stellium cache prune --older-than 30d"],

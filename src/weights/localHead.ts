@@ -1,9 +1,9 @@
-import { type FileHandle, mkdir, open, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import type { ByteSource } from "./byteSource.ts";
 import type { GgufModel, GgufTensor } from "./gguf/model.ts";
 import type { ModelSource } from "./modelSource.ts";
-import { cacheDirectory } from "./sliceDirectory.ts";
+import { cacheDirectory, partialPath } from "./sliceDirectory.ts";
 import { checkRoom, onDisk, realDisk } from "./sliceDisk.ts";
 
 /** What of a remote model is on this device's disk beside slices. */
@@ -23,6 +23,11 @@ interface Piece {
 
 const stepBytes = 8 * 2 ** 20;
 
+/** Where headers with vocabulary and embedding are, in a cache directory. */
+export function headDirectory(cache = cacheDirectory()): string {
+  return join(cache, "heads");
+}
+
 /**
  * Has the headers (with the vocabulary) and the embedding of a remote model on the local disk, once: files as long as
  * the model's, with holes where all other tensors would be, so that they take no more room than what is stored. The
@@ -31,13 +36,18 @@ const stepBytes = 8 * 2 ** 20;
  */
 export async function localHead(source: ModelSource, cache = cacheDirectory()): Promise<LocalHead> {
   const { model } = source;
-  const directory = join(cache, "heads", (await source.hash()).slice(0, 32));
+  const name = (await source.hash()).slice(0, 32);
+  const directory = join(headDirectory(cache), name);
   const names = model.files.map((_, file) => join(directory, nameOf(file, model.files.length)));
-  if (await isComplete(names, model)) return { directory, files: names, stored: 0 };
+  if (await isComplete(names, model)) {
+    const now = new Date();
+    await utimes(directory, now, now).catch(() => {});
+    return { directory, files: names, stored: 0 };
+  }
   const sources = await source.files();
   const pieces = model.files.map((_, file) => piecesOf(model, file));
   const bytes = pieces.flat().reduce((sum, piece) => sum + piece.bytes, 0);
-  const partial = `${directory}.${process.pid}-${Date.now().toString(36)}.part`;
+  const partial = partialPath(headDirectory(cache), name);
   await onDisk(directory, bytes, async () => {
     await mkdir(partial, { recursive: true });
     try {
