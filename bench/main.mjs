@@ -22,6 +22,11 @@ const commands = {
               [--tokens 24] [--dir DIR]: decode on one device and on several of an emulated LAN`,
     run: scaling,
   },
+  "api-fuzz": {
+    about:
+      "[--requests 50000] [--seed N]: send malformed requests to a server of the bundled model; only 4xx may come back",
+    run: apiFuzz,
+  },
   fuzz: {
     about: "[--count 100000] [--seed N]: hostile frames and messages against live devices",
     run: fuzz,
@@ -62,6 +67,13 @@ function list() {
 async function model(args) {
   const { runModel } = await import("./modelCommand.mjs");
   await runModel(args);
+}
+
+/** @param {string[]} args */
+async function apiFuzz(args) {
+  const { values } = parseArgs({ args, options: { requests: { type: "string" }, seed: { type: "string" } } });
+  const { runApiFuzz } = await import("./apiFuzz.mjs");
+  await runApiFuzz({ requests: Number(values.requests ?? 50_000), seed: Number(values.seed ?? Date.now()) });
 }
 
 /** @param {string[]} args */

@@ -8,6 +8,7 @@ import { linkOption, ratesOption, sizesOption } from "./figures.ts";
 import type { Interruption } from "./interruption.ts";
 import { memoryOptions } from "./memoryOptions.ts";
 import {
+  chatTemplateOption,
   grammarOptions,
   jsonOption,
   loadOptions,
@@ -18,6 +19,7 @@ import {
   stopOption,
 } from "./options.ts";
 import { requireModel } from "./requireModel.ts";
+import { serveOptions } from "./serveOptions.ts";
 
 /** A verb of the command line. */
 export interface Command extends Described, Grammar {
@@ -30,11 +32,7 @@ export const runOptions = {
   ...loadOptions,
   ...promptOptions,
   system: text({ flag: "system", value: "TEXT", summary: "what the model is told before the conversation" }),
-  chatTemplateFile: text({
-    flag: "chat-template-file",
-    value: "FILE",
-    summary: "a Jinja template to use instead of the model's own",
-  }),
+  chatTemplateFile: chatTemplateOption,
   predict: predictOption(-1),
   ...samplingOptions(defaultSampling),
   stop: stopOption,
@@ -191,6 +189,24 @@ export const commands: readonly Command[] = [
       'stellium generate -m model.gguf -p "A bird: " --json-schema bird.schema.json',
     ],
     run: async (values, interruption) => (await import("./generate.ts")).generate(values, interruption),
+  }),
+  command({
+    name: "serve",
+    summary: "Answer programs over HTTP, by OpenAI's API",
+    usage: "MODEL [options]",
+    details: [
+      "Programs find it by OPENAI_BASE_URL=http://127.0.0.1:7710/v1. A --host that others can reach",
+      "needs an API key. Sampling options are what requests that say nothing get. Ctrl-C ends it when",
+      "running requests have ended; docs/api.md tells the rest.",
+    ],
+    options: serveOptions,
+    positionals: ["model"],
+    examples: [
+      "stellium serve model.gguf",
+      "STELLIUM_API_KEY=secret stellium serve model.gguf --host 0.0.0.0",
+      "stellium serve model.gguf --workers 2 --parallel 4 --prefix-cache 1GB",
+    ],
+    run: async (values, interruption) => (await import("./serve.ts")).serve(values, interruption),
   }),
   command({
     name: "join",

@@ -1,7 +1,7 @@
 import { LocalWorkers } from "../cluster/localWorkers.ts";
 import type { ClusterOptions } from "../cluster/team.ts";
 import { log } from "../log.ts";
-import type { TextModel } from "../serving/textModel.ts";
+import type { TextModel, TextModelOptions } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
 import { formatBytes } from "./format.ts";
 import { tellMemory } from "./memoryReport.ts";
@@ -9,11 +9,18 @@ import type { LoadValues } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { requireModel } from "./requireModel.ts";
 
+/** How many requests a model takes at a time, and what it keeps of them. */
+export type RequestOptions = Pick<TextModelOptions, "parallel" | "queue" | "prefixBytes">;
+
 /** Loaded while local devices start. */
 const loadServing = () => import("../serving/textModel.ts");
 
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
-export async function loadModel(values: LoadValues, signal: AbortSignal): Promise<TextModel> {
+export async function loadModel(
+  values: LoadValues,
+  signal: AbortSignal,
+  requests: RequestOptions = {},
+): Promise<TextModel> {
   const { context, threads, batch, kv, memory, window, noSlice, cacheDir } = values;
   const path = requireModel(values.model);
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
@@ -26,7 +33,7 @@ export async function loadModel(values: LoadValues, signal: AbortSignal): Promis
     const onCut = (bytes: number, total: number) => cutting.update(bytes, total);
     const engine = { threads, context, batch, kvType: kv, memory, window, noSlice, cacheDir };
     const reports = { onPlan: tellMemory, onStored: tellStored, onCut, onProgress };
-    const textModel = await TextModel.open(path, { ...engine, cluster, ...reports, signal });
+    const textModel = await TextModel.open(path, { ...engine, ...requests, ...reports, cluster, signal });
     warnBeyondTraining(textModel);
     return textModel;
   } catch (error) {

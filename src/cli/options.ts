@@ -71,6 +71,13 @@ export const promptOptions = {
   }),
 };
 
+/** Another chat template than the model's own. */
+export const chatTemplateOption = text({
+  flag: "chat-template-file",
+  value: "FILE",
+  summary: "a Jinja template to use instead of the model's own",
+});
+
 /** What the text has to be. */
 export const grammarOptions = {
   grammar: text({ flag: "grammar", value: "GBNF", summary: "write only what this grammar allows" }),

@@ -31,8 +31,13 @@ export interface AnswerParser {
  * what cannot be part of it is content again. White space around reasoning and calls is left out.
  */
 export function createAnswerParser(format: AnswerFormat): AnswerParser {
-  return new Parser(format);
+  return format.tools === undefined && format.reasoning === undefined ? allContent : new Parser(format);
 }
+
+const allContent: AnswerParser = {
+  push: (text) => (text === "" ? [] : [{ kind: "content", text }]),
+  end: () => [],
+};
 
 type Mode =
   /** Reasoning may open here. */

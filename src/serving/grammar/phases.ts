@@ -77,7 +77,9 @@ export class Phases {
   #opening(text: string): Phase | null {
     const opening = trimmed(text);
     if (opening === this.#open) return { kind: "reasoning", tail: "" };
-    if (this.#open.startsWith(opening) && text.length < this.#open.length + widestGap) return { kind: "opening", text };
+    // More white space than the answer may begin with would leave it no way on.
+    const mayOpen = this.#open.startsWith(opening) && text.length - opening.length <= widestGap;
+    if (mayOpen) return { kind: "opening", text };
     let phase: Phase | null = this.#answer;
     for (let i = 0; i < text.length && phase !== null; i++) phase = this.step(phase, text.charCodeAt(i));
     return phase;

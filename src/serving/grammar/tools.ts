@@ -57,13 +57,14 @@ function object(name: string, key: string, parameters: string): string {
  * where the model is free to make one. Undefined where nothing is to be held to.
  *
  * @param parallel whether there may be several calls
+ * @param answer JSON schema of an answer without calls, where the model is free to make none; any text if absent
  * @throws StelliumError `BAD_USAGE` if a call is demanded that cannot be made, `SCHEMA_UNSUPPORTED` for a strict tool
  */
 export function toolsGrammar(
   tools: readonly ToolDefinition[],
   choice: ToolChoice,
   { tools: syntax, reasoning }: AnswerFormat,
-  { parallel = true } = {},
+  { parallel = true, answer }: { parallel?: boolean; answer?: unknown } = {},
 ): GrammarRequest | undefined {
   if (choice === "none") return undefined;
   const free = choice === "auto";
@@ -74,8 +75,10 @@ export function toolsGrammar(
   const { call, calls, triggers } = syntaxes[syntax];
   const writer = jsonWriter();
   const parts = callable.map((tool) => writer.add("call", call(tool.name, parametersOf(writer, tool))));
-  writer.set("root", calls(writer.add("calls", anyOf(parts)), parallel ? "*" : "{0}"));
-  return { gbnf: writer.toString(), triggers: free ? triggers : [], reasoning };
+  const called = writer.add("calls", calls(writer.add("call", anyOf(parts)), parallel ? "*" : "{0}"));
+  const answers = free && answer !== undefined ? [writer.add("answer", schemaExpression(writer, answer))] : [];
+  writer.set("root", anyOf([called, ...answers]));
+  return { gbnf: writer.toString(), triggers: free && answers.length === 0 ? triggers : [], reasoning };
 }
 
 function parametersOf(writer: GbnfWriter, { name, parameters, strict = false }: ToolDefinition): string {

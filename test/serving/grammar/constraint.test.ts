@@ -187,6 +187,13 @@ describe("reasoning", () => {
     expect(goes(closed, "<thing")).toBe(false);
   });
 
+  it("leaves the answer a way on, whatever white space comes first", () => {
+    const constraint = createTokenConstraint(tokenizer, closed);
+    const [newline] = encode("\n");
+    for (let i = 0; i < 30 && constraint.allows(newline!); i++) constraint.accept(newline!);
+    expect(constraint.allows(encode("{")[0]!)).toBe(true);
+  });
+
   it("may have been opened by the prompt", () => {
     expect(goes(opened, "{x} hm</think>{1}")).toBe("complete");
     expect(goes(opened, "{1}")).toBe(true);
