@@ -1,4 +1,3 @@
-import { basename } from "node:path";
 import { ApiMetrics } from "../api/metrics.ts";
 import { isLoopback } from "../api/security.ts";
 import { LoadedModel, type ServedModel } from "../api/servedModel.ts";
@@ -7,6 +6,7 @@ import { version } from "../cluster/version.ts";
 import { StelliumError } from "../errors.ts";
 import { log, logsJson } from "../log.ts";
 import type { TextModel } from "../serving/textModel.ts";
+import { fileNameOf } from "../weights/modelUrl.ts";
 import type { Values } from "./arguments/option.ts";
 import { chooseTemplate } from "./chat/template.ts";
 import type { Interruption } from "./interruption.ts";
@@ -72,7 +72,7 @@ function apiOf(values: ServeValues, host: string, model: () => ServedModel | und
 }
 
 function idOf({ model = "", alias }: ServeValues): string {
-  return alias ?? basename(model).replace(/\.gguf$/i, "");
+  return alias ?? fileNameOf(model).replace(/\.gguf$/i, "");
 }
 
 function keyOf({ apiKey, noAuth }: ServeValues): string | undefined {
