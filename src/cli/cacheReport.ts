@@ -4,6 +4,7 @@ import type { Kept } from "../weights/kept.ts";
 import type { Range } from "../weights/slice.ts";
 import type { ListedSlice } from "../weights/sliceList.ts";
 import { formatBytes } from "./format.ts";
+import { columns } from "./table.ts";
 
 /** What a cache directory holds: slices, headers and embeddings of models behind URLs, and what is known of networks. */
 export interface CacheContents {
@@ -33,10 +34,8 @@ export function listText(directory: string, contents: CacheContents): string {
   const rows = [...contents.slices.map(sliceRow), ...contents.heads.map(headRow)];
   const networks = contents.networks.length;
   if (rows.length === 0 && networks === 0) return `no slices in ${printable(directory)}`;
-  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((cells) => cells[column]!.length))) ?? [];
-  const lines = rows.map((cells) => cells.map((cell, column) => cell.padEnd(widths[column]!)).join("  "));
   const sum = `${counts(contents)}, ${formatBytes(cacheBytes(contents))}, in ${printable(directory)}`;
-  return [...lines.map((line) => line.trimEnd()), sum].join("\n");
+  return [...columns(rows), sum].join("\n");
 }
 
 function keptFacts({ path, bytes, lastUsed, busy }: Kept) {

@@ -34,7 +34,7 @@ export async function demo(values: DemoValues, { signal }: Interruption): Promis
   process.stderr.write(epilogue(textModel, scene, seed, await deviceReports(textModel)));
 }
 
-const noOptions = { context: undefined, batch: undefined, kv: undefined, gpuLayers: undefined };
+const noOptions = { offline: true, context: undefined, batch: undefined, kv: undefined, gpuLayers: undefined };
 
 /** Loads the bundled model on as many devices as were asked for; where nobody asked, one has to do if several cannot. */
 async function load(values: DemoValues, signal: AbortSignal): Promise<TextModel> {

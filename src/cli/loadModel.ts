@@ -1,13 +1,15 @@
 import { LocalWorkers } from "../cluster/localWorkers.ts";
 import type { ClusterOptions } from "../cluster/team.ts";
 import { log } from "../log.ts";
+import { authorization, hubFromEnvironment } from "../models/hub.ts";
 import type { TextModel, TextModelOptions } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
 import { formatBytes } from "./format.ts";
 import { tellMemory } from "./memoryReport.ts";
 import type { LoadValues } from "./options.ts";
+import { tellOfThisProcess } from "./processes/registry.ts";
 import { Progress } from "./progress.ts";
-import { requireModel } from "./requireModel.ts";
+import { locateModel, requireModel } from "./requireModel.ts";
 
 /** How many requests a model takes at a time, and what it keeps of them. */
 export type RequestOptions = Pick<TextModelOptions, "parallel" | "queue" | "prefixBytes">;
@@ -22,10 +24,11 @@ export async function loadModel(
   requests: RequestOptions = {},
 ): Promise<TextModel> {
   const { context, threads, batch, kv, memory, window, noSlice, cacheDir } = values;
-  const path = requireModel(values.model);
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
+  requireModel(values.model);
   const cluster = started(await clusterOf(values));
   try {
+    const path = await locateModel(values, signal);
     const { TextModel } = await loadServing();
     using progress = new Progress("loading");
     const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
@@ -33,7 +36,10 @@ export async function loadModel(
     const onCut = (bytes: number, total: number) => cutting.update(bytes, total);
     const engine = { threads, context, batch, kvType: kv, memory, window, noSlice, cacheDir };
     const reports = { onPlan: tellMemory, onStored: tellStored, onCut, onProgress };
-    const textModel = await TextModel.open(path, { ...engine, ...requests, ...reports, cluster, signal });
+    const hub = await hubFromEnvironment();
+    const headers = (address: string) => authorization(hub, address);
+    const textModel = await TextModel.open(path, { ...engine, ...requests, ...reports, headers, cluster, signal });
+    tellOfThisProcess({ model: values.model, rank: 0, devices: (cluster?.workers ?? 0) + 1, memoryCap: memory });
     warnBeyondTraining(textModel);
     return textModel;
   } catch (error) {

@@ -6,14 +6,21 @@ import { memoryOptions, noSliceOption } from "./memoryOptions.ts";
 
 const kvTypes = ["f32", "f16", "q8_0"] as const satisfies readonly KvType[];
 
-/** Which model to run, and how. */
-export const loadOptions = {
+/** Which model is meant. */
+export const modelOptions = {
   model: text({
     flag: "model",
     short: "m",
-    value: "FILE",
-    summary: "the model: a GGUF file, or the https:// URL of one",
+    aliases: ["-hf", "--hf-repo"],
+    value: "MODEL",
+    summary: "a GGUF file, an URL, or a model of Hugging Face, as user/repo:Q4_K_M",
   }),
+  offline: toggle({ flag: "offline", summary: "fetch nothing: the model has to be on this device" }),
+};
+
+/** Which model to run, and how. */
+export const loadOptions = {
+  ...modelOptions,
   context: number({
     flag: "ctx-size",
     short: "c",

@@ -1,13 +1,11 @@
 import { describe } from "../engine/architectures/support.ts";
 import type { ModelDescription } from "../engine/modelDescription.ts";
 import { StelliumError } from "../errors.ts";
+import { readModelHeader } from "../models/modelHeader.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { predictPrompt, predictStep } from "../plan/latency.ts";
 import { getString, requireString } from "../weights/gguf/metadata.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
-import { readGguf } from "../weights/gguf/reader.ts";
-import { ModelSource } from "../weights/modelSource.ts";
-import { isUrl } from "../weights/modelUrl.ts";
 import type { Values } from "./arguments/option.ts";
 import { sharesOf } from "./clusterOptions.ts";
 import type { planOptions } from "./commands.ts";
@@ -25,9 +23,10 @@ type PlanValues = Values<typeof planOptions>;
  * Tells, on stdout, how a model would be shared out, what each device's memory would hold, and how long a token would
  * take, without loading anything: a GGUF's header is enough. Throws `OUT_OF_MEMORY` afterwards where a cap is too small.
  */
-export async function plan(values: PlanValues, signal?: AbortSignal): Promise<void> {
-  const path = requireModel(values.model);
-  const model = await headerOf(path, signal);
+export async function plan(values: PlanValues, signal: AbortSignal): Promise<void> {
+  const { offline } = values;
+  const model = await readModelHeader(requireModel(values.model), { offline, signal, dataMayBeMissing: true });
+  const path = model.files[0]!;
   const description = await describe(model);
   const wire = values.wire ?? "f16";
   const shares = values.shares === undefined ? undefined : sharesOf(values.shares);
@@ -41,12 +40,6 @@ export async function plan(values: PlanValues, signal?: AbortSignal): Promise<vo
   const text = values.json ? JSON.stringify(planReport(facts), null, 2) : planText(facts);
   process.stdout.write(`${text}\n`);
   refuse(planned);
-}
-
-async function headerOf(path: string, signal: AbortSignal | undefined): Promise<GgufModel> {
-  if (!isUrl(path)) return await readGguf(path, undefined, { headerOnly: true });
-  await using source = await ModelSource.open(path, signal);
-  return source.model;
 }
 
 /** A figure for a device that is not planned was meant otherwise. */

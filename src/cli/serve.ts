@@ -11,6 +11,7 @@ import type { Values } from "./arguments/option.ts";
 import { chooseTemplate } from "./chat/template.ts";
 import type { Interruption } from "./interruption.ts";
 import { loadModel } from "./loadModel.ts";
+import { tellOfThisProcess } from "./processes/registry.ts";
 import { requireModel } from "./requireModel.ts";
 import type { serveOptions } from "./serveOptions.ts";
 
@@ -29,6 +30,7 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
     stallMs: values.stallTimeout * 1000,
     api: apiOf(values, host, () => model),
   });
+  tellOfThisProcess({ address: server.url });
   say(`OPENAI_BASE_URL=${server.url}/v1`, { url: server.url });
   const { signal } = interruption;
   try {
@@ -71,8 +73,10 @@ function apiOf(values: ServeValues, host: string, model: () => ServedModel | und
   };
 }
 
+/** What clients call the model: its file's name, or the name it has at the hub. */
 function idOf({ model = "", alias }: ServeValues): string {
-  return alias ?? fileNameOf(model).replace(/\.gguf$/i, "");
+  const file = fileNameOf(model);
+  return alias ?? (/\.gguf$/i.test(file) ? file.slice(0, -".gguf".length) : model);
 }
 
 function keyOf({ apiKey, noAuth }: ServeValues): string | undefined {

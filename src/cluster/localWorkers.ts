@@ -26,7 +26,7 @@ export interface LocalFailure {
   readonly failed: string;
 }
 
-const program = fileURLToPath(new URL("./localWorker.js", import.meta.url));
+const program = fileURLToPath(new URL("../cli/localWorker.js", import.meta.url));
 const patienceMs = 3000;
 
 /**

@@ -2,7 +2,7 @@ import { Coordinator, type CoordinatorOptions } from "../cluster/coordinator.ts"
 import { StelliumError } from "../errors.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import { localHead } from "../weights/localHead.ts";
-import { ModelSource } from "../weights/modelSource.ts";
+import { ModelSource, type RemoteOptions } from "../weights/modelSource.ts";
 import { embed } from "./embedText.ts";
 import { type GeneratedToken, type GenerationRequest, type GenerationResult, generate } from "./generation.ts";
 import { Scheduler, type SchedulerCounters, type SlotState } from "./scheduler.ts";
@@ -12,6 +12,8 @@ import { openTokenizer, type Tokenizer } from "./tokenizer.ts";
 export interface TextModelOptions extends CoordinatorOptions {
   /** Requests that may wait while as many as `parallel` says are answered; 512 if absent. */
   readonly queue?: number | undefined;
+  /** What is sent along to an address of a remote model: see `AttemptOptions`. */
+  readonly headers?: RemoteOptions["headers"];
   /** Told what was stored of a remote model so that text can be made of it: bytes, and where. */
   readonly onStored?: (bytes: number, directory: string) => void;
 }
@@ -31,7 +33,7 @@ export class TextModel implements AsyncDisposable {
    * `GGUF_INVALID`, `MODEL_UNSUPPORTED` and `OUT_OF_MEMORY` before anything is loaded, and `ABORTED`.
    */
   static async open(name: string, options: TextModelOptions = {}): Promise<TextModel> {
-    const source = await ModelSource.open(name, options.signal);
+    const source = await ModelSource.open(name, { signal: options.signal, headers: options.headers });
     let coordinator: Coordinator | undefined;
     try {
       const files = source.remote ? await storedHead(source, options) : source.model.files;

@@ -1,9 +1,12 @@
 import { type ByteSource, openFile } from "./byteSource.ts";
 import type { GgufModel } from "./gguf/model.ts";
 import { readGguf } from "./gguf/reader.ts";
-import { openUrl } from "./httpSource.ts";
+import { type HttpOptions, openUrl } from "./httpSource.ts";
 import { checkUrl, isUrl } from "./modelUrl.ts";
 import { modelHash } from "./sliceIdentity.ts";
+
+/** How a model behind an URL is asked for. */
+export type RemoteOptions = Pick<HttpOptions, "signal" | "headers">;
 
 /** A model and the files it is read from: on this device's disk, or behind an URL, of which it stores only parts. */
 export class ModelSource implements AsyncDisposable {
@@ -18,11 +21,11 @@ export class ModelSource implements AsyncDisposable {
    * Reads a model's header; `name` is a path or an URL. Throws what `readGguf` and `openUrl` do, and `BAD_USAGE` for an
    * URL that should not be read.
    */
-  static async open(name: string, signal?: AbortSignal): Promise<ModelSource> {
+  static async open(name: string, remotely: RemoteOptions = {}): Promise<ModelSource> {
     const remote = isUrl(name);
     if (remote) checkUrl(name);
     const beginnings: BeginningKept[] = [];
-    const opener = new Opener(remote ? (url) => openKept(url, signal, beginnings) : (path) => openFile(path));
+    const opener = new Opener(remote ? (url) => openKept(url, remotely, beginnings) : (path) => openFile(path));
     try {
       return new ModelSource(await readGguf(name, opener.open), beginnings, opener);
     } catch (error) {
@@ -87,8 +90,8 @@ class Opener {
   }
 }
 
-async function openKept(url: string, signal: AbortSignal | undefined, all: BeginningKept[]): Promise<ByteSource> {
-  const opened = new BeginningKept(await openUrl(url, { signal }));
+async function openKept(url: string, options: RemoteOptions, all: BeginningKept[]): Promise<ByteSource> {
+  const opened = new BeginningKept(await openUrl(url, options));
   all.push(opened);
   return opened;
 }
