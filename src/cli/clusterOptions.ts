@@ -52,7 +52,7 @@ export const clusterOptions = {
   head: choice({
     flag: "head",
     value: "WHERE",
-    summary: "where logits are computed: coordinator (default), or sharded: workers see likely words",
+    summary: "where logits are computed: coordinator (default) or sharded: workers see likely words",
     choices: ["coordinator", "sharded"],
   }),
   wire: choice({

@@ -53,6 +53,7 @@ describe("--json", () => {
           collective_count: 0,
           bytes_sent: 0,
           bytes_received: 0,
+          opening_bytes_sent: 0,
           control_bytes_sent: 0,
           control_bytes_received: 0,
         },
