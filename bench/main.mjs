@@ -31,6 +31,11 @@ const commands = {
     about: "[--count 100000] [--seed N]: hostile frames and messages against live devices",
     run: fuzz,
   },
+  overlap: {
+    about: `[--shape qwen3-0.6b] [--type Q4_0] [--ranks 2] [--latency 1] [--mbit 300,100] [--tokens 512] [--wire f16]
+              [--rounds 5] [--dir DIR]: take a prompt on emulated LANs, with communication beside computing and behind it`,
+    run: overlap,
+  },
   perplexity: {
     about: "[--windows 120] [--ranks 2,4]: what each wire type changes of it, on the models that are there",
     run: perplexity,
@@ -110,6 +115,12 @@ async function answers(args) {
 /** @param {string[]} args */
 async function fuzz(args) {
   const { run } = await import("./fuzz.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function overlap(args) {
+  const { run } = await import("./overlap.mjs");
   await run(args);
 }
 

@@ -9,6 +9,11 @@ const table = {
     message: "cannot read {path}: {reason}",
     hint: "Check the path and its permissions.",
   },
+  FILE_UNWRITABLE: {
+    status: 400,
+    message: "cannot write {path}: {reason}",
+    hint: "Check the path, its permissions and the room on the disk.",
+  },
   GGUF_INVALID: {
     status: 400,
     message: "{path} is not a valid GGUF file: {reason} (at byte {offset})",

@@ -55,7 +55,7 @@ function answer({ rank, addresses, secret, wire: wireName, cipher, payloads, bud
   const group = new Group({ rank, size: addresses.length, links, wire, deadlineMs, maxElements });
   try {
     const measurements = measureRates(group, lookAt(group));
-    const correction = correctionOf(group, calibrate(group, measurements));
+    const correction = correctionOf(calibrate(group, measurements));
     const open = () => autoCollective(group, measurements, correction);
     return {
       measurements,

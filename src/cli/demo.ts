@@ -34,7 +34,8 @@ export async function demo(values: DemoValues, { signal }: Interruption): Promis
   process.stderr.write(epilogue(textModel, scene, seed, await deviceReports(textModel)));
 }
 
-const noOptions = { offline: true, context: undefined, batch: undefined, kv: undefined, gpuLayers: undefined };
+const absent = { context: undefined, batch: undefined, kv: undefined, gpuLayers: undefined, trace: undefined };
+const noOptions = { offline: true, ...absent };
 
 /** Loads the bundled model on as many devices as were asked for; where nobody asked, one has to do if several cannot. */
 async function load(values: DemoValues, signal: AbortSignal): Promise<TextModel> {

@@ -10,6 +10,7 @@ import type { LoadValues } from "./options.ts";
 import { tellOfThisProcess } from "./processes/registry.ts";
 import { Progress } from "./progress.ts";
 import { locateModel, requireModel } from "./requireModel.ts";
+import { traceFile } from "./traceFile.ts";
 
 /** How many requests a model takes at a time, and what it keeps of them. */
 export type RequestOptions = Pick<TextModelOptions, "parallel" | "queue" | "prefixBytes">;
@@ -26,6 +27,7 @@ export async function loadModel(
   const { context, threads, batch, kv, memory, window, noSlice, cacheDir } = values;
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
   requireModel(values.model);
+  const onTrace = values.trace === undefined ? undefined : traceFile(values.trace);
   const cluster = started(await clusterOf(values));
   try {
     const path = await locateModel(values, signal);
@@ -35,7 +37,7 @@ export async function loadModel(
     using cutting = new Progress("slicing");
     const onCut = (bytes: number, total: number) => cutting.update(bytes, total);
     const engine = { threads, context, batch, kvType: kv, memory, window, noSlice, cacheDir };
-    const reports = { onPlan: tellMemory, onStored: tellStored, onCut, onProgress };
+    const reports = { onPlan: tellMemory, onStored: tellStored, onCut, onProgress, onTrace };
     const hub = await hubFromEnvironment();
     const headers = (address: string) => authorization(hub, address);
     const textModel = await TextModel.open(path, { ...engine, ...requests, ...reports, headers, cluster, signal });

@@ -64,6 +64,11 @@ export const loadOptions = {
   ...memoryOptions,
   noSlice: noSliceOption,
   ...clusterOptions,
+  trace: text({
+    flag: "trace",
+    value: "FILE",
+    summary: "write what each thread of each device did when, for ui.perfetto.dev",
+  }),
 };
 
 /** Where a prompt comes from. */

@@ -1,5 +1,6 @@
 import type { LinkSetup } from "../engine/rankLinks.ts";
 import { reasonOf, StelliumError } from "../errors.ts";
+import type { RankTrace } from "../trace/events.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";
 import type { TensorSlice } from "../weights/slice.ts";
 import type { CoordinatorMessage, WorkerMessage } from "./control/messages.ts";
@@ -8,6 +9,7 @@ import { Mailbox, type Messages } from "./mailbox.ts";
 import { Milestones } from "./milestones.ts";
 import type { RankPlan } from "./rankPlan.ts";
 import { sendSlice } from "./sliceTransfer.ts";
+import { clockAhead, receiveTrace, type TracePeer } from "./traceTransfer.ts";
 
 /** What a worker needs to be given its place. */
 export interface Place {
@@ -96,6 +98,21 @@ export class Member {
   async statistics(): Promise<Record<string, number>> {
     await this.connection.channel.send({ type: "stats-request" });
     return (await this.#mailbox.take("stats")).figures;
+  }
+
+  /** What it has recorded; nothing, and why, where it does not answer. */
+  async trace(): Promise<RankTrace> {
+    const peer: TracePeer = {
+      send: (message) => this.connection.channel.send(message),
+      take: (type) => this.#mailbox.take(type),
+    };
+    const own = { rank: this.rank, name: this.name };
+    try {
+      const aheadBy = await clockAhead(peer);
+      return { ...own, aheadBy, ...(await receiveTrace(peer)) };
+    } catch (error) {
+      return { ...own, aheadBy: 0, events: [], dropped: 0, missing: reasonOf(error) };
+    }
   }
 
   /** Rejects with `WORKER_LOST`. */

@@ -8,6 +8,7 @@ import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { rankDescription } from "../plan/rankDescription.ts";
 import { type HeadPlacement, planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
+import type { RankTrace } from "../trace/events.ts";
 import type { ModelSource } from "../weights/modelSource.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";
 import { cutPlan } from "../weights/sliceLayout.ts";
@@ -193,6 +194,11 @@ export class Team implements AsyncDisposable {
         figures: await member.statistics(),
       })),
     );
+  }
+
+  /** What the workers have recorded. */
+  traces(): Promise<RankTrace[]> {
+    return Promise.all(this.#present().map((member) => member.trace()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -23,8 +23,15 @@ const probes: readonly Probe[] = [
 /** Nor is tried what the model says takes so many milliseconds. */
 const longestMs = 400;
 
-/** How many times longer than predicted each collective took: by probe, and in the order of `collectiveNames`. */
-export type Trials = readonly (readonly number[])[];
+/** How many times longer than predicted each collective took with a payload, in the order of `collectiveNames`. */
+export interface Trial {
+  /** Of the payload, encoded. */
+  readonly bytes: number;
+  readonly factors: readonly number[];
+}
+
+/** By payload, the smallest first. */
+export type Trials = readonly Trial[];
 
 /**
  * Tries the promising collectives on a few payloads: the alpha-beta model knows neither what a message costs a device's
@@ -32,21 +39,25 @@ export type Trials = readonly (readonly number[])[];
  * the same. Throws `LINK_LOST`.
  */
 export function calibrate(group: Group, measurements: LinkMeasurements): Trials {
-  return fitting(group).map((probe) => tryAll(group, measurements, probe));
+  return fitting(group).map((probe) => ({ bytes: probe.bytes, factors: tryAll(group, measurements, probe) }));
 }
 
 /**
  * What trials say of other payloads: between probes by the logarithm of the payload. What was not tried is taken to be as
  * far off as the worst that was.
  */
-export function correctionOf(group: Pick<Group, "wire" | "maxElements">, trials: Trials): Correction {
-  const payloads = fitting(group).map(({ bytes }) => bytes);
-  return (name, payloadBytes) => interpolated(payloads, trials, collectiveNames.indexOf(name), payloadBytes);
+export function correctionOf(trials: Trials): Correction {
+  return (name, payloadBytes) => interpolated(trials, collectiveNames.indexOf(name), payloadBytes);
 }
 
 /** The probes that are no larger than what will be added up. */
 export function fitting({ wire, maxElements }: Pick<Group, "wire" | "maxElements">): readonly Probe[] {
   return probes.filter(({ bytes }) => elementsOf(wire, bytes) <= maxElements);
+}
+
+/** Values of the largest probe. */
+export function probeElements(wire: Wire): number {
+  return elementsOf(wire, probes.at(-1)!.bytes);
 }
 
 function elementsOf(wire: Wire, bytes: number): number {
@@ -79,12 +90,12 @@ function medianMs(tries: number, action: () => void): number {
   return times.slice(1).sort((a, b) => a - b)[(tries - 1) / 2]!;
 }
 
-function interpolated(payloads: readonly number[], trials: Trials, index: number, payload: number): number {
-  if (payloads.length === 0) return 1;
-  const after = payloads.findIndex((bytes) => bytes >= payload);
-  if (after === 0) return trials[0]![index]!;
-  if (after < 0) return trials.at(-1)![index]!;
-  const [below, above] = [payloads[after - 1]!, payloads[after]!];
-  const share = Math.log(payload / below) / Math.log(above / below);
-  return trials[after - 1]![index]! * (1 - share) + trials[after]![index]! * share;
+function interpolated(trials: Trials, index: number, payload: number): number {
+  if (trials.length === 0) return 1;
+  const after = trials.findIndex(({ bytes }) => bytes >= payload);
+  if (after === 0) return trials[0]!.factors[index]!;
+  if (after < 0) return trials.at(-1)!.factors[index]!;
+  const [below, above] = [trials[after - 1]!, trials[after]!];
+  const share = Math.log(payload / below.bytes) / Math.log(above.bytes / below.bytes);
+  return below.factors[index]! * (1 - share) + above.factors[index]! * share;
 }

@@ -42,7 +42,8 @@ export function tune(group: Group, memory?: TuningMemory): Tuning {
 
 function recalled(group: Group, look: LinkLook, memory: TuningMemory | undefined): Tuning | undefined {
   const known = memory?.recall();
-  const fits = known?.look.size === group.size && known.trials.length === fitting(group).length;
+  const probes = fitting(group).map(({ bytes }) => bytes);
+  const fits = known?.look.size === group.size && `${known.trials.map(({ bytes }) => bytes)}` === `${probes}`;
   return fits && isAlike(known.look, look) ? known : undefined;
 }
 
@@ -67,7 +68,10 @@ function shared(group: Group, known: Tuning | undefined): Omit<Tuning, "look"> |
   const { size } = group;
   const latencyMs = sharedTable(group, known?.measurements.latencyMs, size, size);
   const bytesPerMs = sharedTable(group, known?.measurements.bytesPerMs, size, size);
-  const trials = sharedTable(group, known?.trials, fitting(group).length, collectiveNames.length);
+  const probes = fitting(group);
+  const own = known?.trials.map((trial) => trial.factors);
+  const factors = sharedTable(group, own, probes.length, collectiveNames.length);
+  const trials = probes.map(({ bytes }, i) => ({ bytes, factors: factors[i]! }));
   return { measurements: { size, latencyMs, bytesPerMs }, trials };
 }
 

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Trial } from "./calibrate.ts";
 import { collectiveNames } from "./collective.ts";
 import type { Tuning, TuningMemory } from "./tune.ts";
 
@@ -58,7 +59,12 @@ function isTuning(value: Partial<Tuning> | undefined): value is Tuning {
   const size = look?.size;
   if (size === undefined || measurements?.size !== size || !Array.isArray(trials)) return false;
   const tables = [look?.latencyMs, look?.glanceMs, measurements.latencyMs, measurements.bytesPerMs];
-  return tables.every((table) => isTable(table, size, size)) && isTable(trials, trials.length, collectiveNames.length);
+  return tables.every((table) => isTable(table, size, size)) && trials.every(isTrial);
+}
+
+function isTrial(value: Partial<Trial> | null): boolean {
+  const { bytes, factors } = value ?? {};
+  return isPositive(bytes) && factors?.length === collectiveNames.length && factors.every(isPositive);
 }
 
 /** Positive numbers, but for the diagonal of a table by rank and rank. */
@@ -68,6 +74,10 @@ function isTable(table: unknown, rows: number, columns: number): boolean {
     (row: unknown, i) =>
       Array.isArray(row) &&
       row.length === columns &&
-      row.every((cell: unknown, j) => Number.isFinite(cell) && ((cell as number) > 0 || i === j)),
+      row.every((cell: unknown, j) => isPositive(cell) || (i === j && cell === 0)),
   );
+}
+
+function isPositive(value: unknown): boolean {
+  return typeof value === "number" && Number.isFinite(value) && value > 0;
 }

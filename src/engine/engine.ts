@@ -4,6 +4,7 @@ import { openGgml } from "../native/ggml.ts";
 import { allocateNative, type NativeMemory } from "../native/memory.ts";
 import { shutdownSocket } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { readEvents, type TraceEvents } from "../trace/events.ts";
 import { beginReading, loadCounter } from "../weights/loader.ts";
 import {
   command,
@@ -159,6 +160,8 @@ export class Engine implements AsyncDisposable {
 
   /** Opens a socket for links to other ranks; those that were open are closed. Returns the port. */
   async listen(host: string, port = 0): Promise<number> {
+    // Their numbers may mean other sockets from now on.
+    this.#sockets = [];
     return (await this.#request<{ port: number }>(command.listen, { host, port })).port;
   }
 
@@ -183,6 +186,11 @@ export class Engine implements AsyncDisposable {
   get statistics(): EngineStatistics {
     const values = Object.entries(statistic).map(([name, index]) => [name, this.#memory.statistics[index] ?? 0]);
     return Object.fromEntries(values) as EngineStatistics;
+  }
+
+  /** What its threads have recorded, if they do: `EngineOptions.trace`. */
+  get trace(): TraceEvents {
+    return readEvents(this.#memory.trace ?? {});
   }
 
   /** Sum of the milliseconds spent in graphs. */

@@ -1,22 +1,47 @@
 import type { RankDescription } from "../plan/rankDescription.ts";
-import type { Forward } from "./forward.ts";
 import type { RankLinks } from "./rankLinks.ts";
 
-/**
- * Brings the logits of a step to rank 0. Where the head is sharded, each rank has those of its rows of the vocabulary
- * and sends them as they are; otherwise rank 0 has them all.
- */
+/** The logits of a step that one rank computes where the head is sharded: those of its rows of the vocabulary. */
+export class OwnLogits {
+  readonly #width: number;
+  #offsets: readonly number[] = [];
+  #room = new Float32Array(0);
+
+  /** @param width - rows of the vocabulary that this rank has */
+  constructor(width: number) {
+    this.#width = width;
+  }
+
+  /** Where each row of logits of the step belongs among its results, of which rank 0 has all. */
+  get offsets(): readonly number[] {
+    return this.#offsets;
+  }
+
+  /** (own rows of the vocabulary, rows of logits) */
+  get values(): Float32Array {
+    return this.rows(0, this.#offsets.length);
+  }
+
+  begin(offsets: readonly number[]): void {
+    this.#offsets = offsets;
+    const needed = this.#width * offsets.length;
+    if (this.#room.length < needed) this.#room = new Float32Array(needed);
+  }
+
+  /** Some rows of logits. */
+  rows(first: number, count: number): Float32Array {
+    return this.#room.subarray(first * this.#width, (first + count) * this.#width);
+  }
+}
+
+/** Brings the logits of a step, of which each rank has those of its rows of the vocabulary, to rank 0 as they are. */
 export class LogitCollector {
   readonly #rank: number;
   readonly #vocabulary: RankDescription["vocabulary"];
-  readonly #vocabularySize: number;
-  /** (own rows, rows of logits) */
-  #own = new Float32Array(0);
 
-  constructor({ rank, vocabulary, hyperparameters }: RankDescription) {
+  constructor({ rank, vocabulary }: RankDescription) {
     this.#rank = rank;
     this.#vocabulary = vocabulary;
-    this.#vocabularySize = hyperparameters.vocabularySize;
   }
 
   /**
@@ -24,21 +49,12 @@ export class LogitCollector {
    *
    * @param results - of the step, on rank 0: its logits are written to where they belong
    */
-  collect(forward: Forward, links: RankLinks | undefined, results: Float32Array): void {
-    if (this.#vocabulary[0]!.count === this.#vocabularySize) return;
-    const offsets = forward.logitOffsets();
+  collect({ offsets, values }: OwnLogits, links: RankLinks | undefined, results: Float32Array): void {
     if (offsets.length === 0) return;
-    const own = this.#room(this.#vocabulary[this.#rank]!.count * offsets.length);
-    forward.readOwnLogits(own);
     const take = (rank: number, part: Uint8Array, at: number) => this.#scatter(rank, part, at, results, offsets);
-    if (this.#rank === 0) take(0, bytesOf(own), 0);
+    if (this.#rank === 0) take(0, bytesOf(values), 0);
     const bytes = this.#vocabulary.map(({ count }) => 4 * count * offsets.length);
-    links?.gather({ root: 0, own: bytesOf(own), bytes, take });
-  }
-
-  #room(values: number): Float32Array {
-    if (this.#own.length < values) this.#own = new Float32Array(values);
-    return this.#own.subarray(0, values);
+    links?.gather({ root: 0, own: bytesOf(values), bytes, take });
   }
 
   /** Copies bytes of a rank's logits, (its rows, rows of logits), from one on, to where they belong among the results. */

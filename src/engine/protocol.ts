@@ -1,7 +1,10 @@
 import { StelliumError } from "../errors.ts";
 import type { Pointer } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { type TraceMemory, traceMemory } from "../trace/recorder.ts";
+import { type TracedThread, tracedThreads } from "../trace/spans.ts";
 import type { Placement } from "../weights/window/blockWeights.ts";
+import { readValue, writeValue } from "./exchange.ts";
 import type { KvType } from "./kvCache.ts";
 import { commandInts } from "./rankCommand.ts";
 
@@ -24,6 +27,8 @@ export interface EngineOptions {
   readonly outputs: number;
   /** One graph for all blocks, or one for each. */
   readonly graphs: "whole" | "block";
+  /** Whether its threads record what they do; not if absent. */
+  readonly trace?: boolean | undefined;
 }
 
 /**
@@ -61,7 +66,12 @@ export interface EngineMemory {
   readonly statistics: Float64Array;
   /** What goes with a command, and its result or failure, as UTF-8 JSON. */
   readonly exchange: Uint8Array;
+  /** What each thread records, where they do. */
+  readonly trace: EngineTrace | undefined;
 }
+
+/** Where the threads of an engine record what they do. */
+export type EngineTrace = Readonly<Record<TracedThread, TraceMemory>>;
 
 /** Indices into `control`. The main thread raises `request`, the engine thread answers by raising `response`. */
 export const control = {
@@ -108,14 +118,12 @@ const exchangeBytes = 64 * 1024;
 
 /** Writes a value to the exchange. */
 export function putExchange({ control: cells, exchange }: EngineMemory, value: unknown): void {
-  const { read, written } = new TextEncoder().encodeInto(JSON.stringify(value), exchange);
-  if (read === 0) throw new RangeError("the exchange is too small");
-  cells[control.exchangeBytes] = written;
+  cells[control.exchangeBytes] = writeValue(exchange, value);
 }
 
 /** Reads what the other side wrote to the exchange. */
 export function takeExchange<T>({ control: cells, exchange }: EngineMemory): T {
-  return JSON.parse(new TextDecoder().decode(exchange.slice(0, cells[control.exchangeBytes]))) as T;
+  return readValue<T>(exchange, cells[control.exchangeBytes]!);
 }
 
 /** What decides how large the memory of an engine is. */
@@ -137,7 +145,12 @@ export function engineMemory(options: EngineOptions, { vocabularySize, embedding
     results: new Float32Array(shared(4 * results)),
     statistics: new Float64Array(shared(8 * statistic.length)),
     exchange: new Uint8Array(shared(exchangeBytes)),
+    trace: options.trace ? engineTrace() : undefined,
   };
+}
+
+function engineTrace(): EngineTrace {
+  return Object.fromEntries(tracedThreads.map((thread) => [thread, traceMemory()])) as EngineTrace;
 }
 
 /** What the engine thread says, once, when the weights are loaded. */

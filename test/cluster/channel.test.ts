@@ -155,7 +155,7 @@ describe("an open channel", () => {
     const events = Array.from({ length: 1000 }, () => ({ name: "x".repeat(60), thread: "t", start: 1, duration: 1 }));
     let sent = 0;
     const sending = (async () => {
-      for (; sent < 200; sent++) await coordinator.channel.send({ type: "trace", last: false, events });
+      for (; sent < 200; sent++) await coordinator.channel.send({ type: "trace", last: false, dropped: 0, events });
     })();
     await new Promise((resolve) => setTimeout(resolve, 1000));
     // A message has 0.1 MB: what is unread at one end, and what the kernel holds between the two.

@@ -22,8 +22,10 @@ const worker: WorkerMessage[] = [
   {
     type: "trace",
     last: true,
+    dropped: 0,
     events: [{ name: "block 1", thread: "engine", start: 1, duration: 2, figures: { bytes: 3 } }],
   },
+  { type: "clock", sequence: 4, now: 1.5e9 },
   { type: "leave", reason: "done" },
 ];
 
@@ -53,6 +55,7 @@ const coordinator: CoordinatorMessage[] = [
   },
   { type: "stats-request" },
   { type: "trace-request" },
+  { type: "clock-request", sequence: 4 },
   { type: "shutdown", reason: "restart" },
 ];
 

@@ -161,7 +161,7 @@ function report(message) {
 function auto() {
   const group = groupOf("f32");
   const measurements = measureRates(group, lookAt(group));
-  const correction = correctionOf(group, calibrate(group, measurements));
+  const correction = correctionOf(calibrate(group, measurements));
   const collective = autoCollective(group, measurements, correction);
   const sums = [1, 4096, 100_000].map((n) => {
     const values = valuesOf(rank, n);

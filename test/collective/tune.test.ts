@@ -119,7 +119,7 @@ describe("the file of what was learned of a network", () => {
   const tuning: Tuning = {
     look: look(1, 3),
     measurements: { size: 3, latencyMs: table(3, 1), bytesPerMs: table(3, 1000) },
-    trials: [[1, 2, 3, 4, 5]],
+    trials: [{ bytes: 64, factors: [1, 2, 3, 4, 5] }],
   };
 
   function only(folder: string): string {

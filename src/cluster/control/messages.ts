@@ -7,7 +7,7 @@ import * as field from "./fields.ts";
  */
 export const protocolVersion = 1;
 /** SHA-256 of the tables' JSON Schemas. */
-export const tableFingerprint = "dd9135d99f3e58c66967ef84aa9737a996ed2363c126779b3bc765b89705acee";
+export const tableFingerprint = "c6a6986c6e3f6c4ee8c2152901b8ff55520aa6e103672446d63a5cdbfdb029b2";
 
 /**
  * The first message of both sides. It is read before anything else is, and its form is the same in all versions: what a
@@ -62,6 +62,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     type: z.literal("trace"),
     /** Whether this was the last part. */
     last: z.boolean(),
+    /** Older events that there was no room for. */
+    dropped: field.amount,
     events: z
       .array(
         z.strictObject({
@@ -74,6 +76,12 @@ export const workerMessage = z.discriminatedUnion("type", [
         }),
       )
       .max(4096),
+  }),
+  z.strictObject({
+    type: z.literal("clock"),
+    sequence: field.amount,
+    /** Microseconds, by the clock that its trace is recorded with. */
+    now: field.measure,
   }),
   z.strictObject({ type: z.literal("leave"), reason: field.reason }),
 ]);
@@ -132,6 +140,7 @@ export const coordinatorMessage = z.discriminatedUnion("type", [
   }),
   z.strictObject({ type: z.literal("stats-request") }),
   z.strictObject({ type: z.literal("trace-request") }),
+  z.strictObject({ type: z.literal("clock-request"), sequence: field.amount }),
   z.strictObject({ type: z.literal("shutdown"), reason: field.reason }),
 ]);
 
