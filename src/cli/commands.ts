@@ -214,9 +214,10 @@ export const commands: readonly Command[] = [
     summary: "Answer programs over HTTP, by OpenAI's API",
     usage: "MODEL [options]",
     details: [
-      "Programs find it by OPENAI_BASE_URL=http://127.0.0.1:7710/v1. A --host that others can reach",
-      "needs an API key. Sampling options are what requests that say nothing get. Ctrl-C ends it when",
-      "running requests have ended; docs/api.md tells the rest.",
+      "Programs find it by OPENAI_BASE_URL=http://127.0.0.1:7710/v1, people at http://127.0.0.1:7710/, with",
+      "a chat and a view of all devices. A --host that others can reach needs an API key. Sampling options",
+      "are what requests that say nothing get. Ctrl-C ends it when running requests have ended; docs/api.md",
+      "tells the rest.",
     ],
     options: serveOptions,
     positionals: ["model"],

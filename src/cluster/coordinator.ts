@@ -17,6 +17,7 @@ import { planEngine, planShared, type SharedEngineOptions, type WantedEngineOpti
 import { Lingering } from "./lingering.ts";
 import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
 import { type OwnDemand, type OwnWeights, type OwnWeightsOptions, ownWeights } from "./ownWeights.ts";
+import type { StatusBoard } from "./status/board.ts";
 import { type ClusterOptions, type RankReport, Team } from "./team.ts";
 import { threadsAmong } from "./threads.ts";
 
@@ -24,6 +25,8 @@ import { threadsAmong } from "./threads.ts";
 export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptions {
   readonly threads?: number | undefined;
   readonly cluster?: ClusterOptions | undefined;
+  /** Told what there is to see, and what happens. */
+  readonly status?: StatusBoard | undefined;
   /** Bytes that this process may take in all, and each local worker; what is free less a margin if absent. */
   readonly memory?: number | undefined;
   /** How many blocks the window holds where weights are streamed; see `planWindow`. */
@@ -59,7 +62,7 @@ export class Coordinator implements AsyncDisposable {
    */
   static async start(source: ModelSource, options: CoordinatorOptions): Promise<Coordinator> {
     const whole = await describe(source.model);
-    const { cluster, threads, onTrace } = options;
+    const { cluster, threads, onTrace, status } = options;
     const connection = new Lingering(options.signal, onTrace === undefined ? 0 : lingerMs);
     const { signal } = connection;
     const ranks = (cluster?.workers ?? 0) + 1;
@@ -68,11 +71,12 @@ export class Coordinator implements AsyncDisposable {
     const memoryOfEach = cluster?.local ? cap.bytes : undefined;
     const files = await source.files(cap.from === "free");
     const reading = new SharedReading(files, { readers: ranks, shared: source.remote });
-    const start = { source, reading, description: whole, threads, memoryOfEach, signal };
+    const start = { source, reading, description: whole, threads, memoryOfEach, signal, status };
     const team = cluster && (await Team.open({ ...start, options: cluster }));
     let engine: Engine | undefined;
     try {
       const shares = team?.plan ?? planShares(whole, [1]);
+      status?.plan({ model: source.model, description: whole, shares, team });
       const description = ownDescription(whole, shares, options);
       const demand = demandOf(description, cap, options);
       const shared = sharedOptions(demand, options, shares);
@@ -96,6 +100,7 @@ export class Coordinator implements AsyncDisposable {
       await placed;
       await team?.link(engine);
       connection.linger();
+      status?.ready({ engine, kvBytes: prepared.memory.kvBytes, capBytes: cap.bytes });
       return new Coordinator(engine, description, prepared.memory, cap, team, onTrace);
     } catch (error) {
       await engine?.[Symbol.asyncDispose]();

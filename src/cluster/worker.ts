@@ -178,7 +178,7 @@ async function follow(channel: CoordinatorChannel, loaded: Loaded, host: string)
   await ended;
 }
 
-/** Tells figures, the time and what was recorded, as often as it is asked to. */
+/** Tells figures, what the last step was made of, the time and what was recorded, as often as it is asked to. */
 function answerRequests(channel: CoordinatorChannel, mailbox: Mailbox<CoordinatorMessage>, loaded: Loaded): void {
   const answer = async <T extends CoordinatorMessage["type"]>(
     type: T,
@@ -186,23 +186,32 @@ function answerRequests(channel: CoordinatorChannel, mailbox: Mailbox<Coordinato
   ) => {
     for (;;) await by(await mailbox.take(type));
   };
+  const { engine } = loaded;
   const answers = [
     answer("stats-request", () => channel.send({ type: "stats", figures: figuresOf(loaded, channel) })),
+    answer("profile-request", () => channel.send({ type: "profile", times: microseconds(engine.profile) })),
     answer("clock-request", ({ sequence }) => channel.send({ type: "clock", sequence, now: traceClock() })),
-    answer("trace-request", () => sendTrace(channel, loaded.engine.trace)),
+    answer("trace-request", () => sendTrace(channel, engine.trace)),
   ];
   for (const ended of answers) ended.catch(() => {});
+}
+
+/** Milliseconds, of which nothing below microseconds is of interest. */
+function microseconds(times: Float32Array): number[] {
+  return Array.from(times, (ms) => Math.round(ms * 1000) / 1000);
 }
 
 function figuresOf({ engine, memory, cap }: Loaded, { traffic }: CoordinatorChannel): Record<string, number> {
   const { threads } = engine.options;
   return {
     ...engine.statistics,
+    ...engine.stepFigures,
     threads,
     kvBytes: memory.kvBytes,
     memoryCapBytes: cap.bytes,
     controlBytesSent: traffic.sent,
     controlBytesReceived: traffic.received,
+    rssBytes: process.memoryUsage.rss(),
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
   };
 }

@@ -27,6 +27,7 @@ import { commandInts, decodeCommand } from "./rankCommand.ts";
 import { type LinkSetup, RankLinks } from "./rankLinks.ts";
 import { soloReducer } from "./reducer.ts";
 import { countTokens, type Step } from "./step.ts";
+import { StepProfiler } from "./stepProfile.ts";
 
 /** What the engine thread has when its weights are loaded. */
 export interface EngineLoopParts {
@@ -40,6 +41,7 @@ export interface EngineLoopParts {
 }
 
 const noRows = new Float32Array(0);
+const noTimes = { wireMs: 0, cipherMs: 0, waitMs: 0 };
 
 /** Does what the main thread asks for, one thing after the other, and waits in between. */
 export class EngineLoop implements Disposable {
@@ -50,6 +52,7 @@ export class EngineLoop implements Disposable {
   readonly #embedding: Embedding | undefined;
   readonly #stored: CellStore;
   readonly #collector: LogitCollector;
+  readonly #profiler: StepProfiler;
   #forward: Forward;
   #links: RankLinks | undefined;
   #listener: number | undefined;
@@ -66,6 +69,7 @@ export class EngineLoop implements Disposable {
     this.#embedding = embedding && new Embedding(ggml, files[embedding.file]!, embedding);
     this.#stored = new CellStore(parts.kv, options.storedCells ?? 0);
     this.#collector = new LogitCollector(description);
+    this.#profiler = new StepProfiler(parts.shared.profile, () => this.#times);
     this.#forward = this.#openForward();
   }
 
@@ -113,6 +117,7 @@ export class EngineLoop implements Disposable {
   #lead(): number {
     const { rankCommand, results } = this.#shared;
     const what = decodeCommand(rankCommand, this.#limits);
+    this.#profiler.begin();
     const rows = "step" in what ? this.#embed(what.step) : noRows;
     this.#links?.announce(rankCommand, rows);
     if ("step" in what) return this.#take(what.step, rows, results) ? status.done : status.aborted;
@@ -139,6 +144,7 @@ export class EngineLoop implements Disposable {
       const what = decodeCommand(received, this.#limits);
       if ("step" in what) {
         const rows = this.#rowsOf(what.step);
+        this.#profiler.begin();
         links.receiveRows(rows);
         this.#take(what.step, rows, this.#shared.results);
       } else this.#stored.move(what);
@@ -172,6 +178,7 @@ export class EngineLoop implements Disposable {
       return this.#forward.run(step, rows, results);
     } finally {
       this.#count(this.#forward.computeMs - before);
+      this.#profiler.end();
     }
   }
 
@@ -201,14 +208,20 @@ export class EngineLoop implements Disposable {
     this.#stored[Symbol.dispose]();
     this.#forward = this.#openForward();
     this.#shared.statistics[statistic.openingBytes] = this.#links.openingBytes;
-    putExchange(this.#shared, { sockets: this.#links.sockets });
+    putExchange(this.#shared, { sockets: this.#links.sockets, network: this.#links.network });
     return status.done;
   }
 
   #openForward(): Forward {
     const { options, ...parts } = this.#parts;
-    const reducer = this.#links?.reducer ?? soloReducer;
+    const reducer = this.#profiler.follow(this.#links?.reducer ?? soloReducer);
     return new Forward({ ...parts, ...options, reducer, recorder: this.#recorder });
+  }
+
+  /** What this thread has spent so far. */
+  get #times() {
+    const links = this.#links?.times ?? noTimes;
+    return { computeMs: this.#forward.computeMs, diskMs: this.#parts.weights.window.waitMs, ...links };
   }
 
   /** The communication thread; started at its first use. */

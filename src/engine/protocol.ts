@@ -7,6 +7,7 @@ import type { Placement } from "../weights/window/blockWeights.ts";
 import { readValue, writeValue } from "./exchange.ts";
 import type { KvType } from "./kvCache.ts";
 import { commandInts } from "./rankCommand.ts";
+import { type ProfileMemory, profileMemory } from "./stepProfile.ts";
 
 /** How an engine is set up. */
 export interface EngineOptions {
@@ -64,6 +65,8 @@ export interface EngineMemory {
   readonly results: Float32Array;
   /** See `statistic`. */
   readonly statistics: Float64Array;
+  /** What the last step was made of. */
+  readonly profile: ProfileMemory;
   /** What goes with a command, and its result or failure, as UTF-8 JSON. */
   readonly exchange: Uint8Array;
   /** What each thread records, where they do. */
@@ -130,10 +133,14 @@ export function takeExchange<T>({ control: cells, exchange }: EngineMemory): T {
 export interface ResultSize {
   readonly vocabularySize: number;
   readonly embeddingLength: number;
+  readonly blocks: number;
 }
 
 /** Allocates the memory of an engine. Where nobody asks for logits, there are no hidden states to be read either. */
-export function engineMemory(options: EngineOptions, { vocabularySize, embeddingLength }: ResultSize): EngineMemory {
+export function engineMemory(
+  options: EngineOptions,
+  { vocabularySize, embeddingLength, blocks }: ResultSize,
+): EngineMemory {
   const { outputs, batch, slots = 1 } = options;
   const shared = (bytes: number) => new SharedArrayBuffer(bytes);
   const results = outputs === 0 ? 0 : vocabularySize * outputs + embeddingLength * batch;
@@ -144,6 +151,7 @@ export function engineMemory(options: EngineOptions, { vocabularySize, embedding
     tokens: new Int32Array(shared(4 * batch)),
     results: new Float32Array(shared(4 * results)),
     statistics: new Float64Array(shared(8 * statistic.length)),
+    profile: profileMemory(blocks),
     exchange: new Uint8Array(shared(exchangeBytes)),
     trace: options.trace ? engineTrace() : undefined,
   };

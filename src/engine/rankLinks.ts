@@ -1,5 +1,6 @@
 import { broadcast } from "../collective/broadcast.ts";
 import { fitting, probeElements } from "../collective/calibrate.ts";
+import type { Choice, LinkMeasurements } from "../collective/choose.ts";
 import type { CipherName } from "../collective/cipher.ts";
 import type { CollectiveName } from "../collective/collective.ts";
 import { type Gathering, gather } from "../collective/gather.ts";
@@ -17,6 +18,7 @@ import { openDeadline, openLinkSet, sumDeadline } from "./linkSets.ts";
 import { inlineReducer, overlappingReducer } from "./rankReducers.ts";
 import type { Reducer } from "./reducer.ts";
 import { openReduction } from "./reduction.ts";
+import type { StepTimes } from "./stepProfile.ts";
 
 /** How this rank is linked to the others. Plain data: it comes over the control channel. */
 export interface LinkSetup {
@@ -44,6 +46,13 @@ export interface LinkPeerSetup {
   readonly receiveKey: string;
 }
 
+/** What was found out about the links between all ranks. Plain data. */
+export interface Network {
+  readonly measurements: LinkMeasurements;
+  /** How the sums of one token travel, and why. */
+  readonly token: Choice;
+}
+
 /** Between steps a rank waits for as long as nobody asks for anything. */
 const idleDeadline = 1e9;
 
@@ -62,6 +71,7 @@ export interface RankLinksParts {
 /** The links of one rank to the others, and what travels over them. Used by the engine thread, which they block. */
 export class RankLinks implements Disposable {
   readonly reducer: Reducer;
+  #network: Network | undefined;
   readonly #links: ReadonlyMap<number, Link>;
   readonly #sums: Group;
   readonly #idle: Group;
@@ -87,7 +97,7 @@ export class RankLinks implements Disposable {
     try {
       const maxElements = embeddingLength * tokensOfLane(batch, 2);
       this.#communication?.open({ listener, setup, maxElements, deadlineMs: deadline - performance.now() });
-      this.reducer = this.#openReducer(setup, { ...group, maxElements: embeddingLength * batch });
+      this.reducer = this.#openReducer(setup, { ...group, maxElements: embeddingLength * batch }, embeddingLength);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -101,10 +111,13 @@ export class RankLinks implements Disposable {
    * `auto` finds out first what it has to know of the links, which all ranks do together. What it learns over one set of
    * links is true of the other, between the same devices.
    */
-  #openReducer(setup: LinkSetup, largest: Omit<GroupOptions, "deadlineMs">): Reducer {
+  #openReducer(setup: LinkSetup, largest: Omit<GroupOptions, "deadlineMs">, embeddingLength: number): Reducer {
     const { collective } = setup;
     const tuning = collective === "auto" ? tuned(setup, largest) : undefined;
-    const inline = inlineReducer(openReduction({ collective, tuning }, this.#sums), this.#sums.wire, this.#recorder);
+    const reduction = openReduction({ collective, tuning }, this.#sums);
+    const token = reduction.choiceFor?.(this.#sums.wire.bytes(embeddingLength));
+    this.#network = tuning && token && { measurements: rounded(tuning.measurements), token };
+    const inline = inlineReducer(reduction, this.#sums.wire, this.#recorder);
     if (this.#communication === undefined) return inline;
     this.#communication.choose({ collective, tuning });
     return overlappingReducer(inline, this.#communication, this.#recorder);
@@ -113,6 +126,11 @@ export class RankLinks implements Disposable {
   /** Bytes that this rank sent to open and measure the links. */
   get openingBytes(): number {
     return this.#before.bytesSent;
+  }
+
+  /** What was found out, where the collective is chosen by it. */
+  get network(): Network | undefined {
+    return this.#network;
   }
 
   /** Descriptors of all connections: shutting them down wakes a thread that waits for one. */
@@ -124,6 +142,13 @@ export class RankLinks implements Disposable {
   get statistics(): LinkStatistics {
     const own = addFigures(this.#sums.statistics(), this.#before, -1);
     return this.#communication === undefined ? own : addFigures(own, this.#communication.statistics);
+  }
+
+  /** What this thread has spent, in milliseconds; those of opening included. Cheap. */
+  get times(): Pick<StepTimes, "wireMs" | "cipherMs" | "waitMs"> {
+    let cipherMs = 0;
+    for (const link of this.#links.values()) cipherMs += link.cipherMs;
+    return { ...this.#sums.times, cipherMs };
   }
 
   /** Tells all other ranks what is done next and, for a step, its tokens' rows of the embedding. */
@@ -173,4 +198,11 @@ function tuned({ tuningDirectory, peers, wire, cipher }: LinkSetup, largest: Omi
 
 function bytesOf({ buffer, byteOffset, byteLength }: Int32Array | Float32Array): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** To microseconds and whole bytes: the table of the largest cluster has to fit a message between threads. */
+function rounded({ size, latencyMs, bytesPerMs }: LinkMeasurements): LinkMeasurements {
+  const table = (values: LinkMeasurements["latencyMs"], factor: number) =>
+    values.map((row) => row.map((value) => Math.round(value * factor) / factor));
+  return { size, latencyMs: table(latencyMs, 1000), bytesPerMs: table(bytesPerMs, 1) };
 }

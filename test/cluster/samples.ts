@@ -19,6 +19,7 @@ const worker: WorkerMessage[] = [
   { type: "ready", phase: "loaded" },
   { type: "failed", code: "DISK_FULL", message: "no room" },
   { type: "stats", figures: { compute_ms: 1.5 } },
+  { type: "profile", times: [1.25, 0, 0.5, 0.125, 2] },
   {
     type: "trace",
     last: true,
@@ -54,6 +55,7 @@ const coordinator: CoordinatorMessage[] = [
     collective: "auto",
   },
   { type: "stats-request" },
+  { type: "profile-request" },
   { type: "trace-request" },
   { type: "clock-request", sequence: 4 },
   { type: "shutdown", reason: "restart" },

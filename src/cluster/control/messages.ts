@@ -58,6 +58,8 @@ export const workerMessage = z.discriminatedUnion("type", [
   ready,
   z.strictObject({ type: z.literal("failed"), code: field.text(64, 1), message: field.text(2048) }),
   z.strictObject({ type: z.literal("stats"), figures: field.figures }),
+  /** What its last step was made of, block after block: milliseconds by `profiledParts`. */
+  z.strictObject({ type: z.literal("profile"), times: z.array(field.measure).max(65_536) }),
   z.strictObject({
     type: z.literal("trace"),
     /** Whether this was the last part. */
@@ -139,6 +141,7 @@ export const coordinatorMessage = z.discriminatedUnion("type", [
     collective: z.enum(["auto", "star", "exchange", "mesh", "ring", "tree"]),
   }),
   z.strictObject({ type: z.literal("stats-request") }),
+  z.strictObject({ type: z.literal("profile-request") }),
   z.strictObject({ type: z.literal("trace-request") }),
   z.strictObject({ type: z.literal("clock-request"), sequence: field.amount }),
   z.strictObject({ type: z.literal("shutdown"), reason: field.reason }),
