@@ -1,7 +1,7 @@
 import { ApiMetrics } from "../api/metrics.ts";
 import { isLoopback } from "../api/security.ts";
 import { LoadedModel, type ServedModel } from "../api/servedModel.ts";
-import { ApiServer } from "../api/server.ts";
+import { ApiServer, serverBytes } from "../api/server.ts";
 import { StatusBoard } from "../cluster/status/board.ts";
 import { StatusFeed } from "../cluster/status/feed.ts";
 import { version } from "../cluster/version.ts";
@@ -60,7 +60,8 @@ async function loadUntil(values: ServeValues, signal: AbortSignal, status: Statu
   signal.addEventListener("abort", stop);
   try {
     const { parallel, queue, prefixCache: prefixBytes } = values;
-    return await loadModel(values, loading.signal, { parallel, queue, prefixBytes, status });
+    const requests = { parallel, queue, prefixBytes, hostBytes: serverBytes, status };
+    return await loadModel(values, loading.signal, requests);
   } finally {
     signal.removeEventListener("abort", stop);
   }

@@ -29,6 +29,8 @@ export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptio
   readonly status?: StatusBoard | undefined;
   /** Bytes that this process may take in all, and each local worker; what is free less a margin if absent. */
   readonly memory?: number | undefined;
+  /** Bytes of it for what the process does besides, such as serving; none if absent. */
+  readonly hostBytes?: number | undefined;
   /** How many blocks the window holds where weights are streamed; see `planWindow`. */
   readonly window?: number | undefined;
   /** Where the embedding is, of a remote model: paths in place of its files'. */
@@ -201,10 +203,11 @@ function placing(team: Team | undefined, shared: SharedEngineOptions, reading: S
 function demandOf(
   description: RankDescription,
   cap: MemoryCap,
-  { cluster, window: windowBlocks }: CoordinatorOptions,
+  { cluster, window: windowBlocks, hostBytes }: CoordinatorOptions,
 ): OwnDemand {
   const { rooms } = deviceSlice(description, unnamed);
-  return { description, rooms, cap, windowBlocks, ranks: (cluster?.workers ?? 0) + 1, wire: cluster?.wire ?? "f16" };
+  const ranks = (cluster?.workers ?? 0) + 1;
+  return { description, rooms, cap, windowBlocks, hostBytes, ranks, wire: cluster?.wire ?? "f16" };
 }
 
 /** Stands for the model where only the room that blocks take is of interest. */

@@ -6,7 +6,7 @@ import { resolveModel } from "../models/resolveModel.ts";
 import type { ChatMessage } from "../serving/chatTemplate.ts";
 import { encodeChat } from "../serving/encodeChat.ts";
 import { type ModelTemplate, modelTemplate } from "../serving/modelTemplate.ts";
-import { TextModel } from "../serving/textModel.ts";
+import { TextModel, type TextModelOptions } from "../serving/textModel.ts";
 import { checkOptions, fields } from "./checkOptions.ts";
 import { type ModelOptions, modelFields, textModelOptions } from "./modelOptions.ts";
 import { requestOf, Writing, type WritingOptions, writingFields } from "./writing.ts";
@@ -53,12 +53,16 @@ export async function loadModel(model: string, options: LoadOptions = {}): Promi
   }
 }
 
-/** Finds and loads a model, with options that have been checked. */
-export async function loadTextModel(model: string, options: LoadOptions): Promise<TextModel> {
+/** Finds and loads a model, with options that have been checked; a server has some of its own. */
+export async function loadTextModel(
+  model: string,
+  options: LoadOptions,
+  own: Pick<TextModelOptions, "hostBytes" | "status"> = {},
+): Promise<TextModel> {
   const { signal, offline, onProgress } = options;
   const tell = ({ bytes, total }: PullProgress) => onProgress?.({ phase: "fetching", bytes, total });
   const path = await resolveModel(model, { offline, signal, onProgress: tell });
-  return await TextModel.open(path, textModelOptions(options, signal));
+  return await TextModel.open(path, { ...textModelOptions(options, signal), ...own });
 }
 
 /** A model that is loaded. Any number of texts may be asked for at a time: `parallel` of them are written side by side. */

@@ -3,7 +3,9 @@ import type { Api } from "../api/context.ts";
 import { ApiMetrics } from "../api/metrics.ts";
 import { isLoopback } from "../api/security.ts";
 import { LoadedModel } from "../api/servedModel.ts";
-import { ApiServer } from "../api/server.ts";
+import { ApiServer, serverBytes } from "../api/server.ts";
+import { StatusBoard } from "../cluster/status/board.ts";
+import { StatusFeed } from "../cluster/status/feed.ts";
 import { version } from "../cluster/version.ts";
 import { StelliumError } from "../errors.ts";
 import { modelTemplate } from "../serving/modelTemplate.ts";
@@ -72,10 +74,14 @@ export async function serve(options: ServeOptions): Promise<ModelServer> {
   const sampling = samplingOf(options.sampling ?? {});
   validateSampling(sampling);
   let served: LoadedModel | undefined;
-  const api = await ApiServer.start({ host, port, stallMs, api: apiOf(options, host, sampling, () => served) });
+  const board = new StatusBoard();
+  const work = () => served && { slots: [...served.slots()], queued: served.queued, counters: served.counters };
+  const status = new StatusFeed({ version, board, work });
+  const parts = { ...apiOf(options, host, sampling, () => served), status };
+  const api = await ApiServer.start({ host, port, stallMs, api: parts });
   let textModel: TextModel | undefined;
   try {
-    textModel = await loadTextModel(options.model, options);
+    textModel = await loadTextModel(options.model, options, { hostBytes: serverBytes, status: board });
     served = new LoadedModel(textModel, modelTemplate(textModel, options.chatTemplate));
     return new ModelServer(api, textModel);
   } catch (error) {
@@ -96,7 +102,7 @@ function apiOf(
   host: string,
   sampling: SamplingParameters,
   served: () => LoadedModel | undefined,
-): Omit<Api, "draining" | "stopping"> {
+): Omit<Api, "draining" | "stopping" | "status"> {
   return {
     id: name ?? model.replace(/^.*[\\/](?=[^\\/])/, "").replace(/\.gguf$/i, ""),
     created: Math.floor(Date.now() / 1000),
