@@ -7,7 +7,7 @@ import * as field from "./fields.ts";
  */
 export const protocolVersion = 1;
 /** SHA-256 of the tables' JSON Schemas. */
-export const tableFingerprint = "c6a6986c6e3f6c4ee8c2152901b8ff55520aa6e103672446d63a5cdbfdb029b2";
+export const tableFingerprint = "71ab360a0605a691258327148269cd063f87bc901331e38814038ef1f81a494b";
 
 /**
  * The first message of both sides. It is read before anything else is, and its form is the same in all versions: what a
