@@ -81,6 +81,7 @@ export const demoOptions = {
   ...memoryOptions,
   noSlice: loadOptions.noSlice,
   ...clusterOptions,
+  devices: { ...clusterOptions.devices, summary: "processes on this machine that share the model (default 4)" },
 };
 
 /** Options of `stellium join`. */
@@ -249,7 +250,11 @@ export const commands: readonly Command[] = [
     name: "cache",
     summary: "List or remove slices of models",
     usage: "[prune] [options]",
-    details: ["Slices are parts of models in this device's own layout: received, or cut to be streamed."],
+    details: [
+      "Slices are parts of models in this device's own layout: received, or cut to be streamed or from an URL.",
+      "Of models behind URLs there are vocabularies, too, and of networks what was measured. prune removes what is",
+      "half written or unreadable, and what you name.",
+    ],
     options: cacheOptions,
     positionals: ["action"],
     examples: ["stellium cache", "stellium cache prune --older-than 30d"],
@@ -334,10 +339,13 @@ export const commands: readonly Command[] = [
     name: "demo",
     summary: "Have the bundled model write a scene",
     usage: "[options]",
-    details: ["The model is tiny and comes with Stellium: it shows that everything works, and knows nothing."],
+    details: [
+      "The model is tiny and comes with Stellium: it shows that everything works, and knows nothing.",
+      "Four processes with one thread each share it as four machines would, by way of loopback.",
+    ],
     options: demoOptions,
     positionals: [],
-    examples: ["stellium demo", "stellium demo --seed 1597"],
+    examples: ["stellium demo", "stellium demo --seed 1597", "stellium demo --devices 1"],
     run: async (values, interruption) => (await import("./demo.ts")).demo(values, interruption),
   }),
 ];

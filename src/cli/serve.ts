@@ -1,4 +1,3 @@
-import { basename } from "node:path";
 import { ApiMetrics } from "../api/metrics.ts";
 import { isLoopback } from "../api/security.ts";
 import { LoadedModel, type ServedModel } from "../api/servedModel.ts";
@@ -9,6 +8,7 @@ import { version } from "../cluster/version.ts";
 import { StelliumError } from "../errors.ts";
 import { log, logsJson } from "../log.ts";
 import type { TextModel } from "../serving/textModel.ts";
+import { fileNameOf } from "../weights/modelUrl.ts";
 import type { Values } from "./arguments/option.ts";
 import { chooseTemplate } from "./chat/template.ts";
 import type { Interruption } from "./interruption.ts";
@@ -83,7 +83,8 @@ function apiOf(values: ServeValues, host: string, status: StatusFeed, model: () 
 
 /** What clients call the model: its file's name, or the name it has at the hub. */
 function idOf({ model = "", alias }: ServeValues): string {
-  return alias ?? (/\.gguf$/i.test(model) ? basename(model).slice(0, -".gguf".length) : model);
+  const file = fileNameOf(model);
+  return alias ?? (/\.gguf$/i.test(file) ? file.slice(0, -".gguf".length) : model);
 }
 
 function keyOf({ apiKey, noAuth }: ServeValues): string | undefined {

@@ -1,13 +1,15 @@
 import { hostname } from "node:os";
 import { describe } from "../engine/architectures/support.ts";
 import { Engine, type StepRequest } from "../engine/engine.ts";
+import type { ModelDescription } from "../engine/modelDescription.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { planShares, type SharePlan } from "../plan/shares.ts";
 import type { RankTrace } from "../trace/events.ts";
-import type { GgufModel } from "../weights/gguf/model.ts";
+import type { ModelSource } from "../weights/modelSource.ts";
+import { SharedReading } from "../weights/sharedReading.ts";
 import type { Traffic } from "./control/channel.ts";
 import { batchUnderCap, deviceMemory } from "./deviceMemory.ts";
 import { deviceSlice, repaired } from "./deviceSlice.ts";
@@ -31,6 +33,8 @@ export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptio
   readonly hostBytes?: number | undefined;
   /** How many blocks the window holds where weights are streamed; see `planWindow`. */
   readonly window?: number | undefined;
+  /** Where the embedding is, of a remote model: paths in place of its files'. */
+  readonly files?: readonly string[] | undefined;
   /** Told, before anything is loaded, where the memory is to go. */
   readonly onPlan?: (memory: DeviceMemory, cap: MemoryCap) => void;
   /** Told the bytes of weights read so far and in all. */
@@ -58,37 +62,42 @@ export class Coordinator implements AsyncDisposable {
    * Plans, waits for the workers, and loads. Throws `MODEL_UNSUPPORTED`, `SHARES_INVALID` or `OUT_OF_MEMORY` before
    * anything is loaded, `FILE_UNREADABLE`, `WORKER_LOST`, `ABORTED`.
    */
-  static async start(model: GgufModel, options: CoordinatorOptions): Promise<Coordinator> {
-    const whole = await describe(model);
+  static async start(source: ModelSource, options: CoordinatorOptions): Promise<Coordinator> {
+    const whole = await describe(source.model);
     const { cluster, threads, onTrace, status } = options;
     const connection = new Lingering(options.signal, onTrace === undefined ? 0 : lingerMs);
     const { signal } = connection;
-    const cap = memoryCap(options.memory, cluster?.local ? cluster.workers + 1 : 1);
+    const ranks = (cluster?.workers ?? 0) + 1;
+    const cap = memoryCap(options.memory, cluster?.local ? ranks : 1);
     const cacheDir = cluster?.cacheDir ?? options.cacheDir;
     const memoryOfEach = cluster?.local ? cap.bytes : undefined;
-    const team =
-      cluster &&
-      (await Team.open({ model, description: whole, options: cluster, threads, memoryOfEach, signal, status }));
+    const files = await source.files(cap.from === "free");
+    const reading = new SharedReading(files, { readers: ranks, shared: source.remote });
+    const start = { source, reading, description: whole, threads, memoryOfEach, signal, status };
+    const team = cluster && (await Team.open({ ...start, options: cluster }));
+    let engine: Engine | undefined;
     try {
-      const shares = planShares(whole, team?.shares ?? [1]);
-      status?.plan({ model, description: whole, shares, team });
-      const description = rankDescription(whole, shares, 0);
+      const shares = team?.plan ?? planShares(whole, [1]);
+      status?.plan({ model: source.model, description: whole, shares, team });
+      const description = ownDescription(whole, shares, options);
       const demand = demandOf(description, cap, options);
       const shared = sharedOptions(demand, options, shares);
       const planned = deviceMemory(demand, shared);
       demandFit(planned, cap, `${description.files[0]} with a context of ${shared.context} tokens`);
       options.onPlan?.(planned, cap);
-      const weights = () => ownWeights(model, demand, shared, { ...options, cacheDir });
+      const weights = () => ownWeights({ source, reading }, demand, shared, { ...options, cacheDir });
+      const place = () => placing(team, shared, reading);
+      // What is fetched, is fetched once, for all slices at the same time. From a file, cutting, serving the workers'
+      // slices and loading take memory each: under a cap, one after the other.
+      const early = source.remote ? place() : undefined;
       const prepared = await weights();
-      const placed = team?.place(shared);
-      placed?.catch(() => {});
-      // Cutting, serving the workers' slices and loading take memory each: under a cap, one after the other.
+      const placed = early ?? place();
       if (cap.from !== "free") await placed;
       returnMemory();
-      const start = (own: OwnWeights) => startEngine(description, shared, own, options);
-      const engine = await repaired(
-        () => start(prepared),
-        async () => start(await weights()),
+      const load = (own: OwnWeights) => startEngine(description, shared, own, options);
+      engine = await repaired(
+        () => load(prepared),
+        async () => load(await weights()),
       );
       await placed;
       await team?.link(engine);
@@ -96,6 +105,7 @@ export class Coordinator implements AsyncDisposable {
       status?.ready({ engine, kvBytes: prepared.memory.kvBytes, capBytes: cap.bytes });
       return new Coordinator(engine, description, prepared.memory, cap, team, onTrace);
     } catch (error) {
+      await engine?.[Symbol.asyncDispose]();
       await team?.[Symbol.asyncDispose]();
       throw error;
     }
@@ -174,6 +184,20 @@ export class Coordinator implements AsyncDisposable {
     this.#onTrace?.([this.#ownTrace(), ...((await this.#team?.traces()) ?? [])]);
     await this.#team?.[Symbol.asyncDispose]();
   }
+}
+
+/** What rank 0 has of the model. Of one behind an URL, the embedding is read from the local files. */
+function ownDescription(whole: ModelDescription, shares: SharePlan, { files }: CoordinatorOptions): RankDescription {
+  const description = rankDescription(whole, shares, 0);
+  return { ...description, files: files ?? description.files };
+}
+
+/** Has all workers take their places; where one cannot, nobody reads on for it. It may fail before it is waited for. */
+function placing(team: Team | undefined, shared: SharedEngineOptions, reading: SharedReading): Promise<void> {
+  if (team === undefined) reading.open();
+  const placed = team?.place(shared) ?? Promise.resolve();
+  placed.catch((error: unknown) => reading.fail(error));
+  return placed;
 }
 
 function demandOf(

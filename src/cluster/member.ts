@@ -1,7 +1,7 @@
 import type { LinkSetup } from "../engine/rankLinks.ts";
 import { reasonOf, StelliumError } from "../errors.ts";
 import type { RankTrace } from "../trace/events.ts";
-import type { ByteSource } from "../weights/byteSource.ts";
+import type { SharedReading } from "../weights/sharedReading.ts";
 import { sliceBytes, type TensorSlice } from "../weights/slice.ts";
 import type { CoordinatorMessage, WorkerMessage } from "./control/messages.ts";
 import type { WorkerConnection } from "./control/server.ts";
@@ -19,8 +19,9 @@ export interface Place {
   readonly plan: RankPlan;
   /** Identifies the slice: in hex. */
   readonly share: string;
-  /** The model's files, and the parts of tensors in each block of the slice. */
-  readonly sources: readonly ByteSource[];
+  /** Reads the model's files. */
+  readonly reading: SharedReading;
+  /** The parts of tensors in each block of the slice. */
   readonly blocks: readonly (readonly TensorSlice[])[];
 }
 
@@ -169,14 +170,15 @@ export class Member {
     for (;;) this.#milestones.reach(await this.#mailbox.take("ready"));
   }
 
-  async #serveSlice({ sources, blocks }: Place): Promise<void> {
+  async #serveSlice({ reading, blocks }: Place): Promise<void> {
     for (;;) {
       const request = await this.#mailbox.take("slice-request").catch(() => undefined);
       if (request === undefined) return;
       const wanted = request.blocks.flatMap((index) => blocks[index] ?? []);
       const total = wanted.reduce((sum, slice) => sum + sliceBytes(slice), 0);
       this.#sending = { total, before: this.connection.channel.traffic.sent };
-      await sendSlice(this.connection.channel, sources, blocks, request.blocks);
+      using reader = reading.join(blocks);
+      await sendSlice(this.connection.channel, reader, blocks, request.blocks);
       this.#sending = undefined;
     }
   }

@@ -134,7 +134,7 @@ function plannedMemory(
   { window: windowBlocks, onState }: WorkerOptions,
 ): DeviceMemory {
   // The coordinator alone knows how sums travel: room for the widest.
-  const demand: DeviceDemand = { description, rooms, cap, windowBlocks, ranks: shares.length, wire: "f32" };
+  const demand: DeviceDemand = { description, rooms, cap, windowBlocks, ranks: shares.relative.length, wire: "f32" };
   const memory = deviceMemory(demand, engine);
   demandFit(memory, cap, `this device's share with a context of ${engine.context} tokens`);
   onState?.({ state: "planned", memory, cap });

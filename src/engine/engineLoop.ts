@@ -11,6 +11,7 @@ import { Communication } from "./communication.ts";
 import { Embedding } from "./embedding.ts";
 import { Forward } from "./forward.ts";
 import type { KvCache } from "./kvCache.ts";
+import { LogitCollector } from "./logits.ts";
 import {
   command,
   control,
@@ -50,6 +51,7 @@ export class EngineLoop implements Disposable {
   /** On rank 0 only. */
   readonly #embedding: Embedding | undefined;
   readonly #stored: CellStore;
+  readonly #collector: LogitCollector;
   readonly #profiler: StepProfiler;
   #forward: Forward;
   #links: RankLinks | undefined;
@@ -66,6 +68,7 @@ export class EngineLoop implements Disposable {
     this.#embeddings = new Float32Array(hyperparameters.embeddingLength * options.batch);
     this.#embedding = embedding && new Embedding(ggml, files[embedding.file]!, embedding);
     this.#stored = new CellStore(parts.kv, options.storedCells ?? 0);
+    this.#collector = new LogitCollector(description);
     this.#profiler = new StepProfiler(parts.shared.profile, () => this.#times);
     this.#forward = this.#openForward();
   }
@@ -117,7 +120,7 @@ export class EngineLoop implements Disposable {
     this.#profiler.begin();
     const rows = "step" in what ? this.#embed(what.step) : noRows;
     this.#links?.announce(rankCommand, rows);
-    if ("step" in what) return this.#compute(what.step, rows, results) ? status.done : status.aborted;
+    if ("step" in what) return this.#take(what.step, rows, results) ? status.done : status.aborted;
     this.#stored.move(what);
     return status.done;
   }
@@ -143,7 +146,7 @@ export class EngineLoop implements Disposable {
         const rows = this.#rowsOf(what.step);
         this.#profiler.begin();
         links.receiveRows(rows);
-        this.#compute(what.step, rows, this.#shared.results);
+        this.#take(what.step, rows, this.#shared.results);
       } else this.#stored.move(what);
     }
   }
@@ -156,6 +159,17 @@ export class EngineLoop implements Disposable {
   /** Room for the embedding rows of a step. */
   #rowsOf(step: Step): Float32Array {
     return this.#embeddings.subarray(0, countTokens(step) * this.#parts.description.hyperparameters.embeddingLength);
+  }
+
+  /** Computes a step. Where the head is sharded, rank 0 has all logits among the results then. */
+  #take(step: Step, rows: Float32Array, results: Float32Array): boolean {
+    try {
+      return this.#compute(step, rows, results);
+    } finally {
+      // All ranks do it or none does: also one that was stopped, or failed, only in the head, where the others go on.
+      const { sound, logits } = this.#forward;
+      if (sound && logits !== undefined) this.#collector.collect(logits, this.#links, results);
+    }
   }
 
   #compute(step: Step, rows: Float32Array, results: Float32Array): boolean {
@@ -193,6 +207,7 @@ export class EngineLoop implements Disposable {
     // Another rank may have lost its part of what was kept.
     this.#stored[Symbol.dispose]();
     this.#forward = this.#openForward();
+    this.#shared.statistics[statistic.openingBytes] = this.#links.openingBytes;
     putExchange(this.#shared, { sockets: this.#links.sockets, network: this.#links.network });
     return status.done;
   }

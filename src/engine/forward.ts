@@ -11,6 +11,7 @@ import type { GraphBuilder } from "./graphBuilder.ts";
 import type { Hyperparameters } from "./hyperparameters.ts";
 import type { KvCache } from "./kvCache.ts";
 import { Lane } from "./lane.ts";
+import { OwnLogits } from "./logits.ts";
 import type { Reducer } from "./reducer.ts";
 import { buildSegments, type Segment } from "./segments.ts";
 import {
@@ -57,12 +58,15 @@ interface Group {
   readonly graphs: ShapedGraphs;
   readonly step: Step;
   readonly layout: StepLayout;
-  /** Where its results belong, behind those of the groups before. */
+  /** Where its results belong, behind those of the groups before; and its first row of logits, among all. */
   readonly resultsFrom: number;
+  readonly logitsFrom: number;
 }
 
 /** Takes steps through the blocks. */
 export class Forward implements Disposable {
+  /** What this rank has of the last step's logits, where it has not all rows of the head. */
+  readonly logits: OwnLogits | undefined;
   readonly #parts: ForwardParts;
   readonly #segments: readonly (readonly RankBlock[])[];
   readonly #blocks: StreamedBlocks;
@@ -79,11 +83,14 @@ export class Forward implements Disposable {
   #aborted = false;
   #lastLane = 0;
   #settled = true;
+  #sound = false;
 
   constructor(parts: ForwardParts) {
     const { ggml, backend, description, reducer, batch, kv } = parts;
-    const { embeddingLength } = description.hyperparameters;
+    const { embeddingLength, vocabularySize } = description.hyperparameters;
+    const vocabulary = description.share.vocabulary.count;
     this.#parts = parts;
+    this.logits = description.vocabulary[0]!.count === vocabularySize ? undefined : new OwnLogits(vocabulary);
     this.#recorder = parts.recorder ?? noRecorder;
     this.#segments = segmentsOf(description.blocks, reducer.separates || parts.graphs === "block", parts.weights);
     this.#subjects = this.#segments.map(blockSubject);
@@ -104,6 +111,11 @@ export class Forward implements Disposable {
     return this.#settled;
   }
 
+  /** Whether no rank was stopped before the head in the last step: the same on all ranks. */
+  get sound(): boolean {
+    return this.#sound;
+  }
+
   /** Bytes of intermediate results. */
   get computeBytes(): number {
     return Number(this.#parts.ggml.allocatorBytes(this.#allocator, 0));
@@ -114,13 +126,14 @@ export class Forward implements Disposable {
    * the sums of one group are on their way, the other is computed.
    *
    * @param embeddings - (embedding length, tokens), the tokens' rows of the embedding
-   * @param results - row by row in order of the step's parts, filled in on the rank that has the head
+   * @param results - row by row in order of the step's parts, filled in on the rank that has the head; see also `logits`
    * @returns whether it was computed to its end, and not stopped by the abort flag of any rank
    * @throws what acquiring a block does
    */
   run(step: Step, embeddings: Float32Array, results: Float32Array): boolean {
     const started = this.#recorder.now();
     this.#settled = false;
+    this.#sound = false;
     const groups = this.#prepare(step, embeddings);
     this.#results = results;
     this.#aborted = false;
@@ -130,9 +143,10 @@ export class Forward implements Disposable {
     const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
     const settled = groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean);
     this.#settled = true;
+    this.#sound = complete && settled;
     this.#recorder.end(spanKind.step, started, 0, countTokens(step));
     if (this.#blocks.failure !== undefined) throw this.#blocks.failure;
-    return complete && settled && !this.#aborted;
+    return this.#sound && !this.#aborted;
   }
 
   [Symbol.dispose](): void {
@@ -147,6 +161,7 @@ export class Forward implements Disposable {
     const tokens = countTokens(step);
     const pieces = divideStep(step, Math.ceil(tokens / this.#parts.reducer.begin(tokens)));
     const groups = this.#group(pieces.map((piece) => ({ ...piece, layout: layOut(piece.step) })));
+    this.logits?.begin(groups.flatMap((group) => this.#logitOffsets(group)));
     groups.forEach(({ lane, layout }) => {
       for (const { slot, slots, cells } of layout.shape.spans) {
         for (let i = 0; i < slots; i++) this.#parts.kv.zeroUpTo(slot + i, cells);
@@ -160,10 +175,11 @@ export class Forward implements Disposable {
   /** The graphs of all pieces. Where those of one made the buffer grow, those of the others are built again. */
   #group(pieces: readonly (StepPiece & { layout: StepLayout })[]): Group[] {
     const growth = this.#growth;
-    let resultsFrom = 0;
+    let [resultsFrom, logitsFrom] = [0, 0];
     const groups = pieces.map(({ step, layout }, lane) => {
-      const group = { lane, step, layout, graphs: this.#graphsFor(lane, layout.shape), resultsFrom };
+      const group = { lane, step, layout, graphs: this.#graphsFor(lane, layout.shape), resultsFrom, logitsFrom };
       resultsFrom += resultElements(step, this.#parts.description.hyperparameters);
+      logitsFrom += step.reduce((sum, { outputs, hidden }) => sum + (hidden ? 0 : outputs), 0);
       return group;
     });
     return growth === this.#growth ? groups : this.#group(pieces);
@@ -203,20 +219,44 @@ export class Forward implements Disposable {
   }
 
   /** Copies a group's results, before the graphs of another group take their place. */
-  #readResults({ step, layout, graphs, resultsFrom }: Group): void {
-    const { embeddingLength, vocabularySize } = this.#parts.description.hyperparameters;
-    let offset = resultsFrom;
-    for (const { outputs, hidden, column } of resultsOf(step, layout)) {
-      const width = hidden ? embeddingLength : vocabularySize;
-      const tensor = hidden ? graphs.results.hidden : graphs.results.logits;
-      const rows = this.#results.subarray(offset, offset + width * outputs);
-      if (tensor !== null) this.#read(tensor, column * width, rows);
-      offset += rows.length;
+  #readResults(group: Group): void {
+    const { hidden: states, logits } = group.graphs.results;
+    let row = group.logitsFrom;
+    for (const { hidden, outputs, column, offset, width } of this.#resultsOf(group)) {
+      if (hidden || this.logits === undefined) {
+        const tensor = hidden ? states : logits;
+        this.#read(tensor, column * width, this.#results.subarray(offset, offset + width * outputs));
+      } else {
+        const { count } = this.#parts.description.share.vocabulary;
+        this.#read(logits, column * count, this.logits.rows(row, outputs));
+        row += outputs;
+      }
     }
   }
 
-  /** Copies values of a result, from the element `first` on. */
-  #read(tensor: Tensor, first: number, target: Float32Array): void {
+  /** A group's results, in order, and where they belong. */
+  #resultsOf({ step, layout, resultsFrom }: Group) {
+    const { embeddingLength, vocabularySize } = this.#parts.description.hyperparameters;
+    let end = resultsFrom;
+    return resultsOf(step, layout).map((result) => {
+      const width = result.hidden ? embeddingLength : vocabularySize;
+      const offset = end;
+      end += width * result.outputs;
+      return { ...result, offset, width };
+    });
+  }
+
+  /** Where each of a group's rows of logits belongs. */
+  #logitOffsets(group: Group): number[] {
+    const logits = this.#resultsOf(group).filter(({ hidden }) => !hidden);
+    return logits.flatMap(({ offset, outputs, width }) =>
+      Array.from({ length: outputs }, (_, i) => offset + i * width),
+    );
+  }
+
+  /** Copies values of a result, from the element `first` on, where there is such a result and room for it. */
+  #read(tensor: Tensor | null, first: number, target: Float32Array): void {
+    if (tensor === null || target.length === 0) return;
     const bytes = new Uint8Array(target.buffer, target.byteOffset, target.byteLength);
     this.#parts.ggml.getTensor(tensor, bytes, 4 * first, bytes.length);
   }

@@ -111,7 +111,9 @@ export const statistic = {
   windowBytes: 11,
   diskWaitMs: 12,
   diskBytes: 13,
-  length: 14,
+  /** Sent to open and measure the links, which is no part of the others. */
+  openingBytes: 14,
+  length: 15,
 } as const;
 
 /** Bytes of `EngineMemory.exchange`: addresses and keys of 63 peers fit. */

@@ -1,10 +1,13 @@
 import { broadcast } from "../collective/broadcast.ts";
+import { fitting, probeElements } from "../collective/calibrate.ts";
 import type { Choice, LinkMeasurements } from "../collective/choose.ts";
 import type { CipherName } from "../collective/cipher.ts";
 import type { CollectiveName } from "../collective/collective.ts";
-import { addFigures, Group, type LinkStatistics } from "../collective/group.ts";
+import { type Gathering, gather } from "../collective/gather.ts";
+import { addFigures, Group, type GroupOptions, type LinkStatistics } from "../collective/group.ts";
 import type { Link } from "../collective/link.ts";
-import { measure } from "../collective/measure.ts";
+import { type Tuning, tune } from "../collective/tune.ts";
+import { tuningFile } from "../collective/tuningFile.ts";
 import { openWire, type WireName } from "../collective/wire.ts";
 import { type Socket, shutdownSocket } from "../native/sockets.ts";
 import { noRecorder, type Recorder } from "../trace/recorder.ts";
@@ -26,6 +29,8 @@ export interface LinkSetup {
   readonly cipher: CipherName;
   readonly wire: WireName;
   readonly collective: CollectiveName | "auto";
+  /** On rank 0: where it keeps what `auto` learned of a network. It is on this device, and crosses no channel. */
+  readonly tuningDirectory?: string | undefined;
   /** Whether large steps are divided, so that one part is computed while the sums of the other travel; true if absent. */
   readonly overlap?: boolean | undefined;
   /** Milliseconds to open all links in; 20,000 if absent. */
@@ -78,7 +83,7 @@ export class RankLinks implements Disposable {
 
   /** Opens the links. Blocks; throws `LINK_LOST`. */
   constructor({ listener, setup, embeddingLength, batch, communication, recorder = noRecorder }: RankLinksParts) {
-    const { rank, size, collective, overlap = true, deadlineMs = openDeadline } = setup;
+    const { rank, size, overlap = true, deadlineMs = openDeadline } = setup;
     const deadline = performance.now() + deadlineMs;
     const divides = overlap && size > 1 && batch >= dividedTokens;
     this.#recorder = recorder;
@@ -92,7 +97,7 @@ export class RankLinks implements Disposable {
     try {
       const maxElements = embeddingLength * tokensOfLane(batch, 2);
       this.#communication?.open({ listener, setup, maxElements, deadlineMs: deadline - performance.now() });
-      this.reducer = this.#openReducer(collective, embeddingLength);
+      this.reducer = this.#openReducer(setup, { ...group, maxElements: embeddingLength * batch }, embeddingLength);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -102,16 +107,25 @@ export class RankLinks implements Disposable {
     this.#idle.recorder = recorder;
   }
 
-  /** `auto` measures the links first, which all ranks do together, and then tries the collectives on both sets. */
-  #openReducer(collective: LinkSetup["collective"], embeddingLength: number): Reducer {
-    const measurements = collective === "auto" ? measure(this.#sums) : undefined;
-    const reduction = openReduction({ collective, measurements }, this.#sums);
+  /**
+   * `auto` finds out first what it has to know of the links, which all ranks do together. What it learns over one set of
+   * links is true of the other, between the same devices.
+   */
+  #openReducer(setup: LinkSetup, largest: Omit<GroupOptions, "deadlineMs">, embeddingLength: number): Reducer {
+    const { collective } = setup;
+    const tuning = collective === "auto" ? tuned(setup, largest) : undefined;
+    const reduction = openReduction({ collective, tuning }, this.#sums);
     const token = reduction.choiceFor?.(this.#sums.wire.bytes(embeddingLength));
-    this.#network = measurements && token && { measurements: rounded(measurements), token };
+    this.#network = tuning && token && { measurements: rounded(tuning.measurements), token };
     const inline = inlineReducer(reduction, this.#sums.wire, this.#recorder);
     if (this.#communication === undefined) return inline;
-    this.#communication.choose({ collective, measurements });
+    this.#communication.choose({ collective, tuning });
     return overlappingReducer(inline, this.#communication, this.#recorder);
+  }
+
+  /** Bytes that this rank sent to open and measure the links. */
+  get openingBytes(): number {
+    return this.#before.bytesSent;
   }
 
   /** What was found out, where the collective is chosen by it. */
@@ -162,10 +176,24 @@ export class RankLinks implements Disposable {
     for (const socket of this.sockets) shutdownSocket(socket);
   }
 
+  /** Brings bytes of all ranks to one; see `gather`. */
+  gather(gathering: Gathering): void {
+    gather(this.#sums, gathering);
+  }
+
   [Symbol.dispose](): void {
     this.#sums[Symbol.dispose]();
     this.#communication?.close();
   }
+}
+
+/** @param largest - the group of the largest sums there will be */
+function tuned({ tuningDirectory, peers, wire, cipher }: LinkSetup, largest: Omit<GroupOptions, "deadlineMs">): Tuning {
+  const maxElements = Math.min(largest.maxElements, probeElements(largest.wire));
+  const group = new Group({ ...largest, maxElements, deadlineMs: sumDeadline });
+  if (tuningDirectory === undefined) return tune(group);
+  const hosts = peers.map(({ host }) => host);
+  return tune(group, tuningFile(tuningDirectory, { hosts, wire, cipher, probes: fitting(group).length }));
 }
 
 function bytesOf({ buffer, byteOffset, byteLength }: Int32Array | Float32Array): Uint8Array {

@@ -29,6 +29,8 @@ export interface ClusterSetup {
   readonly token?: string | undefined;
   /** Relative shares, this device's first; equal ones if absent. */
   readonly shares?: readonly number[] | undefined;
+  /** Who computes logits: rank 0 if absent; with `sharded` all do, and workers see likely words. */
+  readonly head?: "coordinator" | "sharded" | undefined;
   /** How partial sums travel; `f16` if absent. */
   readonly wire?: WireName | undefined;
   /** How they are summed up; what measures fastest if absent. */
@@ -81,6 +83,7 @@ const cluster = z.strictObject({
   listen: fields.text,
   token: fields.text,
   shares: z.array(z.number().min(0).max(1e9)).min(1).max(mostRanks).optional(),
+  head: z.enum(["coordinator", "sharded"]).optional(),
   wire: z.enum(wireNames).optional(),
   collective: z.enum(["auto", ...collectiveNames]).optional(),
   onJoin: fields.action,
@@ -116,9 +119,9 @@ export function textModelOptions(options: ModelOptions, signal: AbortSignal | un
 }
 
 function clusterOptions(setup: ClusterSetup, cacheDir: string | undefined): ClusterOptions {
-  const { workers, local = false, shares, wire, collective, listen, token, onJoin } = setup;
+  const { workers, local = false, shares, head, wire, collective, listen, token, onJoin } = setup;
   return {
-    ...{ workers, local, shares, wire, collective, cacheDir },
+    ...{ workers, local, shares, head, wire, collective, cacheDir },
     listen: listen === undefined ? undefined : parseAddress(listen),
     token: token === undefined ? undefined : JoinToken.parse(token),
     onJoin: ({ address, token, joined, wanted }) => onJoin?.({ address, token: token.text, joined, wanted }),

@@ -1,9 +1,15 @@
 import { isIPv4 } from "node:net";
+import { basename } from "node:path";
 import { StelliumError } from "../errors.ts";
 
 /** Whether a model is named by an URL, rather than by a path. */
 export function isUrl(name: string): boolean {
   return /^https?:\/\//i.test(name);
+}
+
+/** The file's name in a path or an URL, without what may follow in an URL. */
+export function fileNameOf(name: string): string {
+  return basename(isUrl(name) && URL.canParse(name) ? new URL(name).pathname : name);
 }
 
 /**

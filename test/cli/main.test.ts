@@ -121,13 +121,3 @@ it("shows a model", async () => {
   expect(code).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({ architecture: "llama", support: { supported: true } });
 });
-
-it("plays a scene, with its figures on stderr", async () => {
-  const scene = await stellium(["demo", "-n", "40", "--seed", "6"]);
-  expect(scene.code).toBe(0);
-  expect(scene.stdout).toMatch(/^ROMEO:.{60,}\n$/s);
-  expect(scene.stderr).toMatch(
-    /speed +\d+ tokens\/s; the first of \d+ came \d+ ms after the start\nmemory +\d.*\nseed +6 /,
-  );
-  expect((await stellium(["demo", "-n", "40", "--seed", "6"])).stdout).toBe(scene.stdout);
-});

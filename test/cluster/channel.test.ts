@@ -15,7 +15,7 @@ describe("joining", () => {
     expect(worker).toMatchObject({ hello, remoteAddress: "127.0.0.1" });
     expect(coordinator).toMatchObject({ welcome: { rank: 1, size: 2 }, localAddress: "127.0.0.1" });
     expect(states.map(({ state }) => state)).toEqual(["connecting", "connected", "joined"]);
-    await worker.channel.send({ type: "slice-block", index: 1, stream: 2, bytes: 3, sha256: "0".repeat(64) });
+    await worker.channel.send({ type: "slice-block", index: 1, stream: 2, bytes: 3 });
     await worker.channel.sendData(2, 0, Uint8Array.of(1, 2, 3));
     expect((await coordinator.channel.next()).value).toMatchObject({ type: "slice-block", index: 1 });
     expect((await coordinator.channel.next()).value).toMatchObject({ type: "data", stream: 2, offset: 0 });

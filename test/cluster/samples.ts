@@ -43,7 +43,8 @@ const coordinator: CoordinatorMessage[] = [
     engine: { threads: 4 },
     listen: { host: "::1", port: 0 },
   },
-  { type: "slice-block", index: 3, stream: 9, bytes: 1e6, sha256 },
+  { type: "slice-block", index: 3, stream: 9, bytes: 1e6 },
+  { type: "slice-checksum", stream: 9, sha256 },
   {
     type: "links",
     rank: 1,

@@ -4,11 +4,12 @@ import { Engine, type EngineStart } from "#stellium/engine/engine";
 import type { EngineOptions } from "#stellium/engine/protocol";
 import type { LinkSetup } from "#stellium/engine/rankLinks";
 import { rankDescription } from "#stellium/plan/rankDescription";
-import { planShares } from "#stellium/plan/shares";
+import { type HeadPlacement, planShares } from "#stellium/plan/shares";
 import { readGguf } from "#stellium/weights/gguf/reader";
 
 /** How ranks are to be linked. */
 export type LinkOptions = Partial<Pick<LinkSetup, "wire" | "collective" | "cipher" | "overlap">> & {
+  readonly head?: HeadPlacement;
   /** A rank that does not follow until `follow` says so: the others wait for it in their first sum. */
   readonly idle?: number;
 };
@@ -35,7 +36,7 @@ export class Ranks implements AsyncDisposable {
     links: LinkOptions = {},
   ): Promise<Ranks> {
     const whole = await describe(await readGguf(path));
-    const plan = planShares(whole, shares);
+    const plan = planShares(whole, shares, { head: links.head ?? "coordinator" });
     const descriptions = shares.map((_, rank) => rankDescription(whole, plan, rank));
     const origin = { kind: "gguf", files: whole.files } as const;
     return await Ranks.of(

@@ -7,7 +7,7 @@ import * as field from "./fields.ts";
  */
 export const protocolVersion = 1;
 /** SHA-256 of the tables' JSON Schemas. */
-export const tableFingerprint = "b21f990d339006d7c09254b28d037dd3cf43af7b4b05c8bf309229f53166d91c";
+export const tableFingerprint = "71ab360a0605a691258327148269cd063f87bc901331e38814038ef1f81a494b";
 
 /**
  * The first message of both sides. It is read before anything else is, and its form is the same in all versions: what a
@@ -116,8 +116,9 @@ export const coordinatorMessage = z.discriminatedUnion("type", [
     /** Stream whose data frames bring the block. */
     stream: field.stream,
     bytes: field.amount,
-    sha256: field.sha256,
   }),
+  /** Follows on a block's bytes. */
+  z.strictObject({ type: z.literal("slice-checksum"), stream: field.stream, sha256: field.sha256 }),
   z.strictObject({
     type: z.literal("links"),
     rank: field.rank,
