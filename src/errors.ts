@@ -190,6 +190,11 @@ const table = {
     message: "the body of the request has more than {most} bytes",
     hint: "Send less at once.",
   },
+  BODIES_TOO_LARGE: {
+    status: 429,
+    message: "requests of more than {most} bytes are being sent at once",
+    hint: "Ask again in a moment.",
+  },
   KEY_REJECTED: {
     status: 401,
     message: "the API key is missing or wrong",

@@ -9,7 +9,7 @@ import { locateModel } from "./requireModel.ts";
 import { traceFile } from "./traceFile.ts";
 
 /** How many requests a model takes at a time, what it keeps of them, and who is told what there is to see. */
-export type RequestOptions = Pick<TextModelOptions, "parallel" | "queue" | "prefixBytes" | "status">;
+export type RequestOptions = Pick<TextModelOptions, "parallel" | "queue" | "prefixBytes" | "hostBytes" | "status">;
 
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
 export async function loadModel(

@@ -2,7 +2,7 @@ import { basename } from "node:path";
 import { ApiMetrics } from "../api/metrics.ts";
 import { isLoopback } from "../api/security.ts";
 import { LoadedModel, type ServedModel } from "../api/servedModel.ts";
-import { ApiServer } from "../api/server.ts";
+import { ApiServer, serverBytes } from "../api/server.ts";
 import { StatusBoard } from "../cluster/status/board.ts";
 import { StatusFeed } from "../cluster/status/feed.ts";
 import { version } from "../cluster/version.ts";
@@ -35,7 +35,7 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
     stallMs: values.stallTimeout * 1000,
     api: apiOf(values, host, status, () => model),
   });
-  tellOfThisProcess({ address: server.url });
+  tellOfThisProcess({ model: values.model, address: server.url });
   say(`OPENAI_BASE_URL=${server.url}/v1`, { url: server.url });
   say(`dashboard: ${server.url}/`, { url: server.url });
   const { signal } = interruption;
@@ -60,7 +60,8 @@ async function loadUntil(values: ServeValues, signal: AbortSignal, status: Statu
   signal.addEventListener("abort", stop);
   try {
     const { parallel, queue, prefixCache: prefixBytes } = values;
-    return await loadModel(values, loading.signal, { parallel, queue, prefixBytes, status });
+    const requests = { parallel, queue, prefixBytes, hostBytes: serverBytes, status };
+    return await loadModel(values, loading.signal, requests);
   } finally {
     signal.removeEventListener("abort", stop);
   }

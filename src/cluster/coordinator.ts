@@ -27,6 +27,8 @@ export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptio
   readonly status?: StatusBoard | undefined;
   /** Bytes that this process may take in all, and each local worker; what is free less a margin if absent. */
   readonly memory?: number | undefined;
+  /** Bytes of it for what the process does besides, such as serving; none if absent. */
+  readonly hostBytes?: number | undefined;
   /** How many blocks the window holds where weights are streamed; see `planWindow`. */
   readonly window?: number | undefined;
   /** Told, before anything is loaded, where the memory is to go. */
@@ -177,10 +179,11 @@ export class Coordinator implements AsyncDisposable {
 function demandOf(
   description: RankDescription,
   cap: MemoryCap,
-  { cluster, window: windowBlocks }: CoordinatorOptions,
+  { cluster, window: windowBlocks, hostBytes }: CoordinatorOptions,
 ): OwnDemand {
   const { rooms } = deviceSlice(description, unnamed);
-  return { description, rooms, cap, windowBlocks, ranks: (cluster?.workers ?? 0) + 1, wire: cluster?.wire ?? "f16" };
+  const ranks = (cluster?.workers ?? 0) + 1;
+  return { description, rooms, cap, windowBlocks, hostBytes, ranks, wire: cluster?.wire ?? "f16" };
 }
 
 /** Stands for the model where only the room that blocks take is of interest. */

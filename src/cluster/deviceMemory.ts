@@ -13,6 +13,8 @@ export interface DeviceDemand {
   /** What the process may take in all; no limit if absent. */
   readonly cap: { readonly bytes: number } | undefined;
   readonly windowBlocks: number | undefined;
+  /** What the process does besides, such as serving; none if absent. */
+  readonly hostBytes?: number | undefined;
   /** How many ranks there are, and how what they add up travels. */
   readonly ranks: number;
   readonly wire: WireName;
@@ -20,7 +22,7 @@ export interface DeviceDemand {
 
 /** Plans a rank's memory under its cap, with all sequences that may be side by side, and the copies beside them. */
 export function deviceMemory(demand: DeviceDemand, shared: SharedEngineOptions): DeviceMemory {
-  const { description, rooms, cap, windowBlocks, ranks, wire } = demand;
+  const { description, rooms, cap, windowBlocks, hostBytes, ranks, wire } = demand;
   const { embeddingLength } = description.hyperparameters;
   const encoded = { bytes: (elements: number) => wireBytes(wire, elements) };
   return planDeviceMemory(description, {
@@ -30,6 +32,7 @@ export function deviceMemory(demand: DeviceDemand, shared: SharedEngineOptions):
     linkBytes: linkBytes(ranks, encoded, embeddingLength, shared.batch),
     capBytes: cap?.bytes,
     windowBlocks,
+    hostBytes,
     rooms,
   });
 }

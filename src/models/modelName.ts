@@ -1,6 +1,7 @@
 import { statSync } from "node:fs";
 import { StelliumError } from "../errors.ts";
 import { isUrl } from "../weights/modelUrl.ts";
+import { isSafePath } from "./fileNames.ts";
 
 /** A model in a repository of a hub. */
 export interface HubName {
@@ -48,7 +49,7 @@ export function hubNameText({ repo, revision, choice }: HubName): string {
 
 /** Whether a revision can be asked for, and be the name of a file below a directory. */
 export function isRevision(text: string): boolean {
-  return /^[\w.-]+(?:\/[\w.-]+){0,3}$/.test(text) && text.length <= 200 && !text.includes("..");
+  return /^[\w.-]+(?:\/[\w.-]+){0,3}$/.test(text) && text.length <= 200 && isSafePath(text);
 }
 
 /** Whether a text can be a repository's name, as in `user/repo`. */
@@ -104,14 +105,16 @@ function decoded(part: string): string {
 /** `user/repo`, `user/repo:CHOICE`, `user/repo@REVISION:CHOICE`, `user/repo/path/to/file.gguf`. */
 function parseHubPath(text: string, name: string): HubName {
   const colon = text.indexOf(":");
-  const [path, chosen] = colon < 0 ? [text, undefined] : [text.slice(0, colon), text.slice(colon + 1)];
-  const [user = "", last = "", ...file] = path.replace(/\/$/, "").split("/");
+  const [place, chosen] = colon < 0 ? [text, undefined] : [text.slice(0, colon), text.slice(colon + 1)];
+  const [user = "", last = "", ...file] = place.replace(/\/$/, "").split("/");
   const [repo = "", revision = "main"] = last.split("@");
   const [kind] = file;
   if (file.length > 2 && (kind === "blob" || kind === "resolve" || kind === "tree")) {
     return checked({ repo: `${user}/${repo}`, ...inTree(file.slice(1)) }, name);
   }
-  const choice = chosen ?? (file.length > 0 ? file.join("/") : undefined);
+  const path = file.length > 0 ? file.join("/") : undefined;
+  // Ollama's word for what is not named.
+  const choice = chosen === "latest" ? undefined : (chosen ?? path);
   return checked({ repo: `${user}/${repo}`, revision, choice }, name);
 }
 

@@ -15,6 +15,7 @@ describe("a name of a model", () => {
     ["hf.co/user/repo:Q4_K_M", hub("user/repo", "Q4_K_M")],
     ["HF.co/user/repo:q8_0", hub("user/repo", "q8_0")],
     ["huggingface.co/user/repo:Q4_K_M", hub("user/repo", "Q4_K_M")],
+    ["hf.co/user/repo:latest", hub("user/repo")],
     ["hf:user/repo:Q4_K_M", hub("user/repo", "Q4_K_M")],
     ["hf://user/repo", hub("user/repo")],
     ["user/repo", hub("user/repo")],
@@ -78,6 +79,8 @@ describe("a name of a model", () => {
     "hf.co/user/repo:",
     "hf:../../etc",
     "hf.co/user/repo@..:Q4",
+    "user/repo@nul:Q4",
+    "user/repo@a.:Q4",
   ])("%s is refused", (name) => {
     expect(() => parse(name)).toThrow(expect.objectContaining({ code: "BAD_USAGE" }));
   });
