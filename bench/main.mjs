@@ -36,6 +36,11 @@ const commands = {
               which leave: answers as alone, no slot taken, no memory lost`,
     run: load,
   },
+  overlap: {
+    about: `[--shape qwen3-0.6b] [--type Q4_0] [--ranks 2] [--latency 1] [--mbit 300,100] [--tokens 512] [--wire f16]
+              [--rounds 5] [--dir DIR]: take a prompt on emulated LANs, with communication beside computing and behind it`,
+    run: overlap,
+  },
   perplexity: {
     about: "[--windows 120] [--ranks 2,4]: what each wire type changes of it, on the models that are there",
     run: perplexity,
@@ -132,6 +137,12 @@ async function fuzz(args) {
 /** @param {string[]} args */
 async function load(args) {
   const { run } = await import("./load.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function overlap(args) {
+  const { run } = await import("./overlap.mjs");
   await run(args);
 }
 

@@ -4,6 +4,7 @@ import type { Range } from "../weights/slice.ts";
 import { cacheDirectory, sliceDirectory } from "../weights/sliceDirectory.ts";
 import { type ListedSlice, listSlices, prunable, removeSlices } from "../weights/sliceList.ts";
 import { formatBytes } from "./format.ts";
+import { columns } from "./table.ts";
 
 /** What `stellium cache` is told. */
 export interface CacheValues {
@@ -65,12 +66,9 @@ function factsOf(content: ListedSlice["content"]) {
 
 function listText(directory: string, slices: readonly ListedSlice[]): string {
   if (slices.length === 0) return `no slices in ${printable(directory)}`;
-  const rows = slices.map(row);
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((cells) => cells[column]!.length)));
-  const lines = rows.map((cells) => cells.map((cell, column) => cell.padEnd(widths[column]!)).join("  "));
   const bytes = slices.reduce((sum, slice) => sum + slice.bytes, 0);
   const sum = `${counted(slices.length, "slice")}, ${formatBytes(bytes)}, in ${printable(directory)}`;
-  return [...lines.map((line) => line.trimEnd()), sum].join("\n");
+  return [...columns(slices.map(row)), sum].join("\n");
 }
 
 function row(slice: ListedSlice): string[] {

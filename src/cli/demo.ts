@@ -30,7 +30,8 @@ export async function demo(values: Values<typeof demoOptions>, { signal }: Inter
   process.stderr.write(epilogue(textModel, scene, seed));
 }
 
-const noOptions = { context: undefined, batch: undefined, kv: undefined, gpuLayers: undefined };
+const absent = { context: undefined, batch: undefined, kv: undefined, gpuLayers: undefined, trace: undefined };
+const noOptions = { offline: true, ...absent };
 
 /** Writes a scene of about `length` tokens to stdout: it ends with the speech in which they are reached. */
 async function play(textModel: TextModel, seed: number, length: number, signal: AbortSignal): Promise<Scene> {

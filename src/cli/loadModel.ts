@@ -3,11 +3,13 @@ import { TextModel, type TextModelOptions } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
 import { tellMemory } from "./memoryReport.ts";
 import type { LoadValues } from "./options.ts";
+import { tellOfThisProcess } from "./processes/registry.ts";
 import { Progress } from "./progress.ts";
-import { requireModel } from "./requireModel.ts";
+import { locateModel } from "./requireModel.ts";
+import { traceFile } from "./traceFile.ts";
 
-/** How many requests a model takes at a time, and what it keeps of them. */
-export type RequestOptions = Pick<TextModelOptions, "parallel" | "queue" | "prefixBytes" | "hostBytes">;
+/** How many requests a model takes at a time, what it keeps of them, and who is told what there is to see. */
+export type RequestOptions = Pick<TextModelOptions, "parallel" | "queue" | "prefixBytes" | "hostBytes" | "status">;
 
 /** Loads the model that the options name, showing progress. Throws `BAD_USAGE` and what `TextModel.open` throws. */
 export async function loadModel(
@@ -16,16 +18,18 @@ export async function loadModel(
   requests: RequestOptions = {},
 ): Promise<TextModel> {
   const { context, threads, batch, kv, memory, window, noSlice, cacheDir } = values;
-  const path = requireModel(values.model);
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
+  const onTrace = values.trace === undefined ? undefined : traceFile(values.trace);
+  const path = await locateModel(values, signal);
   using progress = new Progress("loading");
   const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
   using cutting = new Progress("slicing");
   const onCut = (bytes: number, total: number) => cutting.update(bytes, total);
   const cluster = await clusterOf(values);
   const engine = { threads, context, batch, kvType: kv, memory, window, noSlice, cacheDir };
-  const told = { onPlan: tellMemory, onCut, onProgress };
+  const told = { onPlan: tellMemory, onCut, onProgress, onTrace };
   const textModel = await TextModel.open(path, { ...engine, ...requests, ...told, cluster, signal });
+  tellOfThisProcess({ model: values.model, rank: 0, devices: (cluster?.workers ?? 0) + 1, memoryCap: memory });
   warnBeyondTraining(textModel);
   return textModel;
 }

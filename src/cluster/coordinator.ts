@@ -1,3 +1,4 @@
+import { hostname } from "node:os";
 import { describe } from "../engine/architectures/support.ts";
 import { Engine, type StepRequest } from "../engine/engine.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
@@ -5,13 +6,16 @@ import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { planShares, type SharePlan } from "../plan/shares.ts";
+import type { RankTrace } from "../trace/events.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import type { Traffic } from "./control/channel.ts";
 import { batchUnderCap, deviceMemory } from "./deviceMemory.ts";
 import { deviceSlice, repaired } from "./deviceSlice.ts";
 import { planEngine, planShared, type SharedEngineOptions, type WantedEngineOptions } from "./engineOptions.ts";
+import { Lingering } from "./lingering.ts";
 import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
 import { type OwnDemand, type OwnWeights, type OwnWeightsOptions, ownWeights } from "./ownWeights.ts";
+import type { StatusBoard } from "./status/board.ts";
 import { type ClusterOptions, type RankReport, Team } from "./team.ts";
 import { threadsAmong } from "./threads.ts";
 
@@ -19,6 +23,8 @@ import { threadsAmong } from "./threads.ts";
 export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptions {
   readonly threads?: number | undefined;
   readonly cluster?: ClusterOptions | undefined;
+  /** Told what there is to see, and what happens. */
+  readonly status?: StatusBoard | undefined;
   /** Bytes that this process may take in all, and each local worker; what is free less a margin if absent. */
   readonly memory?: number | undefined;
   /** Bytes of it for what the process does besides, such as serving; none if absent. */
@@ -30,7 +36,12 @@ export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptio
   /** Told the bytes of weights read so far and in all. */
   readonly onProgress?: (bytes: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
+  /** Has all threads of all ranks record what they do, and is told in the end, before anything is closed. */
+  readonly onTrace?: ((ranks: readonly RankTrace[]) => void) | undefined;
 }
+
+/** After an interruption workers stay connected for so long, to say what they have recorded. */
+const lingerMs = 5000;
 
 /** Rank 0: the device that has the model file. Plans, owns the engine that computes, and leads the other ranks, if any. */
 export class Coordinator implements AsyncDisposable {
@@ -41,6 +52,7 @@ export class Coordinator implements AsyncDisposable {
   /** What this rank has of the model. */
   readonly description: RankDescription;
   readonly #team: Team | undefined;
+  readonly #onTrace: CoordinatorOptions["onTrace"];
 
   /**
    * Plans, waits for the workers, and loads. Throws `MODEL_UNSUPPORTED`, `SHARES_INVALID` or `OUT_OF_MEMORY` before
@@ -48,14 +60,18 @@ export class Coordinator implements AsyncDisposable {
    */
   static async start(model: GgufModel, options: CoordinatorOptions): Promise<Coordinator> {
     const whole = await describe(model);
-    const { cluster, threads, signal } = options;
+    const { cluster, threads, onTrace, status } = options;
+    const connection = new Lingering(options.signal, onTrace === undefined ? 0 : lingerMs);
+    const { signal } = connection;
     const cap = memoryCap(options.memory, cluster?.local ? cluster.workers + 1 : 1);
     const cacheDir = cluster?.cacheDir ?? options.cacheDir;
     const memoryOfEach = cluster?.local ? cap.bytes : undefined;
     const team =
-      cluster && (await Team.open({ model, description: whole, options: cluster, threads, memoryOfEach, signal }));
+      cluster &&
+      (await Team.open({ model, description: whole, options: cluster, threads, memoryOfEach, signal, status }));
     try {
       const shares = planShares(whole, team?.shares ?? [1]);
+      status?.plan({ model, description: whole, shares, team });
       const description = rankDescription(whole, shares, 0);
       const demand = demandOf(description, cap, options);
       const shared = sharedOptions(demand, options, shares);
@@ -76,7 +92,9 @@ export class Coordinator implements AsyncDisposable {
       );
       await placed;
       await team?.link(engine);
-      return new Coordinator(engine, description, prepared.memory, cap, team);
+      connection.linger();
+      status?.ready({ engine, kvBytes: prepared.memory.kvBytes, capBytes: cap.bytes });
+      return new Coordinator(engine, description, prepared.memory, cap, team, onTrace);
     } catch (error) {
       await team?.[Symbol.asyncDispose]();
       throw error;
@@ -89,12 +107,14 @@ export class Coordinator implements AsyncDisposable {
     memory: DeviceMemory,
     cap: MemoryCap,
     team: Team | undefined,
+    onTrace: CoordinatorOptions["onTrace"],
   ) {
     this.cap = cap;
     this.engine = engine;
     this.description = description;
     this.memory = memory;
     this.#team = team;
+    this.#onTrace = onTrace;
   }
 
   /** Tokens a sequence may have. */
@@ -140,12 +160,18 @@ export class Coordinator implements AsyncDisposable {
     return (await this.#team?.reports()) ?? [];
   }
 
+  #ownTrace(): RankTrace {
+    return { rank: 0, name: hostname(), aheadBy: 0, ...this.engine.trace };
+  }
+
   async #guard<T>(action: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     return await (this.#team === undefined ? action() : this.#team.guard(this.engine, action, signal));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.engine[Symbol.asyncDispose]();
+    // Behind the engine: what that had is free again.
+    this.#onTrace?.([this.#ownTrace(), ...((await this.#team?.traces()) ?? [])]);
     await this.#team?.[Symbol.asyncDispose]();
   }
 }
@@ -165,7 +191,7 @@ const unnamed = { hash: "0".repeat(64), name: "" };
 
 function sharedOptions(demand: OwnDemand, options: CoordinatorOptions, { ranks }: SharePlan): SharedEngineOptions {
   const kvHeads = Math.max(...ranks.map((share) => share.kvHeads.count));
-  const shared = planShared(demand.description, options, kvHeads);
+  const shared = planShared(demand.description, { ...options, trace: options.onTrace !== undefined }, kvHeads);
   return options.batch === undefined ? batchUnderCap(demand, shared) : shared;
 }
 

@@ -32,6 +32,8 @@ export class LocalWorkers implements AsyncDisposable {
       // Over the channel a child notices that its parent is gone, however that came about.
       spawn(process.execPath, [...common, "--name", `local ${i + 1}`], {
         env,
+        // Ctrl-C is for the process that was started by hand: it tells these when to end.
+        detached: true,
         stdio: ["ignore", "ignore", "inherit", "ipc"],
       }),
     );

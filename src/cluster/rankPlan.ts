@@ -44,6 +44,7 @@ const engineOutline = z.strictObject({
     .int()
     .min(0)
     .max(2 ** 31),
+  trace: z.boolean().optional(),
 });
 
 /** What the plan of a rank says, as it crosses the control channel. */

@@ -8,6 +8,7 @@ import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { rankDescription } from "../plan/rankDescription.ts";
 import { planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
+import type { RankTrace } from "../trace/events.ts";
 import { type ByteSource, openFile } from "../weights/byteSource.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import { modelHash } from "../weights/sliceIdentity.ts";
@@ -16,11 +17,12 @@ import type { Traffic } from "./control/channel.ts";
 import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
 import { Announcement } from "./discovery/announcement.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
-import { planLinks } from "./linkPlan.ts";
+import { type LinkStyle, planLinks } from "./linkPlan.ts";
 import { LocalWorkers } from "./localWorkers.ts";
 import { Member, type Place } from "./member.ts";
 import { orAborted } from "./orAborted.ts";
 import { outlineOf, type RankPlan } from "./rankPlan.ts";
+import type { StatusBoard } from "./status/board.ts";
 import { threadsAmong } from "./threads.ts";
 import { JoinToken } from "./token.ts";
 import { version } from "./version.ts";
@@ -47,7 +49,17 @@ export interface ClusterOptions {
   /** How many blocks the window of a local worker holds. */
   readonly window?: number | undefined;
   /** Told where workers can join, and how many have. */
-  readonly onJoin?: (state: { address: string; token: JoinToken; joined: number; wanted: number }) => void;
+  readonly onJoin?: (state: Entrance) => void;
+}
+
+/** Where and how devices join. */
+export interface Entrance {
+  readonly address: string;
+  readonly token: JoinToken;
+  readonly joined: number;
+  readonly wanted: number;
+  /** Whether they are processes of this machine. */
+  readonly local: boolean;
 }
 
 /** What a rank reports of itself. */
@@ -68,6 +80,8 @@ export interface TeamStart {
   /** Bytes that each local worker may take. */
   readonly memoryOfEach: number | undefined;
   readonly signal: AbortSignal | undefined;
+  /** Told what happens to the workers. */
+  readonly status?: StatusBoard | undefined;
 }
 
 /** What a team is made of. */
@@ -96,6 +110,8 @@ export class Team implements AsyncDisposable {
   #hash = "";
   #shared: SharedEngineOptions | undefined;
   #mending: Promise<void> | undefined;
+  #mends = 0;
+  #closing = false;
 
   /** Listens for workers and, where they are to be local, starts them. Throws `SHARES_INVALID`, `BAD_USAGE`. */
   static async open(start: TeamStart): Promise<Team> {
@@ -126,6 +142,34 @@ export class Team implements AsyncDisposable {
     return this.#parts.shares;
   }
 
+  /** Who shares the model by which shares. */
+  get plan(): SharePlan {
+    return this.#parts.plan;
+  }
+
+  /** The workers by rank; undefined where nobody has the place. */
+  get members(): readonly (Member | undefined)[] {
+    return this.#members;
+  }
+
+  /** Where and how devices join. */
+  get entrance(): Entrance {
+    const { listener, token, options } = this.#parts;
+    const joined = this.#present().filter(({ connection }) => connection.channel.isOpen).length;
+    return { address: listener.address, token, joined, wanted: options.workers, local: options.local };
+  }
+
+  /** Whether a lost rank is being filled again. */
+  get mending(): boolean {
+    return this.#mends > 0;
+  }
+
+  /** How all ranks are linked. */
+  get style(): LinkStyle {
+    const { wire = "f16", collective = "auto", insecure } = this.#parts.options;
+    return { wire, collective, cipher: insecure ? "none" : fasterCipher() };
+  }
+
   /** Gives each rank but this one to a worker, and waits until all have loaded their slices. */
   async place(shared: SharedEngineOptions): Promise<void> {
     this.#shared = shared;
@@ -139,9 +183,7 @@ export class Team implements AsyncDisposable {
     const members = this.#present();
     const own = { host: this.#listenHost(), port: await engine.listen(this.#listenHost()) };
     const addresses = [own, ...(await Promise.all(members.map((member) => member.listening())))];
-    const { wire = "f16", collective = "auto", insecure } = this.#parts.options;
-    const cipher = insecure ? "none" : fasterCipher();
-    const [first, ...others] = planLinks(addresses, { wire, collective, cipher });
+    const [first, ...others] = planLinks(addresses, this.style);
     await Promise.all(members.map((member, i) => member.link(others[i]!)));
     for (const member of members) this.#watch(member, engine);
     const linking = engine.link(first!);
@@ -193,7 +235,13 @@ export class Team implements AsyncDisposable {
     );
   }
 
+  /** What the workers have recorded. */
+  traces(): Promise<RankTrace[]> {
+    return Promise.all(this.#present().map((member) => member.trace()));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing = true;
     await this.#parts.announcement?.[Symbol.asyncDispose]();
     await this.#parts.listener.close();
     await Promise.all(this.#present().map((member) => member.connection.channel.close("the coordinator stopped")));
@@ -222,6 +270,7 @@ export class Team implements AsyncDisposable {
       if (!connection) throw new StelliumError("ABORTED", { reason: "no longer listening for workers" });
       const member = await Member.place(connection, this.#placeOf(rank));
       this.#members[rank] = member;
+      this.#tell(member);
       loading.push(member.loaded());
     }
     this.#announce();
@@ -229,10 +278,17 @@ export class Team implements AsyncDisposable {
   }
 
   #announce(): void {
-    const { listener, token, options } = this.#parts;
-    const { onJoin, workers: wanted } = options;
-    const joined = this.#present().filter(({ connection }) => connection.channel.isOpen).length;
-    onJoin?.({ address: listener.address, token, joined, wanted });
+    this.#parts.options.onJoin?.(this.entrance);
+    this.#parts.status?.changed();
+  }
+
+  /** Tells that a worker has its place, and later that it is gone. */
+  #tell(member: Member): void {
+    const { status } = this.#parts;
+    status?.note("joined", `${member.name} has joined`, member.name);
+    void member.connection.channel.ended.then(({ reason }) => {
+      if (!this.#closing) status?.note("lost", `${member.name} was lost: ${reason}`, member.name);
+    });
   }
 
   #placeOf(rank: number): Place {
@@ -250,6 +306,16 @@ export class Team implements AsyncDisposable {
    * takes its place.
    */
   async #mend(engine: Engine): Promise<void> {
+    this.#mends++;
+    try {
+      await this.#fillAndLink(engine);
+      this.#parts.status?.note("mended", "all devices are there again", null);
+    } finally {
+      this.#mends--;
+    }
+  }
+
+  async #fillAndLink(engine: Engine): Promise<void> {
     for (;;) {
       engine.cutLinks();
       try {

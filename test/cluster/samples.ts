@@ -19,11 +19,14 @@ const worker: WorkerMessage[] = [
   { type: "ready", phase: "loaded" },
   { type: "failed", code: "DISK_FULL", message: "no room" },
   { type: "stats", figures: { compute_ms: 1.5 } },
+  { type: "profile", times: [1.25, 0, 0.5, 0.125, 2] },
   {
     type: "trace",
     last: true,
+    dropped: 0,
     events: [{ name: "block 1", thread: "engine", start: 1, duration: 2, figures: { bytes: 3 } }],
   },
+  { type: "clock", sequence: 4, now: 1.5e9 },
   { type: "leave", reason: "done" },
 ];
 
@@ -51,7 +54,9 @@ const coordinator: CoordinatorMessage[] = [
     collective: "auto",
   },
   { type: "stats-request" },
+  { type: "profile-request" },
   { type: "trace-request" },
+  { type: "clock-request", sequence: 4 },
   { type: "shutdown", reason: "restart" },
 ];
 
