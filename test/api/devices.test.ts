@@ -149,7 +149,7 @@ describe.each([
 /** The files that devices have on their disks; one that comes anew is another. */
 function slices(): [path: string, inode: bigint][] {
   const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
-  const paths = files.map(({ parentPath, name }) => join(parentPath, name)).filter((path) => path !== templateFile);
+  const paths = files.map(({ parentPath, name }) => join(parentPath, name)).filter((path) => path.endsWith(".slice"));
   return paths.sort().map((path) => [path, statSync(path, { bigint: true }).ino]);
 }
 
