@@ -19,7 +19,8 @@ const limits = {
   headersTimeout: 10_000,
   /** For the request, not for its answer. */
   requestTimeout: 60_000,
-  keepAliveTimeout: 15_000,
+  // Longer than reverse proxies keep theirs: whoever closes first must not be the one who is asked.
+  keepAliveTimeout: 75_000,
   connectionsCheckingInterval: 2_000,
 };
 
