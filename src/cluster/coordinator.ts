@@ -49,9 +49,8 @@ export class Coordinator implements AsyncDisposable {
     const { cluster, threads, signal } = options;
     const cap = memoryCap(options.memory, cluster?.local ? cluster.workers + 1 : 1);
     const cacheDir = cluster?.cacheDir ?? options.cacheDir;
-    const memoryOfEach = cluster?.local ? cap.bytes : undefined;
     const team =
-      cluster && (await Team.open({ model, description: whole, options: cluster, threads, memoryOfEach, signal }));
+      cluster && (await Team.open({ model, description: whole, ...teamOptions(cluster, cap), threads, signal }));
     try {
       const shares = planShares(whole, team?.shares ?? [1]);
       const description = rankDescription(whole, shares, 0);
@@ -146,6 +145,10 @@ export class Coordinator implements AsyncDisposable {
     await this.engine[Symbol.asyncDispose]();
     await this.#team?.[Symbol.asyncDispose]();
   }
+}
+
+function teamOptions(options: ClusterOptions, cap: MemoryCap) {
+  return { options, memoryOfEach: options.local ? cap.bytes : undefined, cached: cap.from === "free" };
 }
 
 function demandOf(

@@ -66,6 +66,8 @@ export interface TeamStart {
   readonly threads: number | undefined;
   /** Bytes that each local worker may take. */
   readonly memoryOfEach: number | undefined;
+  /** Whether the system's cache may keep what slices are cut from, for the next slice. */
+  readonly cached: boolean;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -123,8 +125,9 @@ export class Team implements AsyncDisposable {
   /** Gives each rank but this one to a worker, and waits until all have loaded their slices. */
   async place(shared: SharedEngineOptions): Promise<void> {
     this.#shared = shared;
-    this.#hash = await modelHash(this.#parts.model);
-    this.#sources = await Promise.all(this.#parts.model.files.map((file) => openFile(file)));
+    const { model, cached } = this.#parts;
+    this.#hash = await modelHash(model);
+    this.#sources = await Promise.all(model.files.map((file) => openFile(file, cached)));
     await this.#fill();
   }
 
