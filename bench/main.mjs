@@ -7,8 +7,8 @@ const commands = {
     run: answers,
   },
   model: {
-    about: `--shape NAME --type TYPE --out FILE [--seed 1] [--layers N] [--header-only]: write a GGUF of random weights, or
-              its header alone`,
+    about: `--shape NAME --type TYPE (--out FILE [--header-only] | --serve PORT) [--seed 1] [--layers N]: write a GGUF of
+              random weights, or its header alone, or serve one that lies on no disk`,
     run: model,
   },
   collectives: {
@@ -26,6 +26,11 @@ const commands = {
     about: `[--only caps,limit,llama,design] [--rounds 3] [--tokens 12] [--threads N] [--dir DIR] [--json FILE]: caps held
               in control groups, and speed under them`,
     run: memory,
+  },
+  "api-fuzz": {
+    about:
+      "[--requests 50000] [--seed N]: send malformed requests to a server of the bundled model; only 4xx may come back",
+    run: apiFuzz,
   },
   fuzz: {
     about: "[--count 100000] [--seed N]: hostile frames and messages against live devices",
@@ -67,6 +72,13 @@ function list() {
 async function model(args) {
   const { runModel } = await import("./modelCommand.mjs");
   await runModel(args);
+}
+
+/** @param {string[]} args */
+async function apiFuzz(args) {
+  const { values } = parseArgs({ args, options: { requests: { type: "string" }, seed: { type: "string" } } });
+  const { runApiFuzz } = await import("./apiFuzz.mjs");
+  await runApiFuzz({ requests: Number(values.requests ?? 50_000), seed: Number(values.seed ?? Date.now()) });
 }
 
 /** @param {string[]} args */

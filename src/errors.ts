@@ -52,12 +52,22 @@ const table = {
   QUEUE_FULL: {
     status: 429,
     message: "{running} requests are being answered and {queued} wait already",
-    hint: "Ask again in a moment, or let more be answered side by side (--parallel) or wait.",
+    hint: "Ask again in a moment, or let more be answered side by side (--parallel) or wait (--queue).",
   },
   TEMPLATE_FAILED: {
     status: 400,
     message: "the model's chat template failed: {reason}",
     hint: "Give another template with --chat-template-file, or use `stellium generate` with a plain prompt.",
+  },
+  GRAMMAR_INVALID: {
+    status: 400,
+    message: "the grammar cannot be used: {reason}",
+    hint: "docs/structured-output.md tells how grammars are written and what bounds them.",
+  },
+  SCHEMA_UNSUPPORTED: {
+    status: 400,
+    message: "the JSON schema cannot be held to at {path}: {reason}",
+    hint: "docs/structured-output.md lists the keywords that are understood.",
   },
   SHARES_INVALID: {
     status: 400,
@@ -118,6 +128,45 @@ const table = {
     status: 502,
     message: "{peer} does not keep to the cluster protocol: {reason}",
     hint: "Check the address, and that every device runs the same version of Stellium.",
+  },
+  REQUEST_INVALID: { status: 400, message: "{reason}", hint: "See docs/api.md for the fields and what they take." },
+  REQUEST_UNSUPPORTED: {
+    status: 400,
+    message: "{param} cannot be honoured: {reason}",
+    hint: "Leave it out. See docs/api.md for what is honoured.",
+  },
+  BODY_TOO_LARGE: {
+    status: 413,
+    message: "the body of the request has more than {most} bytes",
+    hint: "Send less at once.",
+  },
+  KEY_REJECTED: {
+    status: 401,
+    message: "the API key is missing or wrong",
+    hint: "Send it as `Authorization: Bearer KEY`; the server was started with it, by --api-key or STELLIUM_API_KEY.",
+  },
+  HOST_REFUSED: {
+    status: 403,
+    message: "this server does not answer to the name {host}",
+    hint: "Use its address, or start it with --allowed-host and this name.",
+  },
+  ORIGIN_REFUSED: {
+    status: 403,
+    message: "pages of {origin} may not use this server",
+    hint: "Start it with --cors-origin and this origin.",
+  },
+  NOT_FOUND: { status: 404, message: "there is no {what}", hint: "See docs/api.md for what there is." },
+  METHOD_REFUSED: {
+    status: 405,
+    message: "{path} does not take {method}",
+    hint: "See docs/api.md for what each path takes.",
+  },
+  MODEL_LOADING: { status: 503, message: "Loading model", hint: "Ask again in a moment." },
+  SERVER_STOPPING: { status: 503, message: "the server is stopping", hint: "Ask again when it has started anew." },
+  LISTEN_FAILED: {
+    status: 500,
+    message: "cannot listen on {address}: {reason}",
+    hint: "Choose another --host or --port.",
   },
   ABORTED: { status: 499, message: "stopped before the end: {reason}", hint: "Nothing needs mending." },
   ENGINE_FAILED: {

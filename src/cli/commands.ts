@@ -8,6 +8,8 @@ import { linkOption, ratesOption, sizesOption } from "./figures.ts";
 import type { Interruption } from "./interruption.ts";
 import { memoryOptions } from "./memoryOptions.ts";
 import {
+  chatTemplateOption,
+  grammarOptions,
   jsonOption,
   loadOptions,
   predictOption,
@@ -17,6 +19,7 @@ import {
   stopOption,
 } from "./options.ts";
 import { requireModel } from "./requireModel.ts";
+import { serveOptions } from "./serveOptions.ts";
 
 /** A verb of the command line. */
 export interface Command extends Described, Grammar {
@@ -29,11 +32,7 @@ export const runOptions = {
   ...loadOptions,
   ...promptOptions,
   system: text({ flag: "system", value: "TEXT", summary: "what the model is told before the conversation" }),
-  chatTemplateFile: text({
-    flag: "chat-template-file",
-    value: "FILE",
-    summary: "a Jinja template to use instead of the model's own",
-  }),
+  chatTemplateFile: chatTemplateOption,
   predict: predictOption(-1),
   ...samplingOptions(defaultSampling),
   stop: stopOption,
@@ -47,6 +46,7 @@ export const generateOptions = {
   predict: predictOption(64),
   ...samplingOptions({ ...defaultSampling, temperature: 0 }),
   stop: stopOption,
+  ...grammarOptions,
   ignoreEos: toggle({ flag: "ignore-eos", summary: "go on where the model would end" }),
   json: jsonOption,
 };
@@ -66,7 +66,12 @@ export const demoOptions = {
 
 /** Options of `stellium join`. */
 export const joinOptions = {
-  address: text({ flag: "coordinator", value: "HOST:PORT", summary: "where the coordinator listens" }),
+  address: text({
+    flag: "coordinator",
+    value: "HOST:PORT",
+    summary: "where the coordinator listens (default: found by multicast DNS)",
+  }),
+  via: text({ flag: "via", value: "ADDRESS", summary: "look for it on the network interface with this address" }),
   ...tokenOptions,
   threads: loadOptions.threads,
   ...memoryOptions,
@@ -180,20 +185,44 @@ export const commands: readonly Command[] = [
       'stellium generate -m model.gguf -p "Once upon a time"',
       "stellium generate -m model.gguf --prompt-file story.txt -n 200 --temp 0.8 --seed 7",
       "stellium generate -m model.gguf -p Hello --json",
+      'stellium generate -m model.gguf -p "A bird: " --json-schema bird.schema.json',
     ],
     run: async (values, interruption) => (await import("./generate.ts")).generate(values, interruption),
   }),
   command({
+    name: "serve",
+    summary: "Answer programs over HTTP, by OpenAI's API",
+    usage: "MODEL [options]",
+    details: [
+      "Programs find it by OPENAI_BASE_URL=http://127.0.0.1:7710/v1. A --host that others can reach",
+      "needs an API key. Sampling options are what requests that say nothing get. Ctrl-C ends it when",
+      "running requests have ended; docs/api.md tells the rest.",
+    ],
+    options: serveOptions,
+    positionals: ["model"],
+    examples: [
+      "stellium serve model.gguf",
+      "STELLIUM_API_KEY=secret stellium serve model.gguf --host 0.0.0.0",
+      "stellium serve model.gguf --workers 2 --parallel 4 --prefix-cache 1GB",
+    ],
+    run: async (values, interruption) => (await import("./serve.ts")).serve(values, interruption),
+  }),
+  command({
     name: "join",
     summary: "Take part in a cluster",
-    usage: "HOST:PORT --token TOKEN [options]",
+    usage: "[HOST:PORT] --token TOKEN [options]",
     details: [
       "Run it on each further device: it receives its part of the model from the coordinator, keeps",
       "that on disk, and computes with it. It joins again by itself when the coordinator restarts.",
+      "Without an address it looks for the coordinator that has this token, where the network lets",
+      "multicast through; with one it needs no such thing.",
     ],
     options: joinOptions,
     positionals: ["address"],
-    examples: ["stellium join 192.168.1.20:7711 --token 7k2v0q9x4m1c8z5t3w6y0a2b4d"],
+    examples: [
+      "stellium join 192.168.1.20:7711 --token 7k2v0q9x4m1c8z5t3w6y0a2b4d",
+      "STELLIUM_TOKEN=7k2v0q9x4m1c8z5t3w6y0a2b4d stellium join",
+    ],
     run: async (values, interruption) => (await import("./join.ts")).join(values, interruption),
   }),
   command({

@@ -8,6 +8,17 @@ type Spelling = Pick<Option<unknown>, "flag" | "value" | "summary">;
 /** Figures of devices, rank 0's first; the last one holds for all further devices. */
 export type DeviceFigures = readonly number[];
 
+/** A size in bytes, as in `3GB`. */
+export function sizeOption(spelling: Spelling): Option<number | undefined> {
+  const read = (given: readonly string[]) => {
+    const text = given.at(-1);
+    const size = text === undefined ? undefined : bytesOf(text);
+    if (text === undefined || size !== undefined) return size;
+    throw refused(spelling, text, "a size such as 3GB");
+  };
+  return { ...spelling, read };
+}
+
 /** Sizes in bytes by device, as in `3GB` or `768MB,512MB`. */
 export function sizesOption(spelling: Spelling): Option<DeviceFigures | undefined> {
   return { ...spelling, read: listOf(spelling, "sizes such as 3GB or 768MB,512MB", bytesOf) };

@@ -3,6 +3,7 @@ import type { TextModel } from "../serving/textModel.ts";
 import type { Values } from "./arguments/option.ts";
 import type { generateOptions } from "./commands.ts";
 import { deviceReports } from "./deviceReport.ts";
+import { grammarOf } from "./grammarInput.ts";
 import type { Interruption } from "./interruption.ts";
 import { loadModel } from "./loadModel.ts";
 import { promptOf } from "./textInput.ts";
@@ -13,8 +14,9 @@ type GenerateValues = Values<typeof generateOptions>;
 /** Continues a prompt: the text on stdout as it is written, or with `json` one object in the end. */
 export async function generate(values: GenerateValues, { signal }: Interruption): Promise<void> {
   const prompt = (await promptOf(values)) ?? "";
+  const grammar = await grammarOf(values);
   await using textModel = await loadModel(values, signal);
-  const request = requestOf(values, textModel.encodePrompt(prompt));
+  const request = { ...requestOf(values, textModel.encodePrompt(prompt)), grammar };
   const generation = textModel.generate(request, signal);
   if (values.json) {
     const pieces: string[] = [];

@@ -37,6 +37,11 @@ export class Interruption {
     }
   }
 
+  /** What was ended from outside has come to an end in order, which is what it was asked for: the exit code is 0. */
+  settle(): void {
+    if (this.#exitCode !== undefined) this.#exitCode = 0;
+  }
+
   #receive(name: keyof typeof exitCodes): void {
     if (this.signal.aborted) process.exit(exitCodes[name]);
     if (name === "SIGINT" && this.#part?.signal.aborted === false) this.#part.abort(name);

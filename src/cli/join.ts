@@ -1,6 +1,9 @@
-import { parseAddress } from "../cluster/control/address.ts";
+import { isIPv4 } from "node:net";
+import { type Address, formatAddress, parseAddress } from "../cluster/control/address.ts";
 import type { JoinState } from "../cluster/control/client.ts";
-import { type WorkerState, work } from "../cluster/worker.ts";
+import { type LocateOptions, locateCoordinator } from "../cluster/discovery/locate.ts";
+import type { JoinToken } from "../cluster/token.ts";
+import { type WorkerOptions, type WorkerState, work } from "../cluster/worker.ts";
 import { StelliumError } from "../errors.ts";
 import type { Values } from "./arguments/option.ts";
 import { tokenOf } from "./clusterOptions.ts";
@@ -9,10 +12,11 @@ import type { Interruption } from "./interruption.ts";
 import { tellMemory } from "./memoryReport.ts";
 import { Progress } from "./progress.ts";
 
+const noticeAfterMs = 5000;
+
 /** Has this device take part in a cluster until it is interrupted, or until the process that started it has ended. */
 export async function join(values: Values<typeof joinOptions>, { signal }: Interruption): Promise<void> {
-  const { address, threads, cacheDir, name, memory, window } = values;
-  if (address === undefined) throw badUsage("say where to join: stellium join HOST:PORT --token TOKEN");
+  const { threads, cacheDir, name, memory, window } = values;
   const token = await tokenOf(values);
   if (token === undefined) throw badUsage("the token is missing: give it by --token, --token-file or STELLIUM_TOKEN");
   const orphaned = new AbortController();
@@ -21,9 +25,37 @@ export async function join(values: Values<typeof joinOptions>, { signal }: Inter
   const onState = (state: JoinState | WorkerState) => tell(state, progress);
   const stop = AbortSignal.any([signal, orphaned.signal]);
   try {
-    await work({ ...parseAddress(address), token, threads, cacheDir, name, memory, window, signal: stop, onState });
+    const coordinator = await coordinatorOf(values, token, stop);
+    await work({ ...coordinator, token, threads, cacheDir, name, memory, window, signal: stop, onState });
   } catch (error) {
     if (!stop.aborted) throw error;
+  }
+}
+
+/** Where the coordinator is said to be, or where it is found, now and after it was lost. */
+async function coordinatorOf(
+  { address, via }: Values<typeof joinOptions>,
+  token: JoinToken,
+  signal: AbortSignal,
+): Promise<Pick<WorkerOptions, "host" | "port" | "relocate">> {
+  if (address !== undefined) return parseAddress(address);
+  if (via !== undefined && !isIPv4(via)) throw badUsage(`--via must be an IPv4 address, not ${JSON.stringify(via)}`);
+  const relocate = () => locate({ token, via, signal });
+  return { ...(await relocate()), relocate };
+}
+
+async function locate(options: LocateOptions): Promise<Address> {
+  const say = (text: string) => process.stderr.write(`${text}\n`);
+  say("looking for the coordinator");
+  const otherwise = "where multicast does not pass (guest Wi-Fi, containers, other subnets), give HOST:PORT";
+  const notice = setTimeout(() => say(`none with this token has been found yet; ${otherwise}`), noticeAfterMs);
+  try {
+    const onTrouble = (reason: string) => say(`cannot look for the coordinator here (${reason}): give HOST:PORT`);
+    const address = await locateCoordinator({ ...options, onTrouble });
+    say(`found it at ${formatAddress(address)}`);
+    return address;
+  } finally {
+    clearTimeout(notice);
   }
 }
 

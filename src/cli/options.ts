@@ -66,6 +66,26 @@ export const promptOptions = {
   }),
 };
 
+/** Another chat template than the model's own. */
+export const chatTemplateOption = text({
+  flag: "chat-template-file",
+  value: "FILE",
+  summary: "a Jinja template to use instead of the model's own",
+});
+
+/** What the text has to be. */
+export const grammarOptions = {
+  grammar: text({ flag: "grammar", value: "GBNF", summary: "write only what this grammar allows" }),
+  grammarFile: text({ flag: "grammar-file", value: "FILE", summary: "the same, from a file" }),
+  jsonSchema: text({
+    flag: "json-schema",
+    short: "j",
+    aliases: ["-jf", "--json-schema-file"],
+    value: "FILE",
+    summary: "write JSON that matches this schema: a file, or the schema itself",
+  }),
+};
+
 /** How many tokens to write: -1 is as many as the context holds. */
 export function predictOption(fallback: number): Option<number | undefined> {
   const option = number({
@@ -165,6 +185,8 @@ function readBias(given: string): readonly [number, number] {
 export type LoadValues = Values<typeof loadOptions>;
 /** Values of `promptOptions`. */
 export type PromptValues = Values<typeof promptOptions>;
+/** Values of `grammarOptions`. */
+export type GrammarValues = Values<typeof grammarOptions>;
 /** Values of `samplingOptions`; they are `SamplingParameters` as well. */
 export type SamplingValues = Values<ReturnType<typeof samplingOptions>>;
 

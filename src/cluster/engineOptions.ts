@@ -1,10 +1,10 @@
 import type { Hyperparameters } from "../engine/hyperparameters.ts";
 import { cellBytes, type KvType, kvCacheBytes } from "../engine/kvCache.ts";
 import type { EngineOptions } from "../engine/protocol.ts";
-import { mostSlots } from "../engine/rankCommand.ts";
 import { StelliumError } from "../errors.ts";
 import { weightBytes } from "../plan/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { mostSlots } from "../plan/shares.ts";
 import { defaultThreads } from "./threads.ts";
 
 /** What all ranks of a cluster have to agree on. */

@@ -1,9 +1,8 @@
 import { z } from "zod";
 import { describe } from "../engine/architectures/support.ts";
 import { kvTypes } from "../engine/kvCache.ts";
-import { mostSlots } from "../engine/rankCommand.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
-import { mostRanks, planShares } from "../plan/shares.ts";
+import { mostRanks, mostSlots, planShares } from "../plan/shares.ts";
 import type { GgufModel, GgufTensor, GgufValue } from "../weights/gguf/model.ts";
 import { rowBytes, type TensorTypeName, tensorTypes } from "../weights/gguf/types.ts";
 

@@ -14,6 +14,7 @@ import { modelHash } from "../weights/sliceIdentity.ts";
 import { cutPlan } from "../weights/sliceLayout.ts";
 import type { Traffic } from "./control/channel.ts";
 import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
+import { Announcement } from "./discovery/announcement.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
 import { planLinks } from "./linkPlan.ts";
 import { LocalWorkers } from "./localWorkers.ts";
@@ -78,6 +79,8 @@ interface TeamParts extends TeamStart {
   readonly shares: readonly number[];
   readonly plan: SharePlan;
   readonly listener: WorkerListener;
+  /** Where devices join from elsewhere. */
+  readonly announcement: Announcement | undefined;
 }
 
 /** Between two attempts to fill all ranks. */
@@ -108,7 +111,10 @@ export class Team implements AsyncDisposable {
     const token = options.token ?? JoinToken.generate();
     const listen = options.listen ?? { host: options.local ? "127.0.0.1" : "0.0.0.0", port: 0 };
     const listener = await listenForWorkers({ ...listen, token, version, signal });
-    return new Team({ ...start, token, shares, plan, listener });
+    const announcement = options.local
+      ? undefined
+      : new Announcement({ host: listen.host, addresses: listener.addresses });
+    return new Team({ ...start, token, shares, plan, listener, announcement });
   }
 
   private constructor(parts: TeamParts) {
@@ -191,6 +197,7 @@ export class Team implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#parts.announcement?.[Symbol.asyncDispose]();
     await this.#parts.listener.close();
     await Promise.all(this.#present().map((member) => member.connection.channel.close("the coordinator stopped")));
     await this.#local?.[Symbol.asyncDispose]();

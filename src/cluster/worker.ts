@@ -7,6 +7,7 @@ import { cpuDevice, openGgml } from "../native/ggml.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import type { Address } from "./control/address.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
 import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
@@ -26,6 +27,8 @@ export interface WorkerOptions {
   readonly host: string;
   readonly port: number;
   readonly token: JoinToken;
+  /** Finds the coordinator again, where it may listen elsewhere after a restart. */
+  readonly relocate?: ((signal: AbortSignal | undefined) => Promise<Address>) | undefined;
   /** What to call this device; its host name if absent. */
   readonly name?: string | undefined;
   readonly threads?: number | undefined;
@@ -59,7 +62,7 @@ interface Loaded {
  * Throws `TOKEN_REJECTED`, `VERSION_MISMATCH`, `ABORTED`, and what makes this device unable to have its share.
  */
 export async function work(options: WorkerOptions): Promise<never> {
-  const { host, port, token, signal, onState } = options;
+  const { host, port, token, relocate, signal, onState } = options;
   const hello = () => introduction(options);
   let loaded: Loaded | undefined;
   try {
@@ -67,6 +70,7 @@ export async function work(options: WorkerOptions): Promise<never> {
       host,
       port,
       token,
+      relocate,
       version,
       hello,
       signal,

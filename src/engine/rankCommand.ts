@@ -21,8 +21,6 @@ export interface CommandLimits {
   readonly batch: number;
 }
 
-/** Most sequences that can be in the KV cache at once. */
-export const mostSlots = 256;
 /** Keys of copies are below it. */
 export const mostKeys = 2 ** 31;
 

@@ -43,6 +43,8 @@ export interface ShareOptions {
 
 /** Most ranks of a plan. */
 export const mostRanks = 64;
+/** Most sequences that can be in the KV cache at once. */
+export const mostSlots = 256;
 
 /** Rows that layouts interleave: ranges of whole groups keep `ffn_gate`, `ffn_up` and the head in the fastest layout. */
 const rowGroups = [64, 32, 16, 8, 4, 2, 1];

@@ -1,11 +1,12 @@
 import { StelliumError } from "../errors.ts";
+import { createTokenConstraint, type GrammarRequest } from "./grammar/constraint.ts";
 import type { Logprobs } from "./logprobs.ts";
 import { createSampler, type Sampler, type SamplingParameters } from "./sampler.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Task } from "./task.ts";
 import { TextWriter } from "./textWriter.ts";
 import { Clock, type Timings } from "./timings.ts";
-import type { Tokenizer } from "./tokenizer.ts";
+import { type Tokenizer, tokensSpelled } from "./tokenizer.ts";
 import { TokenQueue } from "./tokenQueue.ts";
 
 export type { Timings } from "./timings.ts";
@@ -21,6 +22,10 @@ export interface GenerationRequest {
   readonly stop?: readonly string[];
   /** Goes on after end-of-generation tokens. */
   readonly ignoreEos?: boolean;
+  /** What the text has to be. */
+  readonly grammar?: GrammarRequest | undefined;
+  /** Control tokens, by their spelling, that are part of the text; others are left out of it. */
+  readonly visible?: readonly string[] | undefined;
   /** Lists so many of the most likely tokens with each token, and its own probability; not at all if absent. */
   readonly logprobs?: number | undefined;
 }
@@ -55,7 +60,7 @@ export interface GenerationModel {
 /**
  * Writes token after token; the value returned says how it ended. Any number may run at a time; a reader that falls
  * behind finds what was written meanwhile, and one that stops early ends it, as an aborted `signal` does.
- * Throws `QUEUE_FULL`, `CONTEXT_EXCEEDED`, `BAD_USAGE`, `ABORTED`, and what the engine throws.
+ * Throws `QUEUE_FULL`, `CONTEXT_EXCEEDED`, `BAD_USAGE`, `GRAMMAR_INVALID`, `ABORTED`, and what the engine throws.
  */
 export async function* generate(
   model: GenerationModel,
@@ -100,13 +105,14 @@ class Generation implements Task {
   #clock = new Clock(0, 0);
 
   constructor(model: GenerationModel, request: GenerationRequest) {
-    const { prompt, sampling, stop = [] } = request;
+    const { prompt, sampling, stop = [], grammar } = request;
     checkPrompt(prompt, model.vocabularySize);
     this.#request = request;
     this.#tokenizer = model.tokenizer;
     this.#most = tokenBudget(model, request);
-    this.#sampler = createSampler(sampling);
-    this.#writer = new TextWriter(model.tokenizer, stop);
+    const visible = tokensSpelled(model.tokenizer, request.visible ?? []);
+    this.#sampler = createSampler(sampling, grammar && createTokenConstraint(model.tokenizer, grammar, visible));
+    this.#writer = new TextWriter(model.tokenizer, stop, visible);
     this.tokens = Array.from(prompt);
     this.promptTokens = prompt.length;
     this.rowLength = model.vocabularySize;

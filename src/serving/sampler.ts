@@ -1,6 +1,7 @@
 import { randomInt } from "node:crypto";
 import { StelliumError } from "../errors.ts";
 import { Candidates } from "./candidates.ts";
+import type { TokenConstraint } from "./grammar/constraint.ts";
 import { createLogitAdjustments } from "./logitAdjustments.ts";
 import { computeLogprobs, type Logprobs } from "./logprobs.ts";
 import { createRandom, type Random } from "./random.ts";
@@ -15,9 +16,10 @@ export interface Sampler {
   /** The seed in use: the given one, or the random one that was picked. */
   readonly seed: number;
   /**
-   * Chooses a token; `logits` (one per token of the vocabulary) is the same afterwards. NaN and infinite logits are never chosen.
+   * Chooses a token; `logits` (one per token of the vocabulary) is the same afterwards. NaN and infinite logits are never
+   * chosen. Of a sequence that is held to a grammar, the token is the next one.
    *
-   * @throws StelliumError `ENGINE_FAILED` if no logit is finite
+   * @throws StelliumError `ENGINE_FAILED` if no logit is finite, `GRAMMAR_INVALID` if the grammar allows no token
    */
   sample(logits: Float32Array): number;
   /** Tells the penalties that a token, of the prompt or sampled, is part of the sequence. */
@@ -27,15 +29,18 @@ export interface Sampler {
 }
 
 /**
- * The chain of llama.cpp: logit bias, penalties, top-k, top-p, min-p, temperature, draw.
+ * The chain of llama.cpp: logit bias, penalties, top-k, top-p, min-p, temperature, draw. With a `constraint`, what was
+ * chosen is looked at first: only where it is not allowed, all other tokens are looked at as well, and those that are
+ * not allowed are left out of the chain.
  *
  * @throws StelliumError `BAD_USAGE` for a parameter out of range
  */
-export function createSampler(parameters: SamplingParameters): Sampler {
+export function createSampler(parameters: SamplingParameters, constraint?: TokenConstraint): Sampler {
   validateSampling(parameters);
   const seed = parameters.seed ?? randomInt(2 ** 32);
   const adjustments = createLogitAdjustments(parameters);
-  const choose = parameters.temperature === 0 ? greedy : createDraw(parameters, createRandom(seed));
+  const chooseAny = parameters.temperature === 0 ? greedy : createDraw(parameters, createRandom(seed));
+  const choose = constraint ? constrained(chooseAny, constraint) : chooseAny;
   const sample = (logits: Float32Array) => {
     adjustments.apply(logits);
     try {
@@ -45,6 +50,22 @@ export function createSampler(parameters: SamplingParameters): Sampler {
     }
   };
   return { seed, sample, accept: adjustments.accept, logprobs: computeLogprobs };
+}
+
+function constrained(choose: (logits: Float32Array) => number, constraint: TokenConstraint) {
+  let masked = new Float32Array(0);
+  const chooseAgain = (logits: Float32Array) => {
+    if (masked.length !== logits.length) masked = new Float32Array(logits.length);
+    masked.set(logits);
+    constraint.mask(masked);
+    return choose(masked);
+  };
+  return (logits: Float32Array) => {
+    const first = choose(logits);
+    const token = constraint.allows(first) ? first : chooseAgain(logits);
+    constraint.accept(token);
+    return token;
+  };
 }
 
 /** The first of the highest finite logits. */

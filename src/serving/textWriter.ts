@@ -13,12 +13,17 @@ export class TextWriter {
   readonly #tokenizer: Tokenizer;
   readonly #stream = createTextStream();
   readonly #scanner: ReturnType<typeof createStopScanner>;
+  readonly #visible: ReadonlySet<number>;
   #stopped = false;
 
-  /** @param stop - texts that end it, and are no part of it */
-  constructor(tokenizer: Tokenizer, stop: readonly string[]) {
+  /**
+   * @param stop - texts that end it, and are no part of it
+   * @param visible - control tokens that are part of it
+   */
+  constructor(tokenizer: Tokenizer, stop: readonly string[], visible: ReadonlySet<number>) {
     this.#tokenizer = tokenizer;
     this.#scanner = createStopScanner(stop);
+    this.#visible = visible;
   }
 
   /** Whether an end-of-generation token or a stop string came. */
@@ -33,8 +38,8 @@ export class TextWriter {
    * @param last - whether none will follow
    */
   push(token: number, endOfGeneration: boolean, last: boolean): Written {
-    const bytes = endOfGeneration ? new Uint8Array(0) : this.#tokenizer.pieceBytes(token);
-    const scanned = this.#scanner.push(this.#stream.push(bytes));
+    const bytes = this.#tokenizer.pieceBytes(token, { special: this.#visible.has(token) });
+    const scanned = this.#scanner.push(this.#stream.push(endOfGeneration ? new Uint8Array(0) : bytes));
     this.#stopped = endOfGeneration || scanned.stop !== undefined;
     if (!this.#stopped && !last) return { text: scanned.text, ended: false };
     const rest =

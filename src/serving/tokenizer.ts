@@ -77,6 +77,12 @@ function createTokenizer(api: LlamaVocabApi, vocab: Vocab, free: () => void): To
   };
 }
 
+/** The tokens that spellings are those of, where each is one token. */
+export function tokensSpelled(tokenizer: Tokenizer, spellings: readonly string[]): ReadonlySet<number> {
+  const tokens = spellings.map((text) => tokenizer.encode(text, { addSpecial: false, parseSpecial: true }));
+  return new Set(tokens.flatMap((ids) => (ids.length === 1 ? [ids[0]!] : [])));
+}
+
 /** Stands before native code, which would abort the process for a wrong id and read freed memory after `close`. */
 function createGuard(size: number) {
   let closed = false;

@@ -193,3 +193,47 @@ describe("an end from outside", () => {
     expect(await ended).toMatchObject({ code: 0, signal: null, stderr: "" });
   });
 });
+
+describe("what the text has to be", () => {
+  const bird = {
+    type: "object",
+    properties: { wings: { type: "integer", minimum: 0, maximum: 9 } },
+    required: ["wings"],
+  };
+
+  it("is a JSON schema, given or in a file", async () => {
+    const file = join(await mkdtemp(join(tmpdir(), "stellium-")), "bird.json");
+    await writeFile(file, JSON.stringify(bird));
+    for (const schema of [file, JSON.stringify(bird)]) {
+      const { text, finish_reason } = await generateJson("-p", "A bird: ", "--json-schema", schema);
+      expect(JSON.parse(text)).toEqual({ wings: expect.toSatisfy((wings: number) => wings >= 0 && wings <= 9) });
+      expect(finish_reason).toBe("stop");
+    }
+  });
+
+  it("is a grammar, given or in a file", async () => {
+    const gbnf = 'root ::= "To " ("be" | "sleep") "."';
+    const file = join(await mkdtemp(join(tmpdir(), "stellium-")), "hamlet.gbnf");
+    await writeFile(file, gbnf);
+    for (const given of [
+      ["--grammar", gbnf],
+      ["--grammar-file", file],
+    ]) {
+      expect((await generateJson("-p", "HAMLET:", ...given)).text).toMatch(/^To (be|sleep)\.$/);
+    }
+  });
+
+  it("is refused before the model is loaded where it cannot be", async () => {
+    const refused = [
+      [["--grammar", "root ::= root"], "has no end"],
+      [["--json-schema", '{"not": {}}'], "/not"],
+      [["--json-schema", "{"], "is not JSON"],
+      [["--grammar", 'root ::= "a"', "--json-schema", "{}"], "give one of"],
+    ] as const;
+    for (const [given, reason] of refused) {
+      const { code, stderr } = await generate(...given);
+      expect(code).toBeGreaterThan(0);
+      expect(stderr).toContain(reason);
+    }
+  });
+});

@@ -7,18 +7,21 @@ import { listenForWorkers } from "#stellium/cluster/control/server";
 import { outlineOf, type RankPlan } from "#stellium/cluster/rankPlan";
 import { JoinToken } from "#stellium/cluster/token";
 import { readGguf } from "#stellium/weights/gguf/reader";
+import { multicastWorks } from "../cluster/multicast.ts";
 import { model, start, stellium, until } from "./stellium.ts";
 
 const token = JoinToken.parse("a token of these tests");
 const cacheDir = mkdtempSync(join(tmpdir(), "stellium-test-"));
+const multicast = await multicastWorks();
 const children = new Set<ReturnType<typeof start>["child"]>();
 afterAll(() => {
   for (const child of children) child.kill("SIGKILL");
   rmSync(cacheDir, { recursive: true });
 });
 
-function startJoin(port: number, env: Record<string, string> = {}) {
-  const args = ["join", `127.0.0.1:${port}`, "--cache-dir", cacheDir, "--name", "a device"];
+function startJoin(port: number | undefined, env: Record<string, string> = {}) {
+  const where = port === undefined ? ["--via", "127.0.0.1"] : [`127.0.0.1:${port}`];
+  const args = ["join", ...where, "--cache-dir", cacheDir, "--name", "a device"];
   const joining = start(args, { env: { STELLIUM_TOKEN: token.text, ...env } });
   children.add(joining.child);
   return joining;
@@ -98,6 +101,17 @@ describe("a device that has joined", () => {
     await until(() => /joined as device 2 of 2\n.+trying again in/s.test(outcome.stderr));
     expect(await generate(port)).toEqual(first);
     expect(outcome.stderr.match(/joined as device 2 of 2/g)).toHaveLength(2);
+    child.kill("SIGINT");
+    expect((await ended).code).toBe(130);
+  });
+
+  it.skipIf(!multicast)("finds its coordinator, and again where that listens elsewhere", async () => {
+    const { outcome, child, ended } = startJoin(undefined);
+    const first = await generate(0);
+    await until(() => /found it at 127\.0\.0\.1:\d+\n.+looking for the coordinator/s.test(outcome.stderr));
+    expect(await generate(0)).toEqual(first);
+    const [one, two] = [...outcome.stderr.matchAll(/found it at (.+)/g)].map(([, address]) => address);
+    expect(two).not.toBe(one);
     child.kill("SIGINT");
     expect((await ended).code).toBe(130);
   });

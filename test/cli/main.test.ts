@@ -15,7 +15,7 @@ describe("help", () => {
     for (const args of [[], ["--help"], ["-h"]]) expect((await stellium(args)).stdout).toBe(stdout);
   });
 
-  it.each(["run", "generate", "join", "cache", "plan", "show", "demo"])("explains %s", async (name) => {
+  it.each(["run", "generate", "serve", "join", "cache", "plan", "show", "demo"])("explains %s", async (name) => {
     const { code, stdout } = await stellium(["help", name]);
     expect(code).toBe(0);
     await expect(stdout).toMatchFileSnapshot(`help/${name}.txt`);

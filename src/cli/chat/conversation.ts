@@ -1,6 +1,6 @@
 import { StelliumError } from "../../errors.ts";
-import type { ChatTemplate } from "../../serving/chatTemplate.ts";
-import { encodeChat, type TextMessage } from "../../serving/encodeChat.ts";
+import type { ChatMessage, ChatTemplate } from "../../serving/chatTemplate.ts";
+import { encodeChat } from "../../serving/encodeChat.ts";
 import type { TextModel } from "../../serving/textModel.ts";
 
 /** What a conversation asks the model next. */
@@ -70,7 +70,7 @@ export class Conversation {
       { role: "user", content: user },
       ...(answer === undefined ? [] : [{ role: "assistant", content: answer }]),
     ]);
-    const system: TextMessage[] = this.system === undefined ? [] : [{ role: "system", content: this.system }];
+    const system: ChatMessage[] = this.system === undefined ? [] : [{ role: "system", content: this.system }];
     return encodeChat(this.#textModel, this.#template, [...system, ...messages]);
   }
 }

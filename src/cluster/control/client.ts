@@ -2,7 +2,7 @@ import type { TLSSocket } from "node:tls";
 import { reasonOf, StelliumError } from "../../errors.ts";
 import type { JoinToken } from "../token.ts";
 import { onAbort } from "./abort.ts";
-import { formatAddress } from "./address.ts";
+import { type Address, formatAddress } from "./address.ts";
 import { backoffDelay, pause } from "./backoff.ts";
 import { Channel, type ChannelOptions } from "./channel.ts";
 import type { HeartbeatTimes } from "./heartbeat.ts";
@@ -44,6 +44,8 @@ export interface JoinOptions {
   /** Closes the connection and ends everything with `ABORTED`. */
   readonly signal?: AbortSignal | undefined;
   readonly onState?: (state: JoinState) => void;
+  /** Asked for the coordinator's address before each further try, where that may have changed. */
+  readonly relocate?: ((signal: AbortSignal | undefined) => Promise<Address>) | undefined;
   readonly heartbeat?: HeartbeatTimes | undefined;
   /** Version of the protocol; another than ours only in tests. */
   readonly protocol?: number | undefined;
@@ -54,8 +56,9 @@ export interface JoinOptions {
  * the next one is asked for or the loop is left. Waits (0.2 to 10 s, with jitter) for a coordinator that is not there.
  * Throws `TOKEN_REJECTED`, `VERSION_MISMATCH`, `ABORTED`, and `PROTOCOL_VIOLATION` where something else answers.
  */
-export async function* joinCoordinator(options: JoinOptions): AsyncGenerator<CoordinatorConnection, never> {
-  const { onState, signal } = options;
+export async function* joinCoordinator(first: JoinOptions): AsyncGenerator<CoordinatorConnection, never> {
+  const { onState, signal, relocate } = first;
+  let options = first;
   for (let attempt = 0; ; attempt++) {
     onState?.({ state: "connecting" });
     const outcome = await tryToJoin(options);
@@ -66,6 +69,24 @@ export async function* joinCoordinator(options: JoinOptions): AsyncGenerator<Coo
     const delayMs = backoffDelay(attempt);
     onState?.({ state: "waiting", delayMs, error });
     await pause(delayMs, signal).catch(throwAborted);
+    if (relocate) options = { ...first, ...(await relocate(signal)) };
+  }
+}
+
+/** Whether a coordinator with this token answers there: a handshake, and no more than that. Never rejects. */
+export async function acceptsToken(options: Pick<JoinOptions, "host" | "port" | "token" | "signal">): Promise<boolean> {
+  const socket = connectSecurely(options, options.token);
+  const deadline = setTimeout(() => socket.destroy(new Error("no answer in time")), connectDeadlineMs);
+  try {
+    await secured(socket, options);
+    // The other side is to see the handshake's end before that of the connection.
+    socket.on("error", () => {}).setTimeout(connectDeadlineMs, () => socket.destroy());
+    socket.end();
+    return true;
+  } catch {
+    return false;
+  } finally {
+    clearTimeout(deadline);
   }
 }
 
@@ -114,7 +135,10 @@ async function connectOnce(options: JoinOptions): Promise<CoordinatorConnection>
 }
 
 /** Waits for the handshake; what comes after, the channel stops by the signal itself. */
-function secured(socket: TLSSocket, { host, port, signal }: JoinOptions): Promise<void> {
+function secured(
+  socket: TLSSocket,
+  { host, port, signal }: Pick<JoinOptions, "host" | "port" | "signal">,
+): Promise<void> {
   const address = formatAddress({ host, port });
   const forget = onAbort(signal, () => socket.destroy());
   const handshake = new Promise<void>((resolve, reject) => {

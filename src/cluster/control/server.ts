@@ -154,7 +154,7 @@ export class WorkerListener implements AsyncDisposable {
     secure.on("error", ignore).once("error", refused).once("close", refused);
     secure.once("secure", () => {
       secure.off("error", refused).off("close", refused);
-      this.#greet(secure, from).catch((error: unknown) => this.#drop(from, reasonOf(error)));
+      this.#greet(secure, from).catch((error: unknown) => this.#turnAway(from, error));
     });
   }
 
@@ -179,6 +179,13 @@ export class WorkerListener implements AsyncDisposable {
     const { version, protocol, heartbeat, signal } = this.#options;
     const lost = (reason: string) => new StelliumError("WORKER_LOST", { device: peer(), reason });
     return { side: coordinatorSide, version, protocol, heartbeat, signal, peer, lost };
+  }
+
+  /** One that knows the token and hangs up may only have looked whether this is its coordinator: nothing to warn of. */
+  #turnAway(from: string, error: unknown): void {
+    const hungUp = error instanceof StelliumError && error.code === "WORKER_LOST";
+    if (hungUp) this.#options.onDrop?.(from, reasonOf(error));
+    else this.#drop(from, reasonOf(error));
   }
 
   #drop(from: string, reason: string): void {

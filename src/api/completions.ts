@@ -1,0 +1,194 @@
+import { z } from "zod";
+import { StelliumError } from "../errors.ts";
+import { createAnswerParser } from "../serving/answer/parser.ts";
+import type { GenerationRequest, GenerationResult } from "../serving/generation.ts";
+import { constraintFields, constraintOf } from "./constraint.ts";
+import { type Api, type ApiContext, fingerprint, newId, nowSeconds } from "./context.ts";
+import type { EventStream } from "./eventStream.ts";
+import { checkLength, generationFields, refuseUnless, samplingOf, stopsOf, tokenLimit } from "./fields.ts";
+import { LegacyLogprobs } from "./legacyLogprobs.ts";
+import { readBody } from "./readBody.ts";
+import { requestSignal, requireModel, respondStream } from "./respond.ts";
+import type { ServedModel } from "./servedModel.ts";
+import { usageOf } from "./usage.ts";
+import { type Written, write } from "./writing.ts";
+
+const tokenIds = z.array(
+  z
+    .int()
+    .min(0)
+    .max(2 ** 31 - 1),
+);
+
+/** Texts or token ids: one prompt, or several. */
+export const promptsSchema = z.union([z.string(), z.array(z.string()), tokenIds, z.array(tokenIds)]);
+
+const mostPrompts = 64;
+
+const completionBody = z.looseObject({
+  ...generationFields,
+  ...constraintFields,
+  prompt: promptsSchema,
+  logprobs: z.int().min(0).max(20).nullish(),
+  echo: z.boolean().nullish(),
+  suffix: z.string().nullish(),
+  best_of: z.int().nullish(),
+});
+
+type CompletionBody = z.infer<typeof completionBody>;
+
+/** A prompt, and what is to be generated for it. */
+interface Completion {
+  readonly index: number;
+  /** Written before the answer where the client wants it. */
+  readonly echo: string;
+  readonly request: GenerationRequest;
+}
+
+/** `POST /v1/completions`. */
+export async function completions(api: Api, c: ApiContext): Promise<Response> {
+  const body = await readBody(c.req.raw, completionBody);
+  const model = requireModel(api);
+  checkCompletion(body);
+  const wanted = promptsOf(model, body.prompt).map((prompt, index) => completionOf(api, model, body, prompt, index));
+  const job: Job = { api, model, body, wanted };
+  if (!body.stream) return c.json(await complete(job, requestSignal(api, c)));
+  return respondStream(api, c, (stream, signal) => streamCompletions(job, stream, signal));
+}
+
+interface Job {
+  readonly api: Api;
+  readonly model: ServedModel;
+  readonly body: CompletionBody;
+  readonly wanted: readonly Completion[];
+}
+
+async function complete(job: Job, signal: AbortSignal) {
+  const texts = job.wanted.map(({ echo }) => [echo]);
+  const logprobs = job.wanted.map(({ echo }) => new LegacyLogprobs(echo.length));
+  const results = await writeAll(job, signal, ({ index }, written) => {
+    texts[index]!.push(textOf(written));
+    logprobs[index]!.add(written.logprob);
+  });
+  const choices = results.map(({ finishReason }, index) => ({
+    index,
+    text: texts[index]!.join(""),
+    logprobs: job.body.logprobs == null ? null : logprobs[index]!.take(),
+    finish_reason: finishReason,
+  }));
+  return { ...identity(job.api), choices, usage: usageOf(results), timings: results.at(-1)!.timings };
+}
+
+async function streamCompletions(job: Job, stream: EventStream, signal: AbortSignal): Promise<void> {
+  const shared = { ...identity(job.api), ...(job.body.stream_options?.include_usage && { usage: null }) };
+  const logprobs = job.wanted.map(({ echo }) => new LegacyLogprobs(echo.length));
+  const send = (index: number, text: string, finish_reason: string | null, more: object = {}) => {
+    const told = job.body.logprobs == null ? null : logprobs[index]!.take();
+    stream.send({ ...shared, choices: [{ index, text, logprobs: told, finish_reason }], ...more });
+  };
+  for (const { index, echo } of job.wanted) if (echo !== "") send(index, echo, null);
+  const onEnd = ({ index }: Completion, { finishReason, timings }: GenerationResult) =>
+    send(index, "", finishReason, { timings });
+  const onWritten = ({ index }: Completion, written: Written) => {
+    logprobs[index]!.add(written.logprob);
+    if (textOf(written) !== "") send(index, textOf(written), null);
+  };
+  const results = await writeAll(job, signal, onWritten, onEnd);
+  if (job.body.stream_options?.include_usage) stream.send({ ...shared, choices: [], usage: usageOf(results) });
+  stream.send("[DONE]");
+}
+
+/** Generates for all prompts at a time. Where one fails, the others are stopped. */
+async function writeAll(
+  { api, model, wanted }: Job,
+  signal: AbortSignal,
+  onWritten: (completion: Completion, written: Written) => void,
+  onEnd: (completion: Completion, result: GenerationResult) => void = () => {},
+): Promise<GenerationResult[]> {
+  const failure = new AbortController();
+  const either = AbortSignal.any([signal, failure.signal]);
+  const run = async (completion: Completion) => {
+    const { request } = completion;
+    const parser = createAnswerParser({});
+    const told = (written: Written) => onWritten(completion, written);
+    const result = await write({ api, model, request, parser, signal: either, onWritten: told });
+    onEnd(completion, result);
+    return result;
+  };
+  try {
+    return await Promise.all(wanted.map(run));
+  } finally {
+    failure.abort("another prompt of the request failed");
+  }
+}
+
+function textOf({ deltas }: Written): string {
+  return deltas.map((delta) => (delta.kind === "content" ? delta.text : "")).join("");
+}
+
+function identity(api: Api) {
+  return {
+    id: newId("cmpl-"),
+    object: "text_completion",
+    created: nowSeconds(),
+    model: api.id,
+    system_fingerprint: fingerprint(api),
+  };
+}
+
+function checkCompletion(body: CompletionBody): void {
+  refuseUnless((body.n ?? 1) === 1, "n", "there is one answer to a prompt");
+  refuseUnless((body.best_of ?? 1) === 1, "best_of", "there is one answer to a prompt");
+  refuseUnless(!body.suffix, "suffix", "this server only continues texts");
+  refuseUnless(!(body.echo && body.logprobs != null), "echo", "log-probabilities of the prompt are not computed");
+}
+
+function completionOf(
+  api: Api,
+  model: ServedModel,
+  body: CompletionBody,
+  prompt: Int32Array,
+  index: number,
+): Completion {
+  const request = {
+    prompt,
+    maxTokens: tokenLimit(body.max_tokens ?? defaultTokens, prompt.length, model.context),
+    sampling: samplingOf(body, api.sampling),
+    stop: stopsOf(body),
+    ignoreEos: body.ignore_eos ?? false,
+    logprobs: body.logprobs ?? undefined,
+    grammar: constraintOf(body),
+  };
+  return { index, echo: body.echo ? model.tokenizer.decode(prompt) : "", request };
+}
+
+/** OpenAI's. A text, unlike an answer, has no end of its own. */
+const defaultTokens = 16;
+
+/** The prompts as tokens. Throws `REQUEST_INVALID` for too many, none, or tokens that there are not. */
+export function promptsOf(model: ServedModel, given: z.infer<typeof promptsSchema>, most = mostPrompts): Int32Array[] {
+  const prompts = separate(given);
+  if (prompts.length === 0) throw invalid("there is no prompt");
+  if (prompts.length > most) throw invalid(`there are ${prompts.length} prompts, and at most ${most} may be`);
+  return prompts.map((prompt) => encode(model, prompt));
+}
+
+function separate(given: z.infer<typeof promptsSchema>): readonly (string | number[])[] {
+  if (typeof given === "string") return [given];
+  return given.length > 0 && typeof given[0] === "number" ? [given as number[]] : (given as (string | number[])[]);
+}
+
+function encode(model: ServedModel, prompt: string | readonly number[]): Int32Array {
+  if (typeof prompt === "string") {
+    checkLength(prompt, model.context, "prompt");
+    return model.encodePrompt(prompt);
+  }
+  if (prompt.length === 0) throw invalid("a prompt of token ids has none");
+  const unknown = prompt.find((token) => token >= model.tokenizer.size);
+  if (unknown === undefined) return Int32Array.from(prompt);
+  throw invalid(`token ${unknown} is not in the vocabulary of ${model.tokenizer.size} tokens`);
+}
+
+function invalid(reason: string): StelliumError {
+  return new StelliumError("REQUEST_INVALID", { reason, param: "prompt" });
+}

@@ -1,0 +1,62 @@
+import { z } from "zod";
+import { StelliumError } from "../errors.ts";
+import { promptsOf, promptsSchema } from "./completions.ts";
+import type { Api, ApiContext } from "./context.ts";
+import { refuseUnless } from "./fields.ts";
+import { readBody } from "./readBody.ts";
+import { requestSignal, requireModel } from "./respond.ts";
+import type { ServedModel } from "./servedModel.ts";
+
+const embeddingBody = z.looseObject({
+  input: promptsSchema,
+  model: z.string().nullish(),
+  encoding_format: z.enum(["float", "base64"]).nullish(),
+  dimensions: z.int().nullish(),
+});
+
+const mostInputs = 2048;
+
+/** `POST /v1/embeddings`: the mean of the last hidden states of each input's tokens, of length 1. */
+export async function embeddings(api: Api, c: ApiContext): Promise<Response> {
+  const body = await readBody(c.req.raw, embeddingBody);
+  const model = requireModel(api);
+  const { embeddingLength } = model.facts;
+  const fits = body.dimensions == null || body.dimensions === embeddingLength;
+  refuseUnless(fits, "dimensions", `the model's embeddings have ${embeddingLength} values`);
+  const inputs = promptsOf(model, body.input, mostInputs);
+  for (const { length } of inputs) checkFits(model, length);
+  const vectors = await embedAll(model, inputs, requestSignal(api, c));
+  const encode = body.encoding_format === "base64" ? base64 : (vector: Float32Array) => Array.from(vector);
+  const data = vectors.map((vector, index) => ({ object: "embedding", index, embedding: encode(vector) }));
+  const tokens = inputs.reduce((sum, { length }) => sum + length, 0);
+  return c.json({ object: "list", data, model: api.id, usage: { prompt_tokens: tokens, total_tokens: tokens } });
+}
+
+function checkFits({ context }: ServedModel, prompt: number): void {
+  if (prompt > context) throw new StelliumError("CONTEXT_EXCEEDED", { prompt, predict: 0, context, param: "input" });
+}
+
+/** Few at a time: a request with many inputs leaves places to others. Where one fails, the others are stopped. */
+async function embedAll(model: ServedModel, inputs: readonly Int32Array[], signal: AbortSignal) {
+  const vectors: Float32Array[] = [];
+  const left = inputs.entries();
+  const failure = new AbortController();
+  const either = AbortSignal.any([signal, failure.signal]);
+  const work = async () => {
+    for (const [index, tokens] of left) vectors[index] = await model.embed(tokens, either);
+  };
+  const workers = Array.from({ length: Math.ceil(model.slots().length / 2) }, work);
+  try {
+    await Promise.all(workers);
+  } finally {
+    failure.abort("another input of the request failed");
+  }
+  return vectors;
+}
+
+/** Little-endian 32-bit floats, as OpenAI's clients ask for by themselves. */
+function base64(vector: Float32Array): string {
+  const bytes = Buffer.alloc(4 * vector.length);
+  for (const [i, value] of vector.entries()) bytes.writeFloatLE(value, 4 * i);
+  return bytes.toString("base64");
+}

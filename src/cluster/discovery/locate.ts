@@ -1,0 +1,110 @@
+import { isIPv4 } from "node:net";
+import type { MulticastDNS, ResponsePacket } from "multicast-dns";
+import { StelliumError } from "../../errors.ts";
+import { onAbort } from "../control/abort.ts";
+import { type Address, formatAddress, parseAddress } from "../control/address.ts";
+import { acceptsToken } from "../control/client.ts";
+import type { JoinToken } from "../token.ts";
+import { openMulticast, serviceType } from "./multicast.ts";
+
+const questionEveryMs = 1000;
+/** An address that did not accept the token is tried again after so long. */
+const triedForMs = 5000;
+/** Strangers may announce what they like: so many addresses are remembered, and so many tried at once. */
+const mostRemembered = 64;
+const mostTries = 8;
+/** Addresses of one announcement that are looked at. */
+const mostHosts = 4;
+
+/** What to look for, and where. */
+export interface LocateOptions {
+  readonly token: JoinToken;
+  /** Address of the network interface to look on; all of them if absent. */
+  readonly via?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Told once, where multicast does not work here. */
+  readonly onTrouble?: (reason: string) => void;
+}
+
+/**
+ * Finds the coordinator that has this token, by multicast DNS, for as long as it takes. Whoever announces itself is no
+ * more than an address to try: that it knows the token, it has to prove in a handshake that does not give the token away.
+ * Throws `ABORTED`.
+ */
+export async function locateCoordinator(options: LocateOptions): Promise<Address> {
+  using search = new Search(options);
+  return await search.found;
+}
+
+class Search implements Disposable {
+  /** The first coordinator that has the token. */
+  readonly found: Promise<Address>;
+  readonly #options: LocateOptions;
+  readonly #mdns: MulticastDNS;
+  readonly #ended = new AbortController();
+  readonly #triedAt = new Map<string, number>();
+  readonly #timer: NodeJS.Timeout;
+  readonly #forgetSignal: () => void;
+  #tries = 0;
+  #resolve: (address: Address) => void = () => {};
+
+  constructor(options: LocateOptions) {
+    this.#options = options;
+    this.#mdns = openMulticast(options.via ?? "0.0.0.0", options.onTrouble ?? (() => {}));
+    this.#mdns.on("ready", () => this.#ask()).on("networkInterface", () => this.#ask());
+    this.#mdns.on("response", (packet, { address }) => this.#take(packet, address));
+    this.#timer = setInterval(() => this.#ask(), questionEveryMs);
+    let reject: (error: Error) => void = () => {};
+    this.found = new Promise((resolve, rejectFound) => {
+      this.#resolve = resolve;
+      reject = rejectFound;
+    });
+    const stop = () => reject(new StelliumError("ABORTED", { reason: "stopped" }));
+    this.#forgetSignal = onAbort(options.signal, stop);
+    if (options.signal?.aborted) stop();
+  }
+
+  [Symbol.dispose](): void {
+    this.#forgetSignal();
+    clearInterval(this.#timer);
+    this.#ended.abort();
+    this.#mdns.destroy();
+  }
+
+  #ask(): void {
+    this.#mdns.query(serviceType, "PTR");
+  }
+
+  #take(packet: ResponsePacket, sender: string): void {
+    for (const address of announcedIn(packet, sender)) void this.#try(address);
+  }
+
+  async #try(address: Address): Promise<void> {
+    if (this.#tries >= mostTries || !this.#isDue(formatAddress(address))) return;
+    this.#tries++;
+    const accepted = await acceptsToken({ ...address, token: this.#options.token, signal: this.#ended.signal });
+    this.#tries--;
+    if (accepted) this.#resolve(address);
+  }
+
+  /** Whether an address has not been tried lately. */
+  #isDue(address: string): boolean {
+    const now = performance.now();
+    if (now - (this.#triedAt.get(address) ?? Number.NEGATIVE_INFINITY) < triedForMs) return false;
+    this.#triedAt.delete(address);
+    this.#triedAt.set(address, now);
+    const [oldest] = this.#triedAt.keys();
+    if (this.#triedAt.size > mostRemembered) this.#triedAt.delete(oldest!);
+    return true;
+  }
+}
+
+/** Where a response says that coordinators are: at the address that it came from, or at one that it names. */
+function announcedIn({ answers = [], additionals = [] }: ResponsePacket, sender: string): Address[] {
+  const records = [...answers, ...additionals];
+  if (!records.some((record) => record.type === "PTR" && record.name.toLowerCase() === serviceType)) return [];
+  const port = records.find((record) => record.type === "SRV")?.data.port ?? 0;
+  const named = records.flatMap((record) => (record.type === "A" ? [record.data] : []));
+  const hosts = new Set([sender, ...named].filter((host) => isIPv4(host)).slice(0, mostHosts));
+  return port > 0 ? [...hosts].map((host) => parseAddress(`${host}:${port}`)) : [];
+}

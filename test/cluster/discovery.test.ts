@@ -1,0 +1,86 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import { afterEach, describe, expect, it } from "vitest";
+import { listenForWorkers } from "#stellium/cluster/control/server";
+import { Announcement } from "#stellium/cluster/discovery/announcement";
+import { locateCoordinator } from "#stellium/cluster/discovery/locate";
+import { serviceType } from "#stellium/cluster/discovery/multicast";
+import { JoinToken } from "#stellium/cluster/token";
+import { multicastWorks, openLoopback } from "./multicast.ts";
+
+const host = "127.0.0.1";
+const ours = JoinToken.parse("the token of this cluster");
+const theirs = JoinToken.parse("the token of another one");
+const opened: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of opened.splice(0).reverse()) await close();
+});
+
+function socket() {
+  const mdns = openLoopback();
+  opened.push(() => mdns.destroy());
+  return mdns;
+}
+
+async function coordinator(token: JoinToken): Promise<number> {
+  const listener = await listenForWorkers({ host, token, version: "0.0.0", onDrop: () => {} });
+  const announcement = new Announcement({ host, addresses: listener.addresses });
+  opened.push(
+    () => listener.close(),
+    () => announcement[Symbol.asyncDispose](),
+  );
+  return listener.port;
+}
+
+/** A program that announces itself as a coordinator, takes connections, and never says anything. */
+async function impostor() {
+  const sockets = new Set<Socket>();
+  const server = createServer((connection) => sockets.add(connection.on("error", () => {}))).listen(0, host);
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const mdns = socket();
+  const announce = (names: string[]) =>
+    mdns.respond({
+      answers: names.map((name) => ({ name: serviceType, type: "PTR", ttl: 120, data: `${name}.${serviceType}` })),
+      additionals: names.map((name) => ({ name, type: "SRV", ttl: 120, data: { target: `${name}.local`, port } })),
+    });
+  const talking = setInterval(() => announce(["one", "two", "three"]), 5);
+  opened.push(
+    () => server.close(),
+    () => clearInterval(talking),
+    () => [...sockets].map((connection) => connection.destroy()),
+  );
+  return sockets;
+}
+
+describe.skipIf(!(await multicastWorks()))("a coordinator is found by multicast DNS", () => {
+  const locate = () => locateCoordinator({ token: ours, via: host, signal: AbortSignal.timeout(15_000) });
+
+  it("among others, by its token alone", async () => {
+    await coordinator(theirs);
+    const port = await coordinator(ours);
+    expect(await locate()).toEqual({ host, port });
+  });
+
+  it("when it starts after the search", async () => {
+    const found = locate();
+    await coordinator(theirs);
+    const port = await coordinator(ours);
+    expect(await found).toEqual({ host, port });
+  });
+
+  it("in the presence of programs that announce themselves without end and never answer", async () => {
+    const sockets = await impostor();
+    const port = await coordinator(ours);
+    expect(await locate()).toEqual({ host, port });
+    expect(sockets.size).toBeLessThanOrEqual(2);
+  });
+
+  it("until the search is stopped", async () => {
+    await coordinator(theirs);
+    const stop = new AbortController();
+    const found = locateCoordinator({ token: ours, via: host, signal: stop.signal });
+    setTimeout(() => stop.abort(), 300);
+    await expect(found).rejects.toMatchObject({ code: "ABORTED" });
+  });
+});
