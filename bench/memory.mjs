@@ -6,7 +6,7 @@ import { compareDesigns } from "./memory/design.mjs";
 import { measureRow } from "./memory/limit.mjs";
 import { compareWithLlama } from "./memory/llama.mjs";
 import { readOptions } from "./memory/options.mjs";
-import { designTable, limitTable, llamaTable } from "./memory/tables.mjs";
+import { designTable, limitLine, limitTable, llamaTable } from "./memory/tables.mjs";
 import { abortOnSignals } from "./single/interruption.mjs";
 import { machine } from "./single/machine.mjs";
 import { withModel } from "./single/modelFile.mjs";
@@ -100,7 +100,9 @@ async function measureRows(subject, rows, options) {
   for (const { shape, ...row } of rows) {
     const disk = row.readBps ? `, disk ${row.readBps / 1e6} MB/s` : "";
     process.stderr.write(`${shape}: ${row.devices} x ${row.capBytes / 1e6} MB${disk}\n`);
-    measured.push(await measureRow(subject, row, options));
+    const figures = await measureRow(subject, row, options);
+    process.stderr.write(`  ${limitLine(figures)}\n`);
+    measured.push(figures);
   }
   return measured;
 }

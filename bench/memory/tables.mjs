@@ -12,6 +12,12 @@ export function limitTable(rows) {
   return table(limitHead, rows.map(limitRow));
 }
 
+/** One row in short, as soon as it is measured. @param {Figures} figures */
+export function limitLine({ tokenMs, limitMs, ratio, peakBytes, row }) {
+  const peak = `${megabytes(peakBytes)} of ${megabytes(row.capBytes)}`;
+  return `${(1000 / tokenMs).toFixed(2)} tokens/s, ${ratio.toFixed(2)} x the limit of ${limitMs.toFixed(0)} ms, peak ${peak}`;
+}
+
 /** @param {Figures} figures */
 function limitRow({ shape, row, ...figures }) {
   const { capBytes, devices, readBps } = row;

@@ -98,7 +98,9 @@ export const statistic = {
   windowBytes: 11,
   diskWaitMs: 12,
   diskBytes: 13,
-  length: 14,
+  /** How much of the window was filled when blocks were asked for, 0 to 1: the mean so far. */
+  windowFilled: 14,
+  length: 15,
 } as const;
 
 /** Bytes of `EngineMemory.exchange`: addresses and keys of 63 peers fit. */
