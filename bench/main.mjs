@@ -22,6 +22,11 @@ const commands = {
               [--tokens 24] [--dir DIR]: decode on one device and on several of an emulated LAN`,
     run: scaling,
   },
+  memory: {
+    about: `[--only caps,limit,llama,design] [--rounds 3] [--tokens 12] [--threads N] [--dir DIR] [--json FILE]: caps held
+              in control groups, and speed under them`,
+    run: memory,
+  },
   "api-fuzz": {
     about:
       "[--requests 50000] [--seed N]: send malformed requests to a server of the bundled model; only 4xx may come back",
@@ -155,5 +160,11 @@ async function perplexity(args) {
 /** @param {string[]} args */
 async function restart(args) {
   const { run } = await import("./restart.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function memory(args) {
+  const { run } = await import("./memory.mjs");
   await run(args);
 }

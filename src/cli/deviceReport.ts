@@ -32,6 +32,7 @@ function deviceReport({ rank, host, share, figures }: RankReport) {
     weight_bytes: figure("weightBytes"),
     pinned_bytes: figure("pinnedBytes"),
     window_bytes: figure("windowBytes"),
+    window_filled: figure("windowFilled"),
     kv_bytes: figure("kvBytes"),
     disk_bytes_read: figure("diskBytes"),
     compute_ms: figure("computeMs"),

@@ -1,5 +1,6 @@
 import { StelliumError } from "../errors.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
+import { pageBytes } from "../weights/pages.ts";
 
 /** How much memory this process may take in all, and who says so. */
 export interface MemoryCap {
@@ -16,8 +17,11 @@ const margin = { bytes: 1e9, fraction: 0.1 };
  */
 export function memoryCap(asked: number | undefined, processes = 1): MemoryCap {
   const limit = process.constrainedMemory();
-  const limited = limit > 0 && asked !== undefined && limit < asked;
-  if (asked !== undefined) return limited ? { bytes: limit, from: "cgroup" } : { bytes: asked, from: "asked" };
+  if (asked !== undefined) {
+    const bytes = limit > 0 ? Math.min(asked, limit) : asked;
+    // Control groups have whole pages.
+    return { bytes, from: asked - bytes < pageBytes ? "asked" : "cgroup" };
+  }
   const free = process.availableMemory() + process.memoryUsage.rss();
   const usable = free - Math.min(margin.bytes, free * margin.fraction);
   return { bytes: Math.floor(usable / processes), from: "free" };

@@ -243,8 +243,10 @@ export class EngineLoop implements Disposable {
     statistics[statistic.computeMs]! += computeMs;
     statistics[statistic.steps]! += 1;
     statistics[statistic.computeBytes] = this.#forward.computeBytes;
-    statistics[statistic.diskWaitMs] = this.#parts.weights.window.waitMs;
-    statistics[statistic.diskBytes] = this.#parts.weights.window.bytesRead;
+    const { window } = this.#parts.weights;
+    statistics[statistic.diskWaitMs] = window.waitMs;
+    statistics[statistic.diskBytes] = window.bytesRead;
+    statistics[statistic.windowFilled] = window.filled;
     if (links === undefined) return;
     statistics[statistic.collectives] = links.count;
     statistics[statistic.wireMs] = links.wireMs;

@@ -113,7 +113,9 @@ export const statistic = {
   diskBytes: 13,
   /** Sent to open and measure the links, which is no part of the others. */
   openingBytes: 14,
-  length: 15,
+  /** How much of the window was filled when blocks were asked for, 0 to 1: the mean so far. */
+  windowFilled: 15,
+  length: 16,
 } as const;
 
 /** Bytes of `EngineMemory.exchange`: addresses and keys of 63 peers fit. */

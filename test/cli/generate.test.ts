@@ -43,6 +43,7 @@ describe("--json", () => {
           weight_bytes: positive,
           pinned_bytes: report.devices[0].weight_bytes,
           window_bytes: 0,
+          window_filled: 0,
           kv_bytes: positive,
           disk_bytes_read: positive,
           compute_ms: positive,

@@ -13,6 +13,7 @@ interface Device {
   weight_bytes: number;
   pinned_bytes: number;
   window_bytes: number;
+  window_filled: number;
   disk_bytes_read: number;
 }
 
@@ -55,6 +56,8 @@ describe("stellium --memory", () => {
     expect(device!.memory_cap_bytes).toBe(Number.parseInt(least, 10) * 1e6);
     expect(device!.peak_rss_bytes).toBeLessThanOrEqual(device!.memory_cap_bytes);
     expect(device!.window_bytes).toBeGreaterThan(0);
+    expect(device!.window_filled).toBeGreaterThan(0);
+    expect(device!.window_filled).toBeLessThanOrEqual(1);
     expect(device!.pinned_bytes + device!.window_bytes).toBeLessThan(device!.weight_bytes);
     expect(device!.disk_bytes_read).toBeGreaterThan(6 * device!.weight_bytes);
     expect(await readdir(join(directory, "slices"))).toHaveLength(1);

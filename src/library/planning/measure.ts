@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { constants, type FileHandle, open } from "node:fs/promises";
 import { freemem } from "node:os";
 import { Worker } from "node:worker_threads";
-import { allocateNative } from "../../native/memory.ts";
+import { allocatePages, preferHugePages } from "../../native/memory.ts";
 
 /** Large enough not to lie in caches, where there is room for it. */
 const mostBytes = 256e6;
@@ -38,8 +38,6 @@ const requestsInFlight = 4;
 /** Reading ends after so many bytes, or so long. */
 const enoughBytes = 512e6;
 const longEnoughMs = 500;
-/** Direct I/O goes between whole pages. */
-const pageBytes = 4096;
 
 /**
  * Bytes per second that a file is read at, past the system's cache; undefined where that cannot be told: without direct
@@ -59,15 +57,18 @@ export async function measureDisk(path: string): Promise<number | undefined> {
   }
 }
 
-/** Reads from the middle on, where less is likely to be in any cache of the device. */
+/**
+ * Reads from the middle on, where less is likely to be in any cache of the device; into memory like a window's, since a
+ * disk takes more of a request at once where that lies in few pieces.
+ */
 async function readRate(file: FileHandle, size: number): Promise<number> {
-  using memory = allocateNative(requestsInFlight * requestBytes + pageBytes);
-  const first = Number(-memory.address & BigInt(pageBytes - 1));
+  using memory = allocatePages(requestsInFlight * requestBytes);
+  preferHugePages(memory.address, memory.bytes);
   const started = performance.now();
   let next = Math.floor(size / 2 / requestBytes) * requestBytes;
   let read = 0;
   const readOn = async (lane: number) => {
-    const room = memory.view.subarray(first + lane * requestBytes, first + (lane + 1) * requestBytes);
+    const room = memory.view.subarray(lane * requestBytes, (lane + 1) * requestBytes);
     while (read < enoughBytes && next + requestBytes <= size && performance.now() - started < longEnoughMs) {
       const position = next;
       next += requestBytes;

@@ -78,6 +78,7 @@ export class BlockWeights implements Weights {
       room > 0 && placement.pinned[block] === false ? [block] : [],
     );
     const rooms = (blocks: readonly number[]) => blocks.map((block) => map.blocks[block]!.room);
+    const read = (blocks: readonly number[]) => blocks.map((block) => sum(map.blocks[block]!.extents.map(bytesOf)));
     this.#ggml = ggml;
     this.#traces = traces;
     this.#context = describingContext(ggml, Math.max(1, tensors.length));
@@ -102,6 +103,8 @@ export class BlockWeights implements Weights {
       ? new RingWindow({
           blocks: streamed,
           rooms: rooms(streamed),
+          bytes: read(streamed),
+          pinnedBytes: sum(read(pinned)),
           ringBytes: this.windowBytes,
           memory: this.#memory,
           path: map.files[0]!,
@@ -191,6 +194,10 @@ function counted(names: readonly string[]): ReadonlyMap<string, number> {
   const counts = new Map<string, number>();
   for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
   return counts;
+}
+
+function bytesOf({ bytes }: { readonly bytes: number }): number {
+  return bytes;
 }
 
 function sum(numbers: readonly number[]): number {

@@ -18,11 +18,13 @@ export interface BlockWindow {
   readonly waitMs: number;
   /** Bytes that were read from disk so far. */
   readonly bytesRead: number;
+  /** How much of its room was filled, 0 to 1, when blocks were asked for: their mean so far. */
+  readonly filled: number;
 }
 
 /** All is in memory: there is nothing to wait for. */
 export function residentWindow(bytesRead: number): BlockWindow {
-  return { streams: () => false, acquire: () => true, release() {}, waitMs: 0, bytesRead };
+  return { streams: () => false, acquire: () => true, release() {}, waitMs: 0, bytesRead, filled: 0 };
 }
 
 /** What a window is made of. */
@@ -31,6 +33,10 @@ export interface WindowParts {
   readonly blocks: readonly number[];
   /** Room of each of those. */
   readonly rooms: readonly number[];
+  /** Bytes that are read of each of those. */
+  readonly bytes: readonly number[];
+  /** Bytes that are read before the first of them. */
+  readonly pinnedBytes: number;
   readonly ringBytes: number;
   readonly memory: WindowMemory;
   /** What the blocks are read from, for messages. */
@@ -52,9 +58,14 @@ export class RingWindow implements BlockWindow {
   #visit: Visit;
   #released = 0;
   #waitMs = 0;
+  /** Bytes read that are of no more use. */
+  #passedBytes: number;
+  #asked = 0;
+  #filledSum = 0;
 
   constructor(parts: WindowParts) {
     this.#parts = parts;
+    this.#passedBytes = parts.pinnedBytes;
     this.#turns = new Map(parts.blocks.map((block, turn) => [block, turn]));
     this.#cursor = new RingCursor(parts.rooms, parts.ringBytes);
     this.#visit = this.#cursor.next();
@@ -68,12 +79,18 @@ export class RingWindow implements BlockWindow {
     return Number(Atomics.load(this.#parts.memory.bytes, 0));
   }
 
+  get filled(): number {
+    return this.#asked === 0 ? 0 : this.#filledSum / this.#asked;
+  }
+
   streams(block: number): boolean {
     return this.#turns.has(block);
   }
 
   acquire(block: number): boolean {
     const started = performance.now();
+    this.#asked++;
+    this.#filledSum += (this.bytesRead - this.#passedBytes) / this.#parts.ringBytes;
     try {
       return this.#reach(this.#turns.get(block)!) && this.#await() && this.#place(block);
     } finally {
@@ -84,6 +101,7 @@ export class RingWindow implements BlockWindow {
   release(): void {
     const { memory } = this.#parts;
     this.#released++;
+    this.#passedBytes += this.#parts.bytes[this.#visit.block]!;
     this.#visit = this.#cursor.next();
     Atomics.store(memory.cells, cell.released, this.#released);
     announce(memory, cell.wake);
@@ -137,6 +155,7 @@ export class RingWindow implements BlockWindow {
     Atomics.store(cells, cell.started, epoch);
     announce(memory, cell.wake);
     this.#released = 0;
+    this.#passedBytes = this.bytesRead;
     this.#cursor = new RingCursor(rooms, ringBytes, turn);
     this.#visit = this.#cursor.next();
     return true;

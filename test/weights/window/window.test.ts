@@ -52,7 +52,15 @@ class Ring implements AsyncDisposable {
     const workerData = { map, pinned: [], ring, cached: false, memory: this.#memory };
     this.#readers = [0, 1].map(() => new Worker(reader, { workerData }));
     this.window = new RingWindow({
-      ...{ blocks, rooms, ringBytes: ring.bytes, memory: this.#memory, path: map.files[0]! },
+      ...{
+        blocks,
+        rooms,
+        bytes: rooms,
+        pinnedBytes: 0,
+        ringBytes: ring.bytes,
+        memory: this.#memory,
+        path: map.files[0]!,
+      },
       place: (_, offset) => {
         this.#offset = offset;
       },
@@ -92,6 +100,8 @@ describe("a window", () => {
               if (release) ring.window.release();
             }
           }
+          expect(ring.window.filled).toBeGreaterThanOrEqual(0);
+          expect(ring.window.filled).toBeLessThanOrEqual(1);
         },
       ),
       { numRuns: 12, seed: 4 },
@@ -109,5 +119,7 @@ describe("a window", () => {
     }
     expect(ring.window.bytesRead).toBeGreaterThanOrEqual(5 * content.length);
     expect(ring.window.bytesRead).toBeLessThanOrEqual(6 * content.length);
+    expect(ring.window.filled).toBeGreaterThan(0);
+    expect(ring.window.filled).toBeLessThanOrEqual(1);
   });
 });

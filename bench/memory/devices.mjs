@@ -1,0 +1,71 @@
+import { join } from "node:path";
+import { inGroups, replyOf, startIn } from "./contained.mjs";
+
+/** @typedef {import("./contained.mjs").Charged} Charged */
+
+/**
+ * @typedef {object} Subject A model, and where its slices are kept.
+ * @property {string} shape
+ * @property {string} path
+ * @property {string} cacheDir
+ * @property {AbortSignal} signal
+ *
+ * @typedef {object} Run
+ * @property {number} capBytes Of each device: of its control group, and what it is told by `--memory`.
+ * @property {number} devices
+ * @property {number} threads Of each device.
+ * @property {number} readBps Most that each device's group may read from a disk per second; 0 for no limit.
+ * @property {string} prompt
+ * @property {number} tokens
+ *
+ * @typedef {object} DeviceFigures As `stellium generate --json` tells them.
+ * @property {number} peak_rss_bytes
+ * @property {number} weight_bytes
+ * @property {number} pinned_bytes
+ * @property {number} window_bytes
+ * @property {number} compute_ms
+ * @property {number} disk_wait_ms
+ *
+ * @typedef {object} Answer
+ * @property {number[]} tokens
+ * @property {{ prompt_ms: number, predicted_n: number, predicted_ms: number }} timings
+ * @property {DeviceFigures[]} devices
+ */
+
+const program = join(import.meta.dirname, "../../dist/cli/main.js");
+const port = 7719;
+const token = "memory-caps-in-control-groups";
+const context = 256;
+
+/**
+ * Writes some tokens by the command line a user would type, each device in a control group of exactly its cap.
+ * @param {Subject} subject
+ * @param {Run} run
+ * @returns {Promise<{ answer: Answer, charged: Charged }>}
+ */
+export function generate(subject, run) {
+  const { capBytes: memory, readBps, devices } = run;
+  return inGroups(devices, { memory, readBps }, async ([first, ...others]) => {
+    const start = (/** @type {import("../lan/cgroups.mjs").Group} */ group, /** @type {string[]} */ args) =>
+      startIn(group, [program, ...args], { signal: subject.signal, env: { STELLIUM_TOKEN: token } });
+    const common = (/** @type {number} */ rank) => [
+      ...["--memory", String(memory), "-t", String(run.threads)],
+      ...["--cache-dir", join(subject.cacheDir, String(rank))],
+    ];
+    const workers = others.map((group, i) => start(group, ["join", `127.0.0.1:${port}`, ...common(i + 1)]));
+    const cluster = devices === 1 ? [] : ["--workers", String(devices - 1), "--listen", `127.0.0.1:${port}`];
+    const leader = start(first, [...asked(subject, run), ...common(0), ...cluster]);
+    // A leader without its workers, and workers without their leader, would wait for others.
+    for (const worker of workers) worker.outcome.then(leader.kill, () => {});
+    const outcome = await leader.outcome;
+    for (const worker of workers) worker.kill();
+    await Promise.all(workers.map((worker) => worker.outcome));
+    return { answer: replyOf(`${subject.shape} in ${memory / 1e6} MB`, outcome) };
+  });
+}
+
+/** @param {Subject} subject @param {Run} run */
+function asked({ path }, { prompt, tokens }) {
+  const text = ["-p", prompt, "-n", String(tokens), "--temp", "0", "--ignore-eos"];
+  return ["generate", "-m", path, "-c", String(context), ...text, "--json"];
+}

@@ -1,0 +1,87 @@
+import { join } from "node:path";
+import { dropCache } from "../single/dropCache.mjs";
+import { median } from "../single/statistics.mjs";
+import { inGroups, replyOf, startIn } from "./contained.mjs";
+import { generate } from "./devices.mjs";
+
+/** @typedef {import("./devices.mjs").Subject} Subject */
+/** @typedef {import("./limit.mjs").Effort} Effort */
+
+/**
+ * @typedef {object} Sample One process that started with nothing of the model in the system's cache.
+ * @property {number} firstMs From its start to the first token.
+ * @property {number} tokenMs Of the tokens after that.
+ * @property {number} peakBytes
+ *
+ * @typedef {{ firstMs: number, tokenMs: number, peakBytes: number } | "killed"} Figures Medians.
+ * @typedef {{ capBytes: number, ours: Figures, mapped: Figures, converted: Figures }} Comparison
+ */
+
+const script = join(import.meta.dirname, "llamaMmap.mjs");
+const context = 256;
+
+/**
+ * Decodes under a cap with Stellium and with llama.cpp over the mapped file, in turns.
+ * @param {Subject} subject
+ * @param {number} capBytes
+ * @param {Effort} effort
+ * @returns {Promise<Comparison>}
+ */
+export async function compareWithLlama(subject, capBytes, effort) {
+  /** @type {Record<"ours" | "mapped" | "converted", (Sample | "killed")[]>} */
+  const samples = { ours: [], mapped: [], converted: [] };
+  // Cuts the slice.
+  await ours(subject, capBytes, { ...effort, tokens: 2 });
+  for (let round = 0; round < effort.rounds; round++) {
+    samples.ours.push(await ours(subject, capBytes, effort));
+    samples.mapped.push(await theirs(subject, capBytes, effort, false));
+    samples.converted.push(await theirs(subject, capBytes, effort, true));
+  }
+  const { mapped, converted } = samples;
+  return { capBytes, ours: middle(samples.ours), mapped: middle(mapped), converted: middle(converted) };
+}
+
+/** @param {Subject} subject @param {number} capBytes @param {Effort} effort @returns {Promise<Sample>} */
+async function ours(subject, capBytes, { threads, tokens }) {
+  const started = performance.now();
+  const { answer, charged } = await generate(subject, {
+    ...{ capBytes, devices: 1, threads, readBps: 0, prompt: "", tokens },
+  });
+  const { predicted_n, predicted_ms } = answer.timings;
+  const firstMs = performance.now() - started - predicted_ms;
+  return { firstMs, tokenMs: predicted_ms / (predicted_n - 1), peakBytes: charged.peakBytes };
+}
+
+/**
+ * @param {Subject} subject
+ * @param {number} memory
+ * @param {Effort} effort
+ * @param {boolean} converted
+ * @returns {Promise<Sample | "killed">}
+ */
+async function theirs({ path: model, signal }, memory, { threads, tokens: steps }, converted) {
+  // What others have in the cache would not count against this group.
+  await dropCache(model);
+  const input = JSON.stringify({ model, threads, context, steps, converted });
+  const { outcome, charged } = await inGroups(1, { memory }, async ([group]) => {
+    const child = startIn(group, [script], { signal, input });
+    return { outcome: await child.outcome };
+  });
+  if (charged.oomKills > 0) return "killed";
+  const { loadMs, stepMs } = /** @type {import("./llamaMmap.mjs").LlamaReply} */ (replyOf("llama.cpp", outcome));
+  const [first = Number.NaN, ...others] = stepMs;
+  return { firstMs: loadMs + first, tokenMs: mean(others), peakBytes: charged.peakBytes };
+}
+
+/** @param {(Sample | "killed")[]} samples @returns {Figures} */
+function middle(samples) {
+  const lasting = samples.filter((sample) => sample !== "killed");
+  if (lasting.length < samples.length) return "killed";
+  const of = (/** @type {keyof Sample} */ key) => median(lasting.map((sample) => sample[key]));
+  return { firstMs: of("firstMs"), tokenMs: of("tokenMs"), peakBytes: of("peakBytes") };
+}
+
+/** @param {number[]} values */
+function mean(values) {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
