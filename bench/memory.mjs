@@ -68,7 +68,9 @@ async function measureAll(options, signal) {
     ...(options.only.includes("limit") ? limitRows : []),
   ];
   const ofShape = (/** @type {string} */ shape) => rows.filter((row) => row.shape === shape);
-  const figures = await onModel(small, options, signal, (subject) => measureRows(subject, ofShape(small), options));
+  const smallRows = ofShape(small);
+  const onSmall = () => onModel(small, options, signal, (subject) => measureRows(subject, smallRows, options));
+  const figures = smallRows.length > 0 ? await onSmall() : [];
   const rest = await onModel(large, options, signal, async (subject) => ({
     rows: await measureRows(subject, ofShape(large), options),
     llama: options.only.includes("llama") ? await compareAll(subject, options) : [],
