@@ -22,6 +22,15 @@ export class BlockFile implements Disposable {
     this.#direct = !cached && directFlag !== undefined;
   }
 
+  /** Opens it, which `read` does otherwise. Throws `FILE_UNREADABLE`. */
+  open(): void {
+    try {
+      this.#descriptor ??= this.#opened();
+    } catch (error) {
+      if (!this.#direct || !isRefusal(error)) throw this.#unreadable(error);
+    }
+  }
+
   /**
    * Reads whole pages into memory that starts on a page's border. Throws `FILE_UNREADABLE`, also where the file ends
    * before.
@@ -37,7 +46,7 @@ export class BlockFile implements Disposable {
       }
       if (!this.#direct && !this.#cached) dropCache(this.#open(), offset, target.length);
     } catch (error) {
-      throw new StelliumError("FILE_UNREADABLE", { path: this.path, reason: reasonOf(error) }, { cause: error });
+      throw this.#unreadable(error);
     }
   }
 
@@ -59,11 +68,18 @@ export class BlockFile implements Disposable {
   }
 
   #open(): number {
-    if (this.#descriptor === undefined) {
-      this.#descriptor = openSync(this.path, constants.O_RDONLY | (this.#direct ? directFlag! : 0));
-      if (!this.#cached) avoidCache(this.#descriptor);
-    }
+    this.#descriptor ??= this.#opened();
     return this.#descriptor;
+  }
+
+  #opened(): number {
+    const descriptor = openSync(this.path, constants.O_RDONLY | (this.#direct ? directFlag! : 0));
+    if (!this.#cached) avoidCache(descriptor);
+    return descriptor;
+  }
+
+  #unreadable(cause: unknown): StelliumError {
+    return new StelliumError("FILE_UNREADABLE", { path: this.path, reason: reasonOf(cause) }, { cause });
   }
 }
 

@@ -128,7 +128,9 @@ export class BlockWeights implements Weights {
       Atomics.store(counters, loadCounter.mebibytes, Number(Atomics.load(bytes, 0) >> 20n));
       const failure = failureIn(this.#memory);
       if (failure !== undefined) throw failure;
-      return this.#setup.pinned.every(({ block }) => Atomics.load(ready, block) > 0);
+      // From here on it does not matter when a file is deleted: all who read it have it open.
+      const opened = Atomics.load(cells, cell.opened) === readerCount;
+      return opened && this.#setup.pinned.every(({ block }) => Atomics.load(ready, block) > 0);
     };
     const stopped = () => Atomics.load(counters, loadCounter.stop) !== 0;
     awaitReaders({ memory: this.#memory, reached: progress, stopped, path: this.#setup.map.files[0]! });

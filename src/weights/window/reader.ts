@@ -39,6 +39,7 @@ export function runReader(setup: ReaderSetup): void {
   const { memory } = setup;
   using reader = new Reader(setup);
   try {
+    reader.open();
     reader.readPinned();
     if (setup.ring !== undefined) reader.readRing(setup.ring);
   } catch (error) {
@@ -63,6 +64,12 @@ class Reader implements Disposable {
     this.#recorder = openRecorder(setup.trace?.memory);
     this.#files = map.files.map((path) => new BlockFile(path, cached));
     this.#pieces = map.blocks.map(({ extents }) => extents.flatMap(cut));
+  }
+
+  open(): void {
+    for (const file of this.#files) file.open();
+    announce(this.#memory, cell.opened);
+    announce(this.#memory, cell.news);
   }
 
   readPinned(): void {

@@ -43,7 +43,9 @@ export const cell = {
   wake: 11,
   /** Changes whenever the engine has reason to look up. */
   news: 12,
-  length: 13,
+  /** Readers that have opened the files. */
+  opened: 13,
+  length: 14,
 } as const;
 
 const failureBytes = 8192;
