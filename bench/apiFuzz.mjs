@@ -1,13 +1,10 @@
-import { spawn } from "node:child_process";
 import { Agent, request } from "node:http";
-import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { faultOf, malformedRequest } from "./apiFuzz/malformed.mjs";
+import { demoModel, startServer } from "./serve/server.mjs";
 
 /** @typedef {import("./apiFuzz/malformed.mjs").MalformedRequest} MalformedRequest */
 
-const program = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
-const model = fileURLToPath(new URL("../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
 const concurrency = 16;
 const chunk = 1000;
 
@@ -17,7 +14,7 @@ const chunk = 1000;
  * @param {{ requests: number, seed: number }} options
  */
 export async function runApiFuzz({ requests, seed }) {
-  const server = await startServer();
+  const server = await startServer(demoModel, ["--threads", "1"]);
   const agent = new Agent({ keepAlive: true, maxSockets: concurrency });
   /** @type {Map<number, number>} */
   const statuses = new Map();
@@ -35,27 +32,6 @@ export async function runApiFuzz({ requests, seed }) {
     agent.destroy();
     await server.stop();
   }
-}
-
-async function startServer() {
-  const env = { ...process.env, STELLIUM_LOG: "error" };
-  const args = [program, "serve", model, "--port", "0", "--threads", "1"];
-  const child = spawn(process.execPath, args, { env, stdio: ["ignore", "ignore", "pipe"] });
-  const exited = new Promise((resolve) => child.once("exit", resolve));
-  const url = await new Promise((resolve, reject) => {
-    let said = "";
-    child.stderr.setEncoding("utf8").on("data", (text) => {
-      said += text;
-      const ready = /^serving .* on (http\S+)$/m.exec(said)?.[1];
-      if (ready !== undefined) resolve(ready);
-    });
-    child.once("exit", () => reject(new Error(said)));
-  });
-  const stop = async () => {
-    child.kill("SIGTERM");
-    await exited;
-  };
-  return { url: /** @type {string} */ (url), stop };
 }
 
 /**

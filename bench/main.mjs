@@ -36,6 +36,16 @@ const commands = {
     about: "[--count 100000] [--seed N]: hostile frames and messages against live devices",
     run: fuzz,
   },
+  load: {
+    about: `[--clients 200] [--seconds 300] [--seed N] [--devices 1]: many clients of a server of the bundled model, some of
+              which leave: answers as alone, no slot taken, no memory lost`,
+    run: load,
+  },
+  overlap: {
+    about: `[--shape qwen3-0.6b] [--type Q4_0] [--ranks 2] [--latency 1] [--mbit 300,100] [--tokens 512] [--wire f16]
+              [--rounds 5] [--dir DIR]: take a prompt on emulated LANs, with communication beside computing and behind it`,
+    run: overlap,
+  },
   perplexity: {
     about: "[--windows 120] [--ranks 2,4]: what each wire type changes of it, on the models that are there",
     run: perplexity,
@@ -45,6 +55,11 @@ const commands = {
     about: `[--shape llama-2-7b] [--type Q4_0] [--layers N] [--devices 4] [--dir DIR]: what a first and a second start
               of local devices take and send`,
     run: restart,
+  },
+  serve: {
+    about: `[--shape tinyllama-1.1b] [--type Q4_0] [--threads 2] [--streams 8] [--tokens 48] [--prefix 1000] [--rounds 3]
+              [--dir DIR] [--json FILE]: many streams of a server against one, llama.cpp, and no HTTP; cached prefixes`,
+    run: serve,
   },
   single: {
     about: `[--shapes LIST] [--types LIST] [--threads 1,2] [--rounds 3] [--poll 0,50,100] [--steps 64] [--prompt 512]
@@ -89,6 +104,12 @@ async function references(args) {
 }
 
 /** @param {string[]} args */
+async function serve(args) {
+  const { run } = await import("./serve.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
 async function single(args) {
   const { run } = await import("./single.mjs");
   await run(args);
@@ -115,6 +136,18 @@ async function answers(args) {
 /** @param {string[]} args */
 async function fuzz(args) {
   const { run } = await import("./fuzz.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function load(args) {
+  const { run } = await import("./load.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function overlap(args) {
+  const { run } = await import("./overlap.mjs");
   await run(args);
 }
 

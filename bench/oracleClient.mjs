@@ -7,6 +7,7 @@ import { installOracle } from "./oracleInstall.mjs";
  * @property {string} model Path of a GGUF file.
  * @property {number} [threads] Default 2.
  * @property {number} [contextSize] Default 512.
+ * @property {number} [sequences] Side by side, each with such a context. Default 1.
  * @property {number} [batchSize] Default llama.cpp's, 512 or the context.
  * @property {"auto" | boolean} [flashAttention] Default llama.cpp's, "auto".
  * @property {boolean} [mmap] Default true.
@@ -18,6 +19,7 @@ import { installOracle } from "./oracleInstall.mjs";
  *   | { kind: "tokenize", text: string }
  *   | { kind: "detokenize", tokens: number[] }
  *   | { kind: "time", tokens: number[], steps: number, repeat?: number }
+ *   | { kind: "parallel", prompts: number[][], count: number }
  *   | { kind: "generate", tokens: number[], count: number, repeat?: number }} OracleTask
  */
 
@@ -26,6 +28,7 @@ import { installOracle } from "./oracleInstall.mjs";
  * @typedef {{ prefill_ms: number[], headless_ms: number[][], step_ms: number[][] }} TimeResult One entry per repetition. Prefill
  * and `headless_ms` leave out the output head; `step_ms` has it.
  */
+/** @typedef {number} ParallelResult Tokens per second of all sequences together. */
 /** @typedef {{ tokens: number[], first_ms: number, token_ms: number[] }[]} GenerateResult One entry per repetition. */
 
 /**

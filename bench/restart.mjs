@@ -11,7 +11,7 @@ import { abortOnSignals } from "./single/interruption.mjs";
  * @property {string} what
  * @property {number} seconds Until the first step can be taken.
  * @property {number} controlBytes That the coordinator has sent and received.
- * @property {number} linkBytes That all ranks have sent each other, but for what measuring links takes.
+ * @property {number} linkBytes That all ranks have sent each other, to measure their links too.
  */
 
 const options = /** @type {const} */ ({
@@ -50,15 +50,14 @@ export async function run(args) {
  * @returns {Promise<Start>}
  */
 async function measureStart(what, path, cacheDir, devices, signal) {
-  // `auto` would measure the links first, which takes some megabytes that say nothing of a restart.
-  const cluster = { workers: devices - 1, local: true, cacheDir, collective: /** @type {const} */ ("exchange") };
+  const cluster = { workers: devices - 1, local: true, cacheDir };
   const started = performance.now();
   const model = await TextModel.open(path, { context: 512, cluster: devices > 1 ? cluster : undefined, signal });
   try {
     const seconds = (performance.now() - started) / 1000;
     const { sent, received } = model.coordinator.controlTraffic;
     const figures = [model.coordinator.engine.statistics, ...(await model.coordinator.workers()).map((w) => w.figures)];
-    const linkBytes = figures.reduce((sum, each) => sum + (each["bytesSent"] ?? 0), 0);
+    const linkBytes = figures.reduce((sum, each) => sum + (each["bytesSent"] ?? 0) + (each["openingBytes"] ?? 0), 0);
     return { what, seconds, controlBytes: sent + received, linkBytes };
   } finally {
     await model[Symbol.asyncDispose]();

@@ -9,6 +9,11 @@ const table = {
     message: "cannot read {path}: {reason}",
     hint: "Check the path and its permissions.",
   },
+  FILE_UNWRITABLE: {
+    status: 400,
+    message: "cannot write {path}: {reason}",
+    hint: "Check the path, its permissions and the room on the disk.",
+  },
   GGUF_INVALID: {
     status: 400,
     message: "{path} is not a valid GGUF file: {reason} (at byte {offset})",
@@ -84,6 +89,51 @@ const table = {
     message: "{url} changed while it was read: {reason}",
     hint: "Start again, so that all of the model is of one version.",
   },
+  MODEL_NOT_FOUND: {
+    status: 404,
+    message: "there is no model {model} at {endpoint}",
+    hint: "Check the spelling. Private ones are shown to whoever may see them: set HF_TOKEN.",
+  },
+  MODEL_GATED: {
+    status: 403,
+    message: "{model} is for those who have accepted its terms, at {page}",
+    hint: "Accept them there, make a token in your settings, and set HF_TOKEN.",
+  },
+  QUANTIZATION_NOT_FOUND: {
+    status: 404,
+    message: "{model} has no {choice}; it has {there}",
+    hint: "Name one of those behind a colon, as in user/repo:Q4_K_M.",
+  },
+  MODEL_NOT_HERE: {
+    status: 404,
+    message: "{model} is not on this device",
+    hint: "`stellium ls` lists what is, and `stellium pull` fetches more, without --offline and HF_HUB_OFFLINE.",
+  },
+  HUB_TOKEN_REJECTED: {
+    status: 401,
+    message: "{endpoint} does not accept the token",
+    hint: "Set HF_TOKEN to one that is valid, or unset it: most models need none.",
+  },
+  HUB_UNREACHABLE: {
+    status: 502,
+    message: "cannot reach {endpoint}: {reason}",
+    hint: "Check the connection; with --offline, models that are on this device need none.",
+  },
+  HUB_INVALID: {
+    status: 502,
+    message: "{endpoint} does not answer as a hub does: {reason}",
+    hint: "Check HF_ENDPOINT, and whether something between here and there answers in its place.",
+  },
+  DOWNLOAD_INVALID: {
+    status: 502,
+    message: "{name} did not come as it should: {reason}",
+    hint: "What is wrong was thrown away. Try again; where it stays so, the file at its source is damaged.",
+  },
+  MODEL_DISK_FULL: {
+    status: 507,
+    message: "there is no room for {model} at {path}: it needs {needed}, and {available} may be used",
+    hint: "Make room, for example by `stellium rm`, choose a smaller quantization, or set HF_HUB_CACHE to another disk.",
+  },
   SLICE_INVALID: {
     status: 500,
     message: "the slice {path} cannot be used: {reason}",
@@ -139,6 +189,11 @@ const table = {
     status: 413,
     message: "the body of the request has more than {most} bytes",
     hint: "Send less at once.",
+  },
+  BODIES_TOO_LARGE: {
+    status: 429,
+    message: "requests of more than {most} bytes are being sent at once",
+    hint: "Ask again in a moment.",
   },
   KEY_REJECTED: {
     status: 401,

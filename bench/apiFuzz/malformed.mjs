@@ -1,8 +1,9 @@
 import fc from "fast-check";
+import { unheldForm } from "./unheld.mjs";
 
 /**
  * Requests that no client should send: bodies that are no JSON, JSON of the wrong shape, shapes with wrong values, paths,
- * methods and headers that mean nothing.
+ * methods and headers that mean nothing, forms that answers cannot have.
  */
 
 /**
@@ -95,6 +96,13 @@ const wrongBody = fc.record({
   body: /** @type {fc.Arbitrary<string | undefined>} */ (body),
 });
 
+const unheld = fc.record({
+  method: fc.constant("POST"),
+  path: fc.constantFrom("/chat/completions", "/v1/chat/completions"),
+  headers: fc.constant(/** @type {Record<string, string>} */ ({})),
+  body: unheldForm.map((value) => /** @type {string | undefined} */ (JSON.stringify(value))),
+});
+
 const wrongPlace = fc.record({
   method: fc.constantFrom("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"),
   path: fc.oneof(strangePath, fc.constantFrom("/v1/models/x", "//", "/v1", "/v1/chat", "/%", "/..%2f..")),
@@ -103,7 +111,11 @@ const wrongPlace = fc.record({
 });
 
 /** @type {fc.Arbitrary<MalformedRequest>} */
-export const malformedRequest = fc.oneof({ weight: 5, arbitrary: wrongBody }, { weight: 1, arbitrary: wrongPlace });
+export const malformedRequest = fc.oneof(
+  { weight: 5, arbitrary: wrongBody },
+  { weight: 2, arbitrary: unheld },
+  { weight: 1, arbitrary: wrongPlace },
+);
 
 /** Requests that only look malformed: endpoints for texts have no fields that `spoiled` makes wrong. */
 const harmless = /\/(tokenize|detokenize|embeddings)$/;

@@ -2,10 +2,10 @@
 import { json } from "node:stream/consumers";
 import { autoCollective } from "#stellium/collective/auto";
 import { broadcast } from "#stellium/collective/broadcast";
-import { calibrate } from "#stellium/collective/calibrate";
+import { calibrate, correctionOf } from "#stellium/collective/calibrate";
 import { collectiveNames, openCollective } from "#stellium/collective/collective";
 import { Group } from "#stellium/collective/group";
-import { measure } from "#stellium/collective/measure";
+import { lookAt, measureRates } from "#stellium/collective/measure";
 import { defaultMaxPayload, openLinks } from "#stellium/collective/openLinks";
 import { openWire } from "#stellium/collective/wire";
 import { closeSocket, listenOn } from "#stellium/native/sockets";
@@ -54,8 +54,8 @@ function answer({ rank, addresses, secret, wire: wireName, cipher, payloads, bud
   const links = openLinks({ rank, peers, listener, cipher, maxPayload: defaultMaxPayload, deadlineMs });
   const group = new Group({ rank, size: addresses.length, links, wire, deadlineMs, maxElements });
   try {
-    const measurements = measure(group);
-    const correction = calibrate(group, measurements);
+    const measurements = measureRates(group, lookAt(group));
+    const correction = correctionOf(calibrate(group, measurements));
     const open = () => autoCollective(group, measurements, correction);
     return {
       measurements,

@@ -4,7 +4,8 @@ import { connect } from "node:net";
 import { fileURLToPath } from "node:url";
 import { frameType, writeHeader } from "#stellium/collective/frame";
 import { greetingBytes, writeGreeting } from "#stellium/collective/handshake";
-import { defaultMaxPayload, openLinks } from "#stellium/collective/openLinks";
+import { dividedTokens } from "#stellium/engine/division";
+import { openLinkSet } from "#stellium/engine/linkSets";
 import { sendAll } from "#stellium/native/sockets";
 import { engineOptions } from "../answers/cases.mjs";
 import { Ranks } from "../answers/ranks.mjs";
@@ -24,9 +25,13 @@ export async function linkedPair() {
   return ranks;
 }
 
-/** The logits of a step. @param {Ranks} ranks */
-export async function ask(ranks) {
-  return Float32Array.from(await ranks.first.step({ tokens: [1, 2, 3], position: 0, outputs: 1 }));
+/** Tokens of a step that goes undivided over the engine threads' links, and of one that is divided in two. */
+const stepTokens = { engine: 3, communication: dividedTokens };
+
+/** The logits of a step. @param {Ranks} ranks @param {keyof typeof stepTokens} [set] the links that its sums take */
+export async function ask(ranks, set = "engine") {
+  const tokens = Array.from({ length: stepTokens[set] }, (_, i) => i + 1);
+  return Float32Array.from(await ranks.first.step({ tokens, position: 0, outputs: 1 }));
 }
 
 /**
@@ -78,36 +83,42 @@ async function greet(port, random) {
 }
 
 /**
- * Has the second rank, with the right keys, send something else than its part of a sum. Returns what the first rank says.
+ * Has the second rank, with the right keys, send something else than its part of a sum, over either set of links. Returns
+ * what the first rank says.
  * @param {Ranks} ranks @param {Random} random
  */
 export async function sendHostileFrame(ranks, random) {
+  const attacked = random.of(/** @type {const} */ (["engine", "communication"]));
   const [first] = /** @type {[Engine]} */ (ranks.engines);
   await ranks.unlink();
   const [port, sendKey, receiveKey] = [await first.listen(host), newKey(), newKey()];
   const linking = first.link(setupOf(0, { rank: 1, port: 1, sendKey: receiveKey, receiveKey: sendKey }));
-  const peer = { rank: 0, host, port, sendKey: bytesOf(sendKey), receiveKey: bytesOf(receiveKey) };
-  const options = { rank: 1, peers: [peer], listener: -1, cipher };
-  const links = openLinks({ ...options, maxPayload: defaultMaxPayload, deadlineMs: 5000 });
+  const setup = setupOf(1, { rank: 0, port, sendKey, receiveKey });
+  const sets = {
+    engine: openLinkSet("engine", -1, setup, 5000),
+    communication: openLinkSet("communication", -1, setup, 5000),
+  };
+  const links = [...sets.engine.values(), ...sets.communication.values()];
   try {
     await linking;
-    const stepping = ask(ranks).then(
+    const stepping = ask(ranks, attacked).then(
       () => "it took the frame",
       (error) => String(error.code),
     );
-    for (const link of links.values()) sendAll(link.socket, hostileBytes(random), performance.now() + 1000);
+    const due = (stepTokens[attacked] * 256 * 4) / (attacked === "engine" ? 1 : 2);
+    for (const { socket } of sets[attacked].values())
+      sendAll(socket, hostileBytes(random, due), performance.now() + 1000);
     // What was cut short waits for the rest, until the connection ends.
     await Promise.race([stepping, later(20)]);
-    for (const link of links.values()) link.close();
+    for (const link of links) link.close();
     return await stepping;
   } finally {
-    for (const link of links.values()) link.close();
+    for (const link of links) link.close();
   }
 }
 
-/** @param {Random} random */
-function hostileBytes(random) {
-  const due = 3 * 256 * 4;
+/** @param {Random} random @param {number} due bytes of the payload that is waited for */
+function hostileBytes(random, due) {
   const bytes = Buffer.concat([new Uint8Array(16), random.bytes(due + 16)]);
   const length = random.of([due, due, 0, 2 ** 32 - 1, random.below(2 ** 32)]);
   writeHeader(new DataView(bytes.buffer, bytes.byteOffset), frameType.data, random.of([0, 0, 1, 2 ** 40]), length);
@@ -116,11 +127,6 @@ function hostileBytes(random) {
 
 function newKey() {
   return randomBytes(32).toString("base64");
-}
-
-/** @param {string} key */
-function bytesOf(key) {
-  return Buffer.from(key, "base64");
 }
 
 /** @param {number} ms */

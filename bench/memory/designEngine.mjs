@@ -10,7 +10,8 @@ import { allocatePages, viewNative } from "#stellium/native/memory";
 import { rankDescription } from "#stellium/plan/rankDescription";
 import { planShares } from "#stellium/plan/shares";
 import { createSampler, defaultSampling } from "#stellium/serving/sampler";
-import { readGguf } from "#stellium/weights/gguf/reader";
+import { ModelSource } from "#stellium/weights/modelSource";
+import { SharedReading } from "#stellium/weights/sharedReading";
 
 /**
  * @typedef {object} Design What is done otherwise than usual.
@@ -31,9 +32,11 @@ process.stdout.write(JSON.stringify(reply), () => process.exit(0));
 
 /** @param {DesignRequest} request @returns {Promise<DesignReply>} */
 async function answer(request) {
-  const model = await readGguf(request.model);
-  const { engine, streamedBytes } = await start(model, request);
-  const { offset, bytes } = /** @type {{ offset: number, bytes: number }} */ (model.tensors.get("token_embd.weight"));
+  const source = await ModelSource.open(request.model);
+  const { engine, streamedBytes } = await start(source, request);
+  const { offset, bytes } = /** @type {{ offset: number, bytes: number }} */ (
+    source.model.tensors.get("token_embd.weight")
+  );
   const readVocabulary = request.vocabulary ? reading(request.model, offset, bytes) : () => {};
   const sampler = createSampler({ ...defaultSampling, temperature: 0 });
   /** @type {number[]} */
@@ -46,14 +49,15 @@ async function answer(request) {
     stepMs.push(performance.now() - started);
   }
   await engine[Symbol.asyncDispose]();
+  await source[Symbol.asyncDispose]();
   const diskBytes = streamedBytes + (request.vocabulary ? bytes : 0);
   return { stepMs, diskBytes, peakRssBytes: process.resourceUsage().maxRSS * 1024 };
 }
 
-/** @param {Awaited<ReturnType<typeof readGguf>>} model @param {DesignRequest} request */
-async function start(model, request) {
+/** @param {ModelSource} source @param {DesignRequest} request */
+async function start(source, request) {
   const { capBytes, threads, context, cacheDir } = request;
-  const whole = await describe(model);
+  const whole = await describe(source.model);
   const description = rankDescription(whole, planShares(whole, [1]), 0);
   const shared = { context, batch: 32, kvType: /** @type {const} */ ("f16"), slots: 1, storedCells: 0 };
   const { rooms } = deviceSlice(description, { hash: "0".repeat(64), name: "" });
@@ -66,7 +70,12 @@ async function start(model, request) {
     ranks: 1,
     wire: /** @type {const} */ ("f16"),
   };
-  const { origin, memory } = await ownWeights(model, demand, shared, { cacheDir, noSlice: request.plain });
+  const reading = new SharedReading(await source.files(false), { readers: 1, shared: false });
+  reading.open();
+  const { origin, memory } = await ownWeights({ source, reading }, demand, shared, {
+    cacheDir,
+    noSlice: request.plain,
+  });
   if (origin.kind === "gguf") throw new Error("all weights fit: there is nothing to stream");
   const placement = request.unpinned ? unpinned(memory, request.window) : origin.placement;
   const engine = await Engine.start({

@@ -4,7 +4,7 @@ import { cpus } from "node:os";
 import { json } from "node:stream/consumers";
 import { getLlama, LlamaLogLevel } from "node-llama-cpp";
 
-const run = { greedy, time, generate, tokenize, detokenize };
+const run = { greedy, time, generate, parallel, tokenize, detokenize };
 
 const request = await json(process.stdin);
 const llama = await getLlama({
@@ -24,18 +24,20 @@ async function answer({ model: modelPath, tasks, mmap = true, ...options }) {
   const model = await llama.loadModel({ modelPath, useMmap: mmap, ignoreMemorySafetyChecks: true });
   const context = await contextFor(model, options);
   const loadMs = performance.now() - started;
-  const sequence = context.getSequence();
+  const all = Array.from({ length: context.totalSequences }, () => context.getSequence());
+  const [sequence] = all;
   const results = [];
   for (const task of tasks) {
-    await sequence.clearHistory();
-    results.push(await run[task.kind]({ model, context, sequence }, task));
+    for (const one of all) await one.clearHistory();
+    results.push(await run[task.kind]({ model, context, sequence, all }, task));
   }
   return { llama: describe(), loadMs, peakRssBytes: process.resourceUsage().maxRSS * 1024, results };
 }
 
-function contextFor(model, { threads = 2, contextSize = 512, batchSize, flashAttention = "auto" }) {
+function contextFor(model, { threads = 2, contextSize = 512, batchSize, flashAttention = "auto", sequences = 1 }) {
   return model.createContext({
     threads,
+    sequences,
     contextSize,
     flashAttention,
     ...(batchSize ? { batchSize } : {}),
@@ -116,6 +118,15 @@ async function generateOnce(sequence, tokens, count) {
   }
   const [first_ms, ...token_ms] = times.slice(1).map((at, index) => at - times[index]);
   return { tokens: generated, first_ms, token_ms };
+}
+
+/** As many greedy generations at the same time as there are prompts: the sum of their tokens per second behind the first. */
+async function parallel({ all }, { prompts, count }) {
+  await Promise.all(prompts.map((tokens, i) => generateOnce(all[i], tokens, 2)));
+  for (const one of all) await one.clearHistory();
+  const results = await Promise.all(prompts.map((tokens, i) => generateOnce(all[i], tokens, count)));
+  const rate = ({ token_ms }) => (token_ms.length * 1000) / token_ms.reduce((sum, ms) => sum + ms, 0);
+  return results.reduce((sum, result) => sum + rate(result), 0);
 }
 
 /** With the beginning-of-sequence token where the model wants one. */

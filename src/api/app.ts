@@ -3,8 +3,10 @@ import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { chatCompletions } from "./chatCompletions.ts";
+import { cluster, clusterEvents } from "./cluster.ts";
 import { completions } from "./completions.ts";
 import type { Api, ApiContext, ApiEnvironment } from "./context.ts";
+import { createDashboard, dashboardPaths } from "./dashboard.ts";
 import { embeddings } from "./embeddings.ts";
 import { errorBody, statusOf } from "./errorBody.ts";
 import { logFailure, toldError } from "./respond.ts";
@@ -15,7 +17,15 @@ import { applyTemplate, detokenize, tokenize } from "./texts.ts";
 
 type Handler = (api: Api, c: ApiContext) => Response | Promise<Response>;
 
-const getRoutes: Readonly<Record<string, Handler>> = { health, models, metrics, props, slots };
+const getRoutes: Readonly<Record<string, Handler>> = {
+  health,
+  models,
+  metrics,
+  props,
+  slots,
+  cluster,
+  "cluster/events": clusterEvents,
+};
 
 const postRoutes: Readonly<Record<string, Handler>> = {
   "chat/completions": chatCompletions,
@@ -45,6 +55,8 @@ export function createApp(api: Api): Hono<ApiEnvironment> {
     return answered;
   });
   for (const prefix of prefixes) addRoutes(app, api, prefix);
+  const dashboard = createDashboard(api.access.apiKey !== undefined);
+  for (const path of dashboardPaths) app.get(path, dashboard);
   app.notFound((c) => failure(api, new StelliumError("NOT_FOUND", { what: "such path" }), c));
   app.onError((error, c) => failure(api, error, c));
   return app;
@@ -68,7 +80,7 @@ function guard({ access, draining }: Api, c: ApiContext): Response | undefined {
   const crossOrigin = crossOriginHeaders(c.req.header("origin"), host, access);
   for (const [name, value] of Object.entries(crossOrigin)) c.header(name, value);
   if (c.req.method === "OPTIONS") return c.body(null, 204, preflightHeaders);
-  if (/^(\/v1)?\/health$/.test(c.req.path)) return undefined;
+  if (/^(\/v1)?\/health$/.test(c.req.path) || dashboardPaths.includes(c.req.path)) return undefined;
   checkKey(keyOf(c.req.raw.headers), access);
   if (draining.aborted) throw new StelliumError("SERVER_STOPPING");
   return undefined;

@@ -1,5 +1,7 @@
 import { randomUUID } from "node:crypto";
+import type { IncomingMessage } from "node:http";
 import type { Context } from "hono";
+import type { StatusFeed } from "../cluster/status/feed.ts";
 import type { SamplingParameters } from "../serving/samplingParameters.ts";
 import type { ApiMetrics } from "./metrics.ts";
 import type { AccessRules } from "./security.ts";
@@ -20,6 +22,8 @@ export interface Api {
   /** Streams with nothing to say say so this often, in milliseconds. */
   readonly pingMs: number;
   readonly metrics: ApiMetrics;
+  /** What the devices are and do. */
+  readonly status: Pick<StatusFeed, "current" | "subscribe">;
   /** Aborted when no more requests are taken. */
   readonly draining: AbortSignal;
   /** Aborted when those that still run are to end as well. */
@@ -28,6 +32,8 @@ export interface Api {
 
 /** What handlers leave for those around them. */
 export interface ApiEnvironment {
+  /** Absent where a request came over no socket. */
+  Bindings: { readonly incoming?: IncomingMessage };
   Variables: {
     /** Of a streamed answer: settles when it has ended, with what it failed by. */
     ended: Promise<unknown> | undefined;

@@ -4,12 +4,16 @@ import { StelliumError } from "../errors.ts";
 /** Most bytes of a request's body. */
 export const mostBodyBytes = 8 * 2 ** 20;
 
+/** Most bytes of all bodies that are being read. */
+const mostBytesAtOnce = 4 * mostBodyBytes;
+let bytesAtOnce = 0;
+
 /** JSON that nests deeper is nobody's request. */
 const deepest = 128;
 
 /**
  * The JSON object that a request carries, as `schema` wants it; whatever it calls itself, for many clients say nothing.
- * Throws `BODY_TOO_LARGE`, and `REQUEST_INVALID` with the field that is wrong.
+ * Throws `BODY_TOO_LARGE`, `BODIES_TOO_LARGE`, and `REQUEST_INVALID` with the field that is wrong.
  */
 export async function readBody<T>(request: Request, schema: z.ZodType<T>): Promise<T> {
   const value = parseJson(await readText(request));
@@ -26,12 +30,18 @@ async function readText(request: Request): Promise<string> {
   if (Number(request.headers.get("content-length") ?? 0) > mostBodyBytes) throw tooLarge;
   const chunks: Uint8Array[] = [];
   let bytes = 0;
-  for await (const chunk of bodyOf(request)) {
-    bytes += chunk.length;
-    if (bytes > mostBodyBytes) throw tooLarge;
-    chunks.push(chunk);
+  try {
+    for await (const chunk of bodyOf(request)) {
+      bytes += chunk.length;
+      bytesAtOnce += chunk.length;
+      if (bytes > mostBodyBytes) throw tooLarge;
+      if (bytesAtOnce > mostBytesAtOnce) throw new StelliumError("BODIES_TOO_LARGE", { most: mostBytesAtOnce });
+      chunks.push(chunk);
+    }
+    return Buffer.concat(chunks).toString("utf8");
+  } finally {
+    bytesAtOnce -= bytes;
   }
-  return Buffer.concat(chunks).toString("utf8");
 }
 
 async function* bodyOf(request: Request): AsyncGenerator<Uint8Array> {

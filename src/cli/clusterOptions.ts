@@ -49,6 +49,12 @@ export const clusterOptions = {
   }),
   ...tokenOptions,
   shares: text({ flag: "shares", value: "A,B,...", summary: "relative shares, this device's first (default: equal)" }),
+  head: choice({
+    flag: "head",
+    value: "WHERE",
+    summary: "where logits are computed: coordinator (default) or sharded: workers see likely words",
+    choices: ["coordinator", "sharded"],
+  }),
   wire: choice({
     flag: "wire",
     value: "TYPE",
@@ -72,7 +78,7 @@ type ClusterValues = Values<typeof clusterOptions> & { readonly window?: number 
 
 /** What the options say of a cluster; undefined where one device is to do it alone. Throws `BAD_USAGE`. */
 export async function clusterOf(values: ClusterValues): Promise<ClusterOptions | undefined> {
-  const { devices, workers, wire, collective, cacheDir } = values;
+  const { devices, workers, head, wire, collective, cacheDir } = values;
   if (devices !== undefined && workers !== undefined) throw badUsage("--devices and --workers exclude each other");
   const count = workers ?? (devices ?? 1) - 1;
   if (count === 0) return undefined;
@@ -82,6 +88,7 @@ export async function clusterOf(values: ClusterValues): Promise<ClusterOptions |
     listen: values.listen === undefined ? undefined : parseAddress(values.listen),
     token: await tokenOf(values),
     shares: values.shares === undefined ? undefined : sharesOf(values.shares),
+    head,
     wire,
     collective,
     insecure: values.insecureDataPlane,

@@ -12,17 +12,19 @@ import {
   grammarOptions,
   jsonOption,
   loadOptions,
+  modelOptions,
   predictOption,
   promptOptions,
   samplingOptions,
   seedOption,
   stopOption,
 } from "./options.ts";
-import { requireModel } from "./requireModel.ts";
 import { serveOptions } from "./serveOptions.ts";
 
 /** A verb of the command line. */
 export interface Command extends Described, Grammar {
+  /** Other names that people know from other programs. Not shown in help. */
+  readonly aliases?: readonly string[];
   /** Does it. Each verb's code is loaded when it is called for. */
   readonly run: (values: never, interruption: Interruption) => Promise<void>;
 }
@@ -52,7 +54,24 @@ export const generateOptions = {
 };
 
 /** Options of `stellium show`. */
-export const showOptions = { model: loadOptions.model, json: jsonOption };
+export const showOptions = { ...modelOptions, json: jsonOption };
+
+/** Options of `stellium pull`. */
+export const pullOptions = { model: modelOptions.model, json: jsonOption };
+
+/** Options of `stellium ls`. */
+export const listOptions = { json: jsonOption };
+
+/** Options of `stellium rm`. */
+export const removeOptions = {
+  // Not the option that STELLIUM_MODEL stands for: what is to be removed has to be said.
+  model: text({ flag: "local-model", value: "MODEL", summary: "a model by its name in `stellium ls`" }),
+  all: toggle({ flag: "all", summary: "remove all models of the repository" }),
+  json: jsonOption,
+};
+
+/** Options of `stellium ps`. */
+export const processOptions = { json: jsonOption };
 
 /** Options of `stellium demo`. */
 export const demoOptions = {
@@ -62,6 +81,7 @@ export const demoOptions = {
   ...memoryOptions,
   noSlice: loadOptions.noSlice,
   ...clusterOptions,
+  devices: { ...clusterOptions.devices, summary: "processes on this machine that share the model (default 4)" },
 };
 
 /** Options of `stellium join`. */
@@ -90,7 +110,7 @@ export const cacheOptions = {
 
 /** Options of `stellium plan`. */
 export const planOptions = {
-  model: loadOptions.model,
+  ...modelOptions,
   memory: sizesOption({
     flag: "memory",
     value: "SIZE",
@@ -168,7 +188,7 @@ export const commands: readonly Command[] = [
     options: runOptions,
     positionals: ["model", "prompt"],
     examples: [
-      "stellium run model.gguf",
+      "stellium run Qwen/Qwen3-4B-GGUF:Q4_K_M",
       'stellium run model.gguf "Why is the sky blue?"',
       'stellium run model.gguf --system "Answer in French." < question.txt',
     ],
@@ -177,7 +197,7 @@ export const commands: readonly Command[] = [
   command({
     name: "generate",
     summary: "Continue a text",
-    usage: "-m FILE -p TEXT [options]",
+    usage: "-m MODEL -p TEXT [options]",
     details: ["The prompt is taken as it is, without a chat template; without one, the model starts from nothing."],
     options: generateOptions,
     positionals: ["model"],
@@ -194,9 +214,10 @@ export const commands: readonly Command[] = [
     summary: "Answer programs over HTTP, by OpenAI's API",
     usage: "MODEL [options]",
     details: [
-      "Programs find it by OPENAI_BASE_URL=http://127.0.0.1:7710/v1. A --host that others can reach",
-      "needs an API key. Sampling options are what requests that say nothing get. Ctrl-C ends it when",
-      "running requests have ended; docs/api.md tells the rest.",
+      "Programs find it by OPENAI_BASE_URL=http://127.0.0.1:7710/v1, people at http://127.0.0.1:7710/, with",
+      "a chat and a view of all devices. A --host that others can reach needs an API key. Sampling options",
+      "are what requests that say nothing get. Ctrl-C ends it when running requests have ended; docs/api.md",
+      "tells the rest.",
     ],
     options: serveOptions,
     positionals: ["model"],
@@ -229,7 +250,11 @@ export const commands: readonly Command[] = [
     name: "cache",
     summary: "List or remove slices of models",
     usage: "[prune] [options]",
-    details: ["Slices are parts of models in this device's own layout: received, or cut to be streamed."],
+    details: [
+      "Slices are parts of models in this device's own layout: received, or cut to be streamed or from an URL.",
+      "Of models behind URLs there are vocabularies, too, and of networks what was measured. prune removes what is",
+      "half written or unreadable, and what you name.",
+    ],
     options: cacheOptions,
     positionals: ["action"],
     examples: ["stellium cache", "stellium cache prune --older-than 30d"],
@@ -238,7 +263,7 @@ export const commands: readonly Command[] = [
   command({
     name: "plan",
     summary: "Foretell memory and speed, of devices there are or not",
-    usage: "-m FILE [options]",
+    usage: "-m MODEL [options]",
     details: [
       "Nothing is loaded: a GGUF's header is enough. --memory, --compute and --disk take a value for each",
       "device, this one's first, as in 768MB,512MB; the last one holds for all further devices.",
@@ -251,26 +276,76 @@ export const commands: readonly Command[] = [
       "stellium plan -m model.gguf --devices 8 --memory 768MB,512MB --disk 1GB/s --compute 20GB/s --link 1ms,300mbit",
       "stellium plan -m model.gguf --shares 3,1 --json",
     ],
-    run: async (values) => (await import("./plan.ts")).plan(values),
+    run: async (values, { signal }) => (await import("./plan.ts")).plan(values, signal),
   }),
   command({
     name: "show",
     summary: "Describe a model",
-    usage: "FILE [options]",
-    details: ["Reads what a GGUF file says about itself, and tells whether Stellium can run it."],
+    usage: "MODEL [options]",
+    details: [
+      "Reads what a GGUF says about itself, and tells whether Stellium can run it. Of what is not on this",
+      "device it reads the header alone.",
+    ],
     options: showOptions,
     positionals: ["model"],
-    examples: ["stellium show model.gguf", "stellium show model.gguf --json"],
-    run: async ({ model, json }) => (await import("./show.ts")).show(requireModel(model), { json }),
+    examples: ["stellium show model.gguf", "stellium show Qwen/Qwen3-4B-GGUF --json"],
+    run: async (values, { signal }) => (await import("./show.ts")).show(values, signal),
+  }),
+  command({
+    name: "pull",
+    summary: "Fetch a model to this device",
+    usage: "MODEL [options]",
+    details: [
+      "MODEL is user/repo, user/repo:QUANT, hf.co/user/repo:QUANT, user/repo:FILE, or an URL. Without a quantization it",
+      "is Q4_K_M, else Q8_0, else the first one. What was fetched in part is gone on with; docs/models.md tells the rest.",
+    ],
+    options: pullOptions,
+    positionals: ["model"],
+    examples: ["stellium pull Qwen/Qwen3-4B-GGUF:Q4_K_M", "stellium pull https://example.org/model.gguf"],
+    run: async (values, { signal }) => (await import("./pull.ts")).pull(values, signal),
+  }),
+  command({
+    name: "ls",
+    aliases: ["list"],
+    summary: "List the models on this device",
+    usage: "[options]",
+    details: ["Models that other programs have fetched from Hugging Face are among them."],
+    options: listOptions,
+    positionals: [],
+    examples: ["stellium ls", "stellium ls --json"],
+    run: async (values) => (await import("./ls.ts")).list(values),
+  }),
+  command({
+    name: "rm",
+    summary: "Remove a model from this device",
+    usage: "MODEL [options]",
+    details: ["Names are those that `stellium ls` tells. What other models need as well stays."],
+    options: removeOptions,
+    positionals: ["model"],
+    examples: ["stellium rm Qwen/Qwen3-4B-GGUF:Q4_K_M", "stellium rm Qwen/Qwen3-4B-GGUF --all"],
+    run: async (values) => (await import("./rm.ts")).remove(values),
+  }),
+  command({
+    name: "ps",
+    summary: "List what runs on this machine",
+    usage: "[options]",
+    details: ["Servers, conversations and devices of clusters that this user has started, with their memory."],
+    options: processOptions,
+    positionals: [],
+    examples: ["stellium ps", "stellium ps --json"],
+    run: async (values) => (await import("./ps.ts")).processes(values),
   }),
   command({
     name: "demo",
     summary: "Have the bundled model write a scene",
     usage: "[options]",
-    details: ["The model is tiny and comes with Stellium: it shows that everything works, and knows nothing."],
+    details: [
+      "The model is tiny and comes with Stellium: it shows that everything works, and knows nothing.",
+      "Four processes with one thread each share it as four machines would, by way of loopback.",
+    ],
     options: demoOptions,
     positionals: [],
-    examples: ["stellium demo", "stellium demo --seed 1597"],
+    examples: ["stellium demo", "stellium demo --seed 1597", "stellium demo --devices 1"],
     run: async (values, interruption) => (await import("./demo.ts")).demo(values, interruption),
   }),
 ];

@@ -1,19 +1,23 @@
 import { randomInt } from "node:crypto";
 import { relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { StelliumError } from "../errors.ts";
 import { defaultSampling } from "../serving/samplingParameters.ts";
 import type { TextModel } from "../serving/textModel.ts";
 import type { Values } from "./arguments/option.ts";
 import type { demoOptions } from "./commands.ts";
-import { peakRssBytes } from "./deviceReport.ts";
+import { deviceReports, peakRssBytes } from "./deviceReport.ts";
 import { formatBytes } from "./format.ts";
 import type { Interruption } from "./interruption.ts";
 import { loadModel } from "./loadModel.ts";
 import { TextOutput } from "./textOutput.ts";
 
+type DemoValues = Values<typeof demoOptions>;
+
 const bundledModel = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
 const openings = ["ROMEO:", "JULIET:", "KING RICHARD III:", "First Citizen:", "MENENIUS:", "DUKE VINCENTIO:"];
 const sampling = { ...defaultSampling, temperature: 0.7, topK: 40 };
+const defaultDevices = 4;
 
 interface Scene {
   readonly tokens: number;
@@ -22,15 +26,37 @@ interface Scene {
   readonly lastAt: number;
 }
 
-/** Has the bundled model write a scene, and tells what that took. */
-export async function demo(values: Values<typeof demoOptions>, { signal }: Interruption): Promise<void> {
+/** Has the bundled model write a scene, on four devices unless told otherwise, and tells what that took. */
+export async function demo(values: DemoValues, { signal }: Interruption): Promise<void> {
   const seed = values.seed ?? randomInt(2 ** 32);
-  await using textModel = await loadModel({ ...noOptions, ...values, model: bundledModel }, signal);
+  await using textModel = await load(values, signal);
   const scene = await play(textModel, seed, values.predict ?? Infinity, signal);
-  process.stderr.write(epilogue(textModel, scene, seed));
+  process.stderr.write(epilogue(textModel, scene, seed, await deviceReports(textModel)));
 }
 
-const noOptions = { context: undefined, batch: undefined, kv: undefined, gpuLayers: undefined };
+const absent = { context: undefined, batch: undefined, kv: undefined, gpuLayers: undefined, trace: undefined };
+const noOptions = { offline: true, ...absent };
+
+/** Loads the bundled model on as many devices as were asked for; where nobody asked, one has to do if several cannot. */
+async function load(values: DemoValues, signal: AbortSignal): Promise<TextModel> {
+  const asked = { ...noOptions, ...values, model: bundledModel };
+  const { devices, workers, shares, listen } = values;
+  if ([devices, workers, shares, listen].some((option) => option !== undefined)) return await loadModel(asked, signal);
+  try {
+    return await loadModel({ ...asked, ...onThisMachine(values) }, signal);
+  } catch (error) {
+    if (signal.aborted || !(error instanceof StelliumError)) throw error;
+    process.stderr.write(
+      `${defaultDevices} devices cannot share this machine: ${error.message}. One does it alone.\n\n`,
+    );
+    return await loadModel(asked, signal);
+  }
+}
+
+/** Processes that share a few cores are fastest with one thread each, and with as few messages as possible. */
+function onThisMachine({ threads, collective }: DemoValues) {
+  return { devices: defaultDevices, threads: threads ?? 1, collective: collective ?? ("star" as const) };
+}
 
 /** Writes a scene of about `length` tokens to stdout: it ends with the speech in which they are reached. */
 async function play(textModel: TextModel, seed: number, length: number, signal: AbortSignal): Promise<Scene> {
@@ -51,19 +77,42 @@ async function play(textModel: TextModel, seed: number, length: number, signal: 
   return { tokens, firstAt, lastAt: performance.now() };
 }
 
-function epilogue(textModel: TextModel, { tokens, firstAt, lastAt }: Scene, seed: number): string {
+type Devices = Awaited<ReturnType<typeof deviceReports>>;
+
+function epilogue(textModel: TextModel, { tokens, firstAt, lastAt }: Scene, seed: number, devices: Devices): string {
   const perSecond = Math.round(((tokens - 1) * 1000) / (lastAt - firstAt));
-  const { engine, memory } = textModel.coordinator;
-  const file = relative(process.cwd(), bundledModel);
+  const found = relative(process.cwd(), bundledModel);
+  const file = found.startsWith("..") ? bundledModel : found;
   return [
     "",
+    ...(devices.length > 1 ? deviceTable(devices) : [memoryOfOne(textModel)]),
     `speed    ${perSecond} tokens/s; the first of ${tokens} came ${Math.round(firstAt)} ms after the start`,
-    `memory   ${formatBytes(peakRssBytes())} at most, of which weights ${formatBytes(engine.weightBytes)}, KV cache up to ${formatBytes(memory.kvBytes)}`,
     `seed     ${seed} (--seed ${seed} writes this scene again)`,
     "",
     "Try next:",
-    `  stellium run ${file.startsWith("..") ? bundledModel : file}`,
+    `  stellium run ${file}`,
+    `  stellium run ${file} --workers 1   prints the line that lets another machine take part`,
     "  stellium help",
     "",
   ].join("\n");
+}
+
+function memoryOfOne({ coordinator: { engine, memory } }: TextModel): string {
+  const parts = `weights ${formatBytes(engine.weightBytes)}, KV cache up to ${formatBytes(memory.kvBytes)}`;
+  return `memory   ${formatBytes(peakRssBytes())} at most, of which ${parts}`;
+}
+
+/** What each device had of the model, and of this machine's memory. */
+function deviceTable(devices: Devices): string[] {
+  const sum = (part: "attention" | "ffn") => devices.reduce((total, { shares }) => total + shares[part], 0);
+  const [heads, columns] = [sum("attention"), sum("ffn")];
+  const rows = devices.map(({ rank, shares, weight_bytes: weights, peak_rss_bytes: peak }) => {
+    const process = rank === 0 ? "this process, with the text" : `worker process ${rank}`;
+    const share = `${shares.attention} of ${heads} KV heads, ${shares.ffn} of ${columns} FFN columns`;
+    return `         ${process.padEnd(27)}  ${share}; weights ${formatBytes(weights)}, memory ${formatBytes(peak)}`;
+  });
+  return [
+    `devices  ${devices.length} on this machine, linked over loopback, each with a part of every layer:`,
+    ...rows,
+  ];
 }

@@ -43,14 +43,15 @@ function deviceReport({ rank, host, share, figures }: RankReport) {
     collective_count: figure("collectives"),
     bytes_sent: figure("bytesSent"),
     bytes_received: figure("bytesReceived"),
+    opening_bytes_sent: figure("openingBytes"),
     control_bytes_sent: figure("controlBytesSent"),
     control_bytes_received: figure("controlBytesReceived"),
   };
 }
 
-/** KV heads and feed-forward columns. */
-function shareReport({ kvHeads, ffn }: RankShare) {
-  return { attention: kvHeads.count, ffn: ffn.count };
+/** KV heads, feed-forward columns, and rows of the output head. */
+function shareReport({ kvHeads, ffn, vocabulary }: RankShare) {
+  return { attention: kvHeads.count, ffn: ffn.count, head: vocabulary.count };
 }
 
 /** The most memory this process has had in RAM. Node counts in kilobytes on every system. */

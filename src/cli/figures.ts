@@ -1,12 +1,10 @@
+import type { DeviceFigures } from "../library/planning/deviceFigures.ts";
 import type { LinkFigures } from "../plan/latency.ts";
 import { mostRanks } from "../plan/shares.ts";
 import { type Option, refused } from "./arguments/option.ts";
 import { parseSize } from "./format.ts";
 
 type Spelling = Pick<Option<unknown>, "flag" | "value" | "summary">;
-
-/** Figures of devices, rank 0's first; the last one holds for all further devices. */
-export type DeviceFigures = readonly number[];
 
 /** A size in bytes, as in `3GB`. */
 export function sizeOption(spelling: Spelling): Option<number | undefined> {
@@ -42,11 +40,6 @@ export function linkOption(spelling: Spelling): Option<LinkFigures | undefined> 
     throw refused(spelling, text, "a latency and a rate, such as 1ms,300mbit or 200us,1gbit");
   };
   return { ...spelling, read };
-}
-
-/** The figure of device `rank`. */
-export function figureOf(figures: DeviceFigures, rank: number): number {
-  return figures[Math.min(rank, figures.length - 1)]!;
 }
 
 function listOf(spelling: Spelling, wanted: string, read: (text: string) => number | undefined) {

@@ -15,6 +15,16 @@ export function formatCount(count: number): string {
   return scaled(count, countScales).trimEnd();
 }
 
+/** A time in one or two units, rounded up, such as `90 s`, `12 min` or `3 h 5 min`. */
+export function formatDuration(seconds: number): string {
+  const whole = Math.max(0, Math.ceil(seconds));
+  if (whole < 120) return `${whole} s`;
+  const minutes = Math.ceil(whole / 60);
+  if (minutes < 120) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
 /**
  * Bytes of a size as a person writes it: `3GB`, `1.5G`, `512 mb` are decimal, `700MiB` and `1Gi` binary, `4096` bytes.
  * Throws `BAD_USAGE` for anything else, for zero, and beyond 2^53.

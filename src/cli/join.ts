@@ -10,6 +10,7 @@ import { tokenOf } from "./clusterOptions.ts";
 import type { joinOptions } from "./commands.ts";
 import type { Interruption } from "./interruption.ts";
 import { tellMemory } from "./memoryReport.ts";
+import { tellOfThisProcess } from "./processes/registry.ts";
 import { Progress } from "./progress.ts";
 
 const noticeAfterMs = 5000;
@@ -26,6 +27,7 @@ export async function join(values: Values<typeof joinOptions>, { signal }: Inter
   const stop = AbortSignal.any([signal, orphaned.signal]);
   try {
     const coordinator = await coordinatorOf(values, token, stop);
+    tellOfThisProcess({ address: formatAddress(coordinator), memoryCap: memory });
     await work({ ...coordinator, token, threads, cacheDir, name, memory, window, signal: stop, onState });
   } catch (error) {
     if (!stop.aborted) throw error;
@@ -62,6 +64,7 @@ async function locate(options: LocateOptions): Promise<Address> {
 function tell(state: JoinState | WorkerState, progress: Progress): void {
   // What local workers do is told by the process that started them.
   const quiet = process.connected === true;
+  if (state.state === "joined") tellOfThisProcess({ rank: state.rank, devices: state.size });
   if (state.state === "receiving") progress.update(state.bytes, state.total);
   else if (quiet) return;
   else if (state.state === "planned") tellMemory(state.memory, state.cap);

@@ -41,7 +41,7 @@ function asksForHelp(args: readonly string[]): boolean {
 }
 
 function find(name: string): Command {
-  const command = commands.find((candidate) => candidate.name === name);
+  const command = commands.find((candidate) => candidate.name === name || candidate.aliases?.includes(name));
   if (command !== undefined) return command;
   const meant = nearest(
     name,

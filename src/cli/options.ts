@@ -6,9 +6,21 @@ import { memoryOptions, noSliceOption } from "./memoryOptions.ts";
 
 const kvTypes = ["f32", "f16", "q8_0"] as const satisfies readonly KvType[];
 
+/** Which model is meant. */
+export const modelOptions = {
+  model: text({
+    flag: "model",
+    short: "m",
+    aliases: ["-hf", "--hf-repo"],
+    value: "MODEL",
+    summary: "a GGUF file, an URL, or a model of Hugging Face, as user/repo:Q4_K_M",
+  }),
+  offline: toggle({ flag: "offline", summary: "fetch nothing: the model has to be on this device" }),
+};
+
 /** Which model to run, and how. */
 export const loadOptions = {
-  model: text({ flag: "model", short: "m", value: "FILE", summary: "the model, a GGUF file" }),
+  ...modelOptions,
   context: number({
     flag: "ctx-size",
     short: "c",
@@ -52,6 +64,11 @@ export const loadOptions = {
   ...memoryOptions,
   noSlice: noSliceOption,
   ...clusterOptions,
+  trace: text({
+    flag: "trace",
+    value: "FILE",
+    summary: "write what each thread of each device did when, for ui.perfetto.dev",
+  }),
 };
 
 /** Where a prompt comes from. */

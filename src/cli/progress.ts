@@ -1,4 +1,4 @@
-import { formatBytes } from "./format.ts";
+import { formatBytes, formatDuration } from "./format.ts";
 
 /** Where progress is shown. */
 export interface ProgressStream {
@@ -22,7 +22,7 @@ const widestBar = 30;
 const eraseLine = "\r\u001b[K";
 
 /**
- * Shows how far the reading of bytes is. On a terminal that is one line, redrawn, and removed in the end; elsewhere,
+ * Shows how far the reading of bytes is, and how long the rest will take. On a terminal that is one line, redrawn, and removed in the end; elsewhere,
  * and under CI, a line every five seconds. There are no colours.
  */
 export class Progress implements Disposable {
@@ -44,15 +44,15 @@ export class Progress implements Disposable {
     this.#shownAt = this.#started;
   }
 
-  /** Tells how far it is. */
-  update(bytes: number, total: number): void {
+  /** Tells how far it is. The rate is that of the bytes that `came` since it was begun; others were there before. */
+  update(bytes: number, total: number, came: number = bytes): void {
     const now = this.#now();
     if (this.#redraws ? now - this.#started < patienceMs : now - this.#shownAt < plainIntervalMs) return;
     this.#shownAt = now;
-    const seconds = (now - this.#started) / 1000;
-    if (!this.#redraws) return void this.#stream.write(`${this.#facts(bytes, total, seconds).join(", ")}\n`);
+    const rate = came / ((now - this.#started) / 1000);
+    if (!this.#redraws) return void this.#stream.write(`${this.#facts(bytes, total, rate).join(", ")}\n`);
     this.#drawn = true;
-    this.#stream.write(`${eraseLine}${this.#line(bytes, total, seconds)}`);
+    this.#stream.write(`${eraseLine}${this.#line(bytes, total, rate)}`);
   }
 
   /** Removes the line, if there is one. */
@@ -61,8 +61,8 @@ export class Progress implements Disposable {
     this.#drawn = false;
   }
 
-  #line(bytes: number, total: number, seconds: number): string {
-    const [what, ...rest] = this.#facts(bytes, total, seconds) as [string, ...string[]];
+  #line(bytes: number, total: number, rate: number): string {
+    const [what, ...rest] = this.#facts(bytes, total, rate) as [string, ...string[]];
     // One column stays free: a full line would wrap.
     const columns = (this.#stream.columns || 80) - 1;
     const text = [what, ...rest].join("  ");
@@ -70,11 +70,10 @@ export class Progress implements Disposable {
     return room < 5 ? text.slice(0, columns) : [what, bar(bytes / total, room), ...rest].join("  ");
   }
 
-  #facts(bytes: number, total: number, seconds: number): string[] {
-    const rate = bytes / seconds;
-    const left = Math.ceil((total - bytes) / rate);
+  #facts(bytes: number, total: number, rate: number): string[] {
     const facts = [`${this.#label} ${formatBytes(Math.min(bytes, total))} of ${formatBytes(total)}`];
-    return bytes > 0 ? [...facts, `${formatBytes(rate)}/s`, `${Math.max(0, left)} s left`] : facts;
+    if (rate === 0) return facts;
+    return [...facts, `${formatBytes(rate)}/s`, `${formatDuration((total - bytes) / rate)} left`];
   }
 }
 

@@ -1,16 +1,19 @@
-import { basename } from "node:path";
 import { ApiMetrics } from "../api/metrics.ts";
 import { isLoopback } from "../api/security.ts";
 import { LoadedModel, type ServedModel } from "../api/servedModel.ts";
-import { ApiServer } from "../api/server.ts";
+import { ApiServer, serverBytes } from "../api/server.ts";
+import { StatusBoard } from "../cluster/status/board.ts";
+import { StatusFeed } from "../cluster/status/feed.ts";
 import { version } from "../cluster/version.ts";
 import { StelliumError } from "../errors.ts";
 import { log, logsJson } from "../log.ts";
 import type { TextModel } from "../serving/textModel.ts";
+import { fileNameOf } from "../weights/modelUrl.ts";
 import type { Values } from "./arguments/option.ts";
 import { chooseTemplate } from "./chat/template.ts";
 import type { Interruption } from "./interruption.ts";
 import { loadModel } from "./loadModel.ts";
+import { tellOfThisProcess } from "./processes/registry.ts";
 import { requireModel } from "./requireModel.ts";
 import type { serveOptions } from "./serveOptions.ts";
 
@@ -23,16 +26,21 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
   checkAccess(values, host);
   configureLog(values);
   let model: ServedModel | undefined;
+  const board = new StatusBoard();
+  const work = () => model && { slots: [...model.slots()], queued: model.queued, counters: model.counters };
+  const status = new StatusFeed({ version, board, work });
   const server = await ApiServer.start({
     host,
     port: values.port,
     stallMs: values.stallTimeout * 1000,
-    api: apiOf(values, host, () => model),
+    api: apiOf(values, host, status, () => model),
   });
+  tellOfThisProcess({ model: values.model, address: server.url });
   say(`OPENAI_BASE_URL=${server.url}/v1`, { url: server.url });
+  say(`dashboard: ${server.url}/`, { url: server.url });
   const { signal } = interruption;
   try {
-    await using textModel = await loadUntil(values, signal);
+    await using textModel = await loadUntil(values, signal, board);
     model = new LoadedModel(textModel, await chooseTemplate(textModel, values.chatTemplateFile));
     say(`serving ${idOf(values)} on ${server.url}`, { model: idOf(values), url: server.url });
     await aborted(signal);
@@ -45,20 +53,21 @@ export async function serve(values: ServeValues, interruption: Interruption): Pr
 }
 
 /** Loads the model. The signal stops that, but later not the cluster: running requests still need it. */
-async function loadUntil(values: ServeValues, signal: AbortSignal): Promise<TextModel> {
+async function loadUntil(values: ServeValues, signal: AbortSignal, status: StatusBoard): Promise<TextModel> {
   const loading = new AbortController();
   const stop = () => loading.abort(signal.reason);
   if (signal.aborted) stop();
   signal.addEventListener("abort", stop);
   try {
     const { parallel, queue, prefixCache: prefixBytes } = values;
-    return await loadModel(values, loading.signal, { parallel, queue, prefixBytes });
+    const requests = { parallel, queue, prefixBytes, hostBytes: serverBytes, status };
+    return await loadModel(values, loading.signal, requests);
   } finally {
     signal.removeEventListener("abort", stop);
   }
 }
 
-function apiOf(values: ServeValues, host: string, model: () => ServedModel | undefined) {
+function apiOf(values: ServeValues, host: string, status: StatusFeed, model: () => ServedModel | undefined) {
   return {
     id: idOf(values),
     created: Math.floor(Date.now() / 1000),
@@ -68,11 +77,14 @@ function apiOf(values: ServeValues, host: string, model: () => ServedModel | und
     sampling: values,
     pingMs: values.ssePingInterval * 1000,
     metrics: new ApiMetrics(),
+    status,
   };
 }
 
+/** What clients call the model: its file's name, or the name it has at the hub. */
 function idOf({ model = "", alias }: ServeValues): string {
-  return alias ?? basename(model).replace(/\.gguf$/i, "");
+  const file = fileNameOf(model);
+  return alias ?? (/\.gguf$/i.test(file) ? file.slice(0, -".gguf".length) : model);
 }
 
 function keyOf({ apiKey, noAuth }: ServeValues): string | undefined {

@@ -1,9 +1,12 @@
 import { supportOf } from "../engine/architectures/support.ts";
+import { readModelHeader } from "../models/modelHeader.ts";
 import { describeValue } from "../weights/gguf/metadata.ts";
 import type { GgufArray, GgufModel, GgufValue } from "../weights/gguf/model.ts";
 import { printable } from "../weights/gguf/printable.ts";
-import { readGguf } from "../weights/gguf/reader.ts";
+import type { Values } from "./arguments/option.ts";
+import type { showOptions } from "./commands.ts";
 import { formatBytes, formatCount } from "./format.ts";
+import { requireModel } from "./requireModel.ts";
 
 /** Arrays with more elements are described and not printed. */
 const longestPrintedArray = 64;
@@ -12,13 +15,13 @@ type Facts = Awaited<ReturnType<typeof factsOf>>;
 type Row = readonly [label: string, ...columns: string[]];
 
 /**
- * Describes a GGUF model on stdout: for people, or with `json` as one object.
- * Throws what `readGguf` throws.
+ * Describes a model on stdout: for people, or with `json` as one object. Of one that is not on this device, the header is
+ * read over the network. Throws what `readModelHeader` throws.
  */
-export async function show(path: string, options: { json: boolean }): Promise<void> {
-  const model = await readGguf(path);
+export async function show(values: Values<typeof showOptions>, signal: AbortSignal): Promise<void> {
+  const model = await readModelHeader(requireModel(values.model), { offline: values.offline, signal });
   const facts = await factsOf(model);
-  const text = options.json ? JSON.stringify(withMetadata(facts, model), null, 2) : textOf(facts);
+  const text = values.json ? JSON.stringify(withMetadata(facts, model), null, 2) : textOf(facts);
   process.stdout.write(`${text}\n`);
 }
 

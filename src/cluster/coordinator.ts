@@ -1,17 +1,23 @@
+import { hostname } from "node:os";
 import { describe } from "../engine/architectures/support.ts";
 import { Engine, type StepRequest } from "../engine/engine.ts";
+import type { ModelDescription } from "../engine/modelDescription.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { planShares, type SharePlan } from "../plan/shares.ts";
-import type { GgufModel } from "../weights/gguf/model.ts";
+import type { RankTrace } from "../trace/events.ts";
+import type { ModelSource } from "../weights/modelSource.ts";
+import { SharedReading } from "../weights/sharedReading.ts";
 import type { Traffic } from "./control/channel.ts";
 import { batchUnderCap, deviceMemory } from "./deviceMemory.ts";
 import { deviceSlice, repaired } from "./deviceSlice.ts";
 import { planEngine, planShared, type SharedEngineOptions, type WantedEngineOptions } from "./engineOptions.ts";
+import { Lingering } from "./lingering.ts";
 import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
 import { type OwnDemand, type OwnWeights, type OwnWeightsOptions, ownWeights } from "./ownWeights.ts";
+import type { StatusBoard } from "./status/board.ts";
 import { type ClusterOptions, type RankReport, Team } from "./team.ts";
 import { threadsAmong } from "./threads.ts";
 
@@ -19,16 +25,27 @@ import { threadsAmong } from "./threads.ts";
 export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptions {
   readonly threads?: number | undefined;
   readonly cluster?: ClusterOptions | undefined;
+  /** Told what there is to see, and what happens. */
+  readonly status?: StatusBoard | undefined;
   /** Bytes that this process may take in all, and each local worker; what is free less a margin if absent. */
   readonly memory?: number | undefined;
+  /** Bytes of it for what the process does besides, such as serving; none if absent. */
+  readonly hostBytes?: number | undefined;
   /** How many blocks the window holds where weights are streamed; see `planWindow`. */
   readonly window?: number | undefined;
+  /** Where the embedding is, of a remote model: paths in place of its files'. */
+  readonly files?: readonly string[] | undefined;
   /** Told, before anything is loaded, where the memory is to go. */
   readonly onPlan?: (memory: DeviceMemory, cap: MemoryCap) => void;
   /** Told the bytes of weights read so far and in all. */
   readonly onProgress?: (bytes: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
+  /** Has all threads of all ranks record what they do, and is told in the end, before anything is closed. */
+  readonly onTrace?: ((ranks: readonly RankTrace[]) => void) | undefined;
 }
+
+/** After an interruption workers stay connected for so long, to say what they have recorded. */
+const lingerMs = 5000;
 
 /** Rank 0: the device that has the model file. Plans, owns the engine that computes, and leads the other ranks, if any. */
 export class Coordinator implements AsyncDisposable {
@@ -39,42 +56,56 @@ export class Coordinator implements AsyncDisposable {
   /** What this rank has of the model. */
   readonly description: RankDescription;
   readonly #team: Team | undefined;
+  readonly #onTrace: CoordinatorOptions["onTrace"];
 
   /**
    * Plans, waits for the workers, and loads. Throws `MODEL_UNSUPPORTED`, `SHARES_INVALID` or `OUT_OF_MEMORY` before
    * anything is loaded, `FILE_UNREADABLE`, `WORKER_LOST`, `ABORTED`.
    */
-  static async start(model: GgufModel, options: CoordinatorOptions): Promise<Coordinator> {
-    const whole = await describe(model);
-    const { cluster, threads, signal } = options;
-    const cap = memoryCap(options.memory, cluster?.local ? cluster.workers + 1 : 1);
+  static async start(source: ModelSource, options: CoordinatorOptions): Promise<Coordinator> {
+    const whole = await describe(source.model);
+    const { cluster, threads, onTrace, status } = options;
+    const connection = new Lingering(options.signal, onTrace === undefined ? 0 : lingerMs);
+    const { signal } = connection;
+    const ranks = (cluster?.workers ?? 0) + 1;
+    const cap = memoryCap(options.memory, cluster?.local ? ranks : 1);
     const cacheDir = cluster?.cacheDir ?? options.cacheDir;
-    const team =
-      cluster && (await Team.open({ model, description: whole, ...teamOptions(cluster, cap), threads, signal }));
+    const memoryOfEach = cluster?.local ? cap.bytes : undefined;
+    const files = await source.files(cap.from === "free");
+    const reading = new SharedReading(files, { readers: ranks, shared: source.remote });
+    const start = { source, reading, description: whole, threads, memoryOfEach, signal, status };
+    const team = cluster && (await Team.open({ ...start, options: cluster }));
+    let engine: Engine | undefined;
     try {
-      const shares = planShares(whole, team?.shares ?? [1]);
-      const description = rankDescription(whole, shares, 0);
+      const shares = team?.plan ?? planShares(whole, [1]);
+      status?.plan({ model: source.model, description: whole, shares, team });
+      const description = ownDescription(whole, shares, options);
       const demand = demandOf(description, cap, options);
       const shared = sharedOptions(demand, options, shares);
       const planned = deviceMemory(demand, shared);
       demandFit(planned, cap, `${description.files[0]} with a context of ${shared.context} tokens`);
       options.onPlan?.(planned, cap);
-      const weights = () => ownWeights(model, demand, shared, { ...options, cacheDir });
+      const weights = () => ownWeights({ source, reading }, demand, shared, { ...options, cacheDir });
+      const place = () => placing(team, shared, reading);
+      // What is fetched, is fetched once, for all slices at the same time. From a file, cutting, serving the workers'
+      // slices and loading take memory each: under a cap, one after the other.
+      const early = source.remote ? place() : undefined;
       const prepared = await weights();
-      const placed = team?.place(shared);
-      placed?.catch(() => {});
-      // Cutting, serving the workers' slices and loading take memory each: under a cap, one after the other.
+      const placed = early ?? place();
       if (cap.from !== "free") await placed;
       returnMemory();
-      const start = (own: OwnWeights) => startEngine(description, shared, own, options);
-      const engine = await repaired(
-        () => start(prepared),
-        async () => start(await weights()),
+      const load = (own: OwnWeights) => startEngine(description, shared, own, options);
+      engine = await repaired(
+        () => load(prepared),
+        async () => load(await weights()),
       );
       await placed;
       await team?.link(engine);
-      return new Coordinator(engine, description, prepared.memory, cap, team);
+      connection.linger();
+      status?.ready({ engine, kvBytes: prepared.memory.kvBytes, capBytes: cap.bytes });
+      return new Coordinator(engine, description, prepared.memory, cap, team, onTrace);
     } catch (error) {
+      await engine?.[Symbol.asyncDispose]();
       await team?.[Symbol.asyncDispose]();
       throw error;
     }
@@ -86,12 +117,14 @@ export class Coordinator implements AsyncDisposable {
     memory: DeviceMemory,
     cap: MemoryCap,
     team: Team | undefined,
+    onTrace: CoordinatorOptions["onTrace"],
   ) {
     this.cap = cap;
     this.engine = engine;
     this.description = description;
     this.memory = memory;
     this.#team = team;
+    this.#onTrace = onTrace;
   }
 
   /** Tokens a sequence may have. */
@@ -137,27 +170,44 @@ export class Coordinator implements AsyncDisposable {
     return (await this.#team?.reports()) ?? [];
   }
 
+  #ownTrace(): RankTrace {
+    return { rank: 0, name: hostname(), aheadBy: 0, ...this.engine.trace };
+  }
+
   async #guard<T>(action: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     return await (this.#team === undefined ? action() : this.#team.guard(this.engine, action, signal));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.engine[Symbol.asyncDispose]();
+    // Behind the engine: what that had is free again.
+    this.#onTrace?.([this.#ownTrace(), ...((await this.#team?.traces()) ?? [])]);
     await this.#team?.[Symbol.asyncDispose]();
   }
 }
 
-function teamOptions(options: ClusterOptions, cap: MemoryCap) {
-  return { options, memoryOfEach: options.local ? cap.bytes : undefined, cached: cap.from === "free" };
+/** What rank 0 has of the model. Of one behind an URL, the embedding is read from the local files. */
+function ownDescription(whole: ModelDescription, shares: SharePlan, { files }: CoordinatorOptions): RankDescription {
+  const description = rankDescription(whole, shares, 0);
+  return { ...description, files: files ?? description.files };
+}
+
+/** Has all workers take their places; where one cannot, nobody reads on for it. It may fail before it is waited for. */
+function placing(team: Team | undefined, shared: SharedEngineOptions, reading: SharedReading): Promise<void> {
+  if (team === undefined) reading.open();
+  const placed = team?.place(shared) ?? Promise.resolve();
+  placed.catch((error: unknown) => reading.fail(error));
+  return placed;
 }
 
 function demandOf(
   description: RankDescription,
   cap: MemoryCap,
-  { cluster, window: windowBlocks }: CoordinatorOptions,
+  { cluster, window: windowBlocks, hostBytes }: CoordinatorOptions,
 ): OwnDemand {
   const { rooms } = deviceSlice(description, unnamed);
-  return { description, rooms, cap, windowBlocks, ranks: (cluster?.workers ?? 0) + 1, wire: cluster?.wire ?? "f16" };
+  const ranks = (cluster?.workers ?? 0) + 1;
+  return { description, rooms, cap, windowBlocks, hostBytes, ranks, wire: cluster?.wire ?? "f16" };
 }
 
 /** Stands for the model where only the room that blocks take is of interest. */
@@ -165,7 +215,7 @@ const unnamed = { hash: "0".repeat(64), name: "" };
 
 function sharedOptions(demand: OwnDemand, options: CoordinatorOptions, { ranks }: SharePlan): SharedEngineOptions {
   const kvHeads = Math.max(...ranks.map((share) => share.kvHeads.count));
-  const shared = planShared(demand.description, options, kvHeads);
+  const shared = planShared(demand.description, { ...options, trace: options.onTrace !== undefined }, kvHeads);
   return options.batch === undefined ? batchUnderCap(demand, shared) : shared;
 }
 

@@ -1,6 +1,5 @@
-import { groupBytes } from "../collective/group.ts";
-import { defaultMaxPayload } from "../collective/openLinks.ts";
 import { type WireName, wireBytes } from "../collective/wireBlock.ts";
+import { linkBytes } from "../engine/linkMemory.ts";
 import { planBatch } from "../plan/batch.ts";
 import { type DeviceMemory, planDeviceMemory } from "../plan/deviceMemory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
@@ -14,6 +13,8 @@ export interface DeviceDemand {
   /** What the process may take in all; no limit if absent. */
   readonly cap: { readonly bytes: number } | undefined;
   readonly windowBlocks: number | undefined;
+  /** What the process does besides, such as serving; none if absent. */
+  readonly hostBytes?: number | undefined;
   /** How many ranks there are, and how what they add up travels. */
   readonly ranks: number;
   readonly wire: WireName;
@@ -21,16 +22,17 @@ export interface DeviceDemand {
 
 /** Plans a rank's memory under its cap, with all sequences that may be side by side, and the copies beside them. */
 export function deviceMemory(demand: DeviceDemand, shared: SharedEngineOptions): DeviceMemory {
-  const { description, rooms, cap, windowBlocks, ranks, wire } = demand;
-  const sums = shared.batch * description.hyperparameters.embeddingLength;
+  const { description, rooms, cap, windowBlocks, hostBytes, ranks, wire } = demand;
+  const { embeddingLength } = description.hyperparameters;
   const encoded = { bytes: (elements: number) => wireBytes(wire, elements) };
   return planDeviceMemory(description, {
     ...shared,
     outputs: description.rank === 0 ? shared.slots : 0,
     kvBytes: plannedKvBytes(description, shared),
-    linkBytes: ranks === 1 ? 0 : groupBytes(ranks, encoded, sums, defaultMaxPayload),
+    linkBytes: linkBytes(ranks, encoded, embeddingLength, shared.batch),
     capBytes: cap?.bytes,
     windowBlocks,
+    hostBytes,
     rooms,
   });
 }

@@ -16,6 +16,8 @@ export interface SharedEngineOptions {
   readonly slots: number;
   /** Cells that copies of slots beside the KV cache may have together. */
   readonly storedCells: number;
+  /** Whether threads record what they do; not if absent. */
+  readonly trace?: boolean | undefined;
 }
 
 /** What a user may ask for; everything has a default. */
@@ -29,6 +31,7 @@ export interface WantedEngineOptions {
   readonly parallel?: number | undefined;
   /** Bytes that copies of evicted prefixes may take, on each device at most; none if absent. */
   readonly prefixBytes?: number | undefined;
+  readonly trace?: boolean | undefined;
 }
 
 const defaultContext = 8192;
@@ -46,7 +49,7 @@ export function planShared(
   wanted: WantedEngineOptions,
   kvHeads = description.hyperparameters.headCountKv,
 ): SharedEngineOptions {
-  const { kvType = "f16", parallel: slots = 1, prefixBytes = 0 } = wanted;
+  const { kvType = "f16", parallel: slots = 1, prefixBytes = 0, trace } = wanted;
   if (!(Number.isInteger(slots) && slots >= 1 && slots <= mostSlots)) {
     throw new StelliumError("BAD_USAGE", {
       detail: `there can be 1 to ${mostSlots} sequences side by side, not ${slots}`,
@@ -57,7 +60,7 @@ export function planShared(
   // Every step has room for a token of each sequence.
   const batch = Math.max(Math.min(wanted.batch ?? defaultBatch, context), slots);
   const storedCells = Math.floor(prefixBytes / storedCellBytes({ ...h, headCountKv: kvHeads }, kvType));
-  return { context, batch, kvType, slots, storedCells };
+  return { context, batch, kvType, slots, storedCells, ...(trace && { trace }) };
 }
 
 /** Bytes of a rank's KV cache, with the copies of slots beside it. */

@@ -1,5 +1,7 @@
 import { randomBytes } from "node:crypto";
+import { join } from "node:path";
 import type { LinkSetup } from "../engine/rankLinks.ts";
+import { cacheDirectory } from "../weights/sliceDirectory.ts";
 
 /** How the links of a cluster are to be; the same for all. */
 export type LinkStyle = Pick<LinkSetup, "wire" | "cipher" | "collective">;
@@ -8,6 +10,11 @@ export type LinkStyle = Pick<LinkSetup, "wire" | "cipher" | "collective">;
 export interface LinkAddress {
   readonly host: string;
   readonly port: number;
+}
+
+/** Where rank 0 keeps what it learned of networks, in a cache directory. */
+export function tuningDirectory(cache = cacheDirectory()): string {
+  return join(cache, "links");
 }
 
 /** Plans the links between all ranks, with new keys for each direction of each link. Each rank learns its own only. */

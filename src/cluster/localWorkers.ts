@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { reasonOf, StelliumError } from "../errors.ts";
 import type { JoinToken } from "./token.ts";
 
-/** How devices on this machine are started. */
-export interface LocalWorkersOptions {
-  readonly count: number;
+/** Where devices on this machine are to join, and how they compute. */
+export interface LocalInvitation {
   readonly port: number;
   readonly token: JoinToken;
   readonly threads: number;
@@ -15,26 +15,48 @@ export interface LocalWorkersOptions {
   readonly window?: number | undefined;
 }
 
-const main = fileURLToPath(new URL("../cli/main.js", import.meta.url));
+/** What a process is told to start with. Plain data: it crosses processes, and shows in no list of them. */
+export interface LocalOrders extends Omit<LocalInvitation, "token"> {
+  readonly token: string;
+  readonly name: string;
+}
 
-/** Worker processes on this machine, which join over loopback like any others. They end when this process does. */
+/** What a process says when it cannot go on. */
+export interface LocalFailure {
+  readonly failed: string;
+}
+
+const program = fileURLToPath(new URL("../cli/localWorker.js", import.meta.url));
+const patienceMs = 3000;
+
+/**
+ * Worker processes on this machine, which join over loopback like any others. They can be started before there is
+ * anything to join, since starting takes them a while. They end when this process does.
+ */
 export class LocalWorkers implements AsyncDisposable {
+  /** Rejects with `WORKER_LOST` as soon as one of them cannot start, or has ended. */
+  readonly failed: Promise<never>;
   readonly #children: readonly ChildProcess[];
 
-  constructor({ count, port, token, threads, cacheDir, memory, window }: LocalWorkersOptions) {
-    const given = { "--cache-dir": cacheDir, "--memory": memory, "--window": window };
-    const options = Object.entries(given).flatMap(([flag, value]) =>
-      value === undefined ? [] : [flag, String(value)],
-    );
-    const common = [main, "join", `127.0.0.1:${port}`, "--threads", String(threads), ...options];
-    const env = { ...process.env, STELLIUM_TOKEN: token.text };
-    this.#children = Array.from({ length: count }, (_, i) =>
-      // Over the channel a child notices that its parent is gone, however that came about.
-      spawn(process.execPath, [...common, "--name", `local ${i + 1}`], {
-        env,
-        stdio: ["ignore", "ignore", "inherit", "ipc"],
-      }),
-    );
+  /** Starts so many. Throws `WORKER_LOST` where the system refuses at once. */
+  constructor(count: number) {
+    this.#children = startAll(count);
+    this.failed = Promise.race(this.#children.map((child, i) => failureOf(child, nameOf(i))));
+    this.failed.catch(() => {});
+  }
+
+  /** How many there are. */
+  get count(): number {
+    return this.#children.length;
+  }
+
+  /** Has all of them join. */
+  invite({ token, ...invitation }: LocalInvitation): void {
+    for (const [i, child] of this.#children.entries()) {
+      const orders: LocalOrders = { ...invitation, token: token.text, name: nameOf(i) };
+      // A child that is gone is reported by `failed`.
+      if (child.connected) child.send(orders, () => {});
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -42,12 +64,45 @@ export class LocalWorkers implements AsyncDisposable {
   }
 }
 
-const patienceMs = 3000;
+function nameOf(index: number): string {
+  return `local ${index + 1}`;
+}
+
+function startAll(count: number): ChildProcess[] {
+  const children: ChildProcess[] = [];
+  try {
+    // Over the channel a child notices that its parent is gone, however that came about.
+    const stdio = ["ignore", "ignore", "inherit", "ipc"] as const;
+    for (let i = 0; i < count; i++) children.push(spawn(process.execPath, [program], { stdio: [...stdio] }));
+    return children;
+  } catch (error) {
+    for (const child of children) child.disconnect();
+    throw cannotStart(nameOf(children.length), error);
+  }
+}
+
+function cannotStart(device: string, error: unknown): StelliumError {
+  const reason = `its process cannot be started: ${reasonOf(error)}`;
+  return new StelliumError("WORKER_LOST", { device, reason }, { cause: error });
+}
+
+function failureOf(child: ChildProcess, device: string): Promise<never> {
+  let said: string | undefined;
+  child.on("message", (message) => {
+    said = (message as LocalFailure).failed;
+  });
+  return new Promise((_, reject) => {
+    child.once("error", (error) => reject(cannotStart(device, error)));
+    child.once("exit", (code, signal) => {
+      reject(new StelliumError("WORKER_LOST", { device, reason: said ?? `its process ended (${signal ?? code})` }));
+    });
+  });
+}
 
 async function ended(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   const exit = new Promise((resolve) => child.once("exit", resolve));
-  child.disconnect();
+  if (child.connected) child.disconnect();
   const timer = setTimeout(() => child.kill("SIGKILL"), patienceMs);
   await exit;
   clearTimeout(timer);

@@ -1,13 +1,16 @@
 import type { LinkSetup } from "../engine/rankLinks.ts";
 import { reasonOf, StelliumError } from "../errors.ts";
-import type { ByteSource } from "../weights/byteSource.ts";
-import type { TensorSlice } from "../weights/slice.ts";
+import type { RankTrace } from "../trace/events.ts";
+import type { SharedReading } from "../weights/sharedReading.ts";
+import { sliceBytes, type TensorSlice } from "../weights/slice.ts";
 import type { CoordinatorMessage, WorkerMessage } from "./control/messages.ts";
 import type { WorkerConnection } from "./control/server.ts";
 import { Mailbox, type Messages } from "./mailbox.ts";
 import { Milestones } from "./milestones.ts";
 import type { RankPlan } from "./rankPlan.ts";
 import { sendSlice } from "./sliceTransfer.ts";
+import type { DeviceState } from "./status/schema.ts";
+import { clockAhead, receiveTrace, type TracePeer } from "./traceTransfer.ts";
 
 /** What a worker needs to be given its place. */
 export interface Place {
@@ -16,8 +19,9 @@ export interface Place {
   readonly plan: RankPlan;
   /** Identifies the slice: in hex. */
   readonly share: string;
-  /** The model's files, and the parts of tensors in each block of the slice. */
-  readonly sources: readonly ByteSource[];
+  /** Reads the model's files. */
+  readonly reading: SharedReading;
+  /** The parts of tensors in each block of the slice. */
   readonly blocks: readonly (readonly TensorSlice[])[];
 }
 
@@ -37,6 +41,9 @@ export class Member {
   readonly gone: Promise<unknown>;
   readonly #mailbox: Mailbox<WorkerMessage>;
   readonly #milestones = new Milestones<Ready>();
+  #phase: "placed" | "loaded" | "linked" = "placed";
+  /** Of the slice that is being sent: its bytes, and what the channel had sent before. */
+  #sending: { readonly total: number; readonly before: number } | undefined;
 
   /** Gives a worker its place. `loaded` tells when it has its slice in memory. */
   static async place(connection: WorkerConnection, place: Place): Promise<Member> {
@@ -63,9 +70,24 @@ export class Member {
     this.#readMilestones().catch(() => {});
   }
 
+  /** How far it has come. */
+  get state(): DeviceState {
+    if (!this.connection.channel.isOpen) return "lost";
+    if (this.#sending !== undefined) return "receiving";
+    return this.#phase === "linked" ? "ready" : "loading";
+  }
+
+  /** How much of its slice it has been sent, while that goes on; headers count, too. */
+  get transfer(): { bytes: number; total: number } | undefined {
+    if (this.#sending === undefined) return undefined;
+    const { total, before } = this.#sending;
+    return { bytes: Math.min(total, this.connection.channel.traffic.sent - before), total };
+  }
+
   /** Resolves when its slice is in memory. */
   async loaded(): Promise<void> {
     await Promise.race([this.#milestones.next("loaded"), this.lost]);
+    this.#phase = "loaded";
   }
 
   /** Where it listens for links: again after each time that links were lost. */
@@ -78,12 +100,14 @@ export class Member {
   async link(setup: LinkSetup): Promise<void> {
     const peers = setup.peers.map((peer) => ({ ...peer }));
     this.#milestones.forget("linked");
+    this.#phase = "loaded";
     await this.#say({ type: "links", ...setup, peers });
   }
 
   /** Resolves when its links are open. */
   async linked(): Promise<void> {
     await this.#soon(this.#milestones.next("linked"));
+    this.#phase = "linked";
   }
 
   /** Lets it go, so that its place can be given to another device. */
@@ -95,6 +119,27 @@ export class Member {
   async statistics(): Promise<Record<string, number>> {
     await this.connection.channel.send({ type: "stats-request" });
     return (await this.#mailbox.take("stats")).figures;
+  }
+
+  /** What its last step was made of; see `Engine.profile`. */
+  async profile(): Promise<readonly number[]> {
+    await this.connection.channel.send({ type: "profile-request" });
+    return (await this.#mailbox.take("profile")).times;
+  }
+
+  /** What it has recorded; nothing, and why, where it does not answer. */
+  async trace(): Promise<RankTrace> {
+    const peer: TracePeer = {
+      send: (message) => this.connection.channel.send(message),
+      take: (type) => this.#mailbox.take(type),
+    };
+    const own = { rank: this.rank, name: this.name };
+    try {
+      const aheadBy = await clockAhead(peer);
+      return { ...own, aheadBy, ...(await receiveTrace(peer)) };
+    } catch (error) {
+      return { ...own, aheadBy: 0, events: [], dropped: 0, missing: reasonOf(error) };
+    }
   }
 
   /** Rejects with `WORKER_LOST`. */
@@ -125,11 +170,16 @@ export class Member {
     for (;;) this.#milestones.reach(await this.#mailbox.take("ready"));
   }
 
-  async #serveSlice({ sources, blocks }: Place): Promise<void> {
+  async #serveSlice({ reading, blocks }: Place): Promise<void> {
     for (;;) {
       const request = await this.#mailbox.take("slice-request").catch(() => undefined);
       if (request === undefined) return;
-      await sendSlice(this.connection.channel, sources, blocks, request.blocks);
+      const wanted = request.blocks.flatMap((index) => blocks[index] ?? []);
+      const total = wanted.reduce((sum, slice) => sum + sliceBytes(slice), 0);
+      this.#sending = { total, before: this.connection.channel.traffic.sent };
+      using reader = reading.join(blocks);
+      await sendSlice(this.connection.channel, reader, blocks, request.blocks);
+      this.#sending = undefined;
     }
   }
 

@@ -2,16 +2,15 @@ import type { WeightOrigin } from "../engine/protocol.ts";
 import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
-import { openFile } from "../weights/byteSource.ts";
-import type { GgufModel } from "../weights/gguf/model.ts";
-import { cutBlocks } from "../weights/obtainSlice.ts";
-import { modelHash } from "../weights/sliceIdentity.ts";
+import type { ModelSource } from "../weights/modelSource.ts";
+import type { SharedReading } from "../weights/sharedReading.ts";
 import type { Placement } from "../weights/window/blockWeights.ts";
 import { plainRooms } from "../weights/window/ggufMap.ts";
 import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
 import { deviceSlice, storedSlice } from "./deviceSlice.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
 import { demandFit, type MemoryCap } from "./memoryCap.ts";
+import { outlineOf } from "./rankPlan.ts";
 
 /** How rank 0 may have its weights. */
 export interface OwnWeightsOptions {
@@ -28,6 +27,12 @@ export interface OwnDemand extends DeviceDemand {
   readonly cap: MemoryCap;
 }
 
+/** The model, and how all ranks' slices are cut from it. */
+export interface OwnModel {
+  readonly source: ModelSource;
+  readonly reading: SharedReading;
+}
+
 /** Where weights come from, and what memory is planned with that. */
 export interface OwnWeights {
   readonly origin: WeightOrigin;
@@ -37,26 +42,30 @@ export interface OwnWeights {
 /**
  * Where rank 0 takes its weights from. What fits memory comes from the model's files. What does not is streamed: from a
  * slice in this device's layouts, which is cut once; or, where the disk has no room for it or nobody wants it, from the
- * model's files, in the plain layout. Throws `OUT_OF_MEMORY`, `FILE_UNREADABLE`.
+ * model's files, in the plain layout. Of a model behind an URL there is a slice in any case: that is what this device
+ * keeps of it. Throws `OUT_OF_MEMORY`, and what reading the model does; of a model behind an URL also `DISK_FULL`, and
+ * `BAD_USAGE` where nobody wants a slice.
  */
 export async function ownWeights(
-  model: GgufModel,
+  model: OwnModel,
   demand: OwnDemand,
   shared: SharedEngineOptions,
   options: OwnWeightsOptions,
 ): Promise<OwnWeights> {
   const memory = deviceMemory(demand, shared);
   const { description, cap } = demand;
+  const { remote } = model.source;
   demandFit(memory, cap, whatOf(demand, shared));
-  if (memory.window.streamedBytes === 0) {
-    return { memory, origin: { kind: "gguf", files: description.files, cached: cap.from === "free" } };
-  }
+  if (remote && options.noSlice) throw new StelliumError("BAD_USAGE", { detail: "--no-slice is for files, not URLs" });
+  const resident = memory.window.streamedBytes === 0;
+  const cached = resident && cap.from === "free";
+  if (resident && !remote) return { memory, origin: { kind: "gguf", files: description.files, cached } };
   if (options.noSlice) return plainWeights(demand, shared);
   try {
     const path = await cutSlice(model, demand, options);
-    return { memory, origin: { kind: "slice", path, placement: placementOf(memory) } };
+    return { memory, origin: { kind: "slice", path, placement: placementOf(memory, cached) } };
   } catch (error) {
-    if (!(error instanceof StelliumError && error.code === "DISK_FULL")) throw error;
+    if (remote || !(error instanceof StelliumError && error.code === "DISK_FULL")) throw error;
     log("warn", `${error.message}; the model is streamed from its own file, from which computing is slower`);
     return plainWeights(demand, shared);
   }
@@ -67,16 +76,14 @@ export function placementOf({ window }: DeviceMemory, cached = false): Placement
   return { pinned: window.pinned, windowBytes: window.windowBytes, cached };
 }
 
-async function cutSlice(model: GgufModel, { description }: OwnDemand, options: OwnWeightsOptions): Promise<string> {
-  const name = String(model.metadata.get("general.name") ?? "").slice(0, 256);
-  const slice = deviceSlice(description, { hash: await modelHash(model), name });
-  const sources = await Promise.all(model.files.map((file) => openFile(file, false)));
-  try {
-    const source = cutBlocks(sources, slice.cut.blocks);
-    return await storedSlice(slice, { source, cacheDir: options.cacheDir, onProgress: options.onCut });
-  } finally {
-    await Promise.all(sources.map((source) => source.close()));
-  }
+async function cutSlice(
+  { source, reading }: OwnModel,
+  { description }: OwnDemand,
+  { cacheDir, onCut: onProgress }: OwnWeightsOptions,
+): Promise<string> {
+  const slice = deviceSlice(description, outlineOf(source.model, await source.hash()));
+  using blocks = reading.join(slice.cut.blocks);
+  return await storedSlice(slice, { source: blocks, cacheDir, onProgress });
 }
 
 function plainWeights(demand: OwnDemand, shared: SharedEngineOptions): OwnWeights {

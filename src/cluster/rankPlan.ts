@@ -44,6 +44,7 @@ const engineOutline = z.strictObject({
     .int()
     .min(0)
     .max(2 ** 31),
+  trace: z.boolean().optional(),
 });
 
 /** What the plan of a rank says, as it crosses the control channel. */
@@ -52,8 +53,11 @@ export const rankPlanSchema = z.strictObject({
     .int()
     .min(0)
     .max(mostRanks - 1),
-  /** Relative shares, by rank. */
-  shares: z.array(z.number().min(0).max(1e9)).min(1).max(mostRanks),
+  shares: z.strictObject({
+    /** By rank. */
+    relative: z.array(z.number().min(0).max(1e9)).min(1).max(mostRanks),
+    head: z.enum(["coordinator", "sharded"]),
+  }),
   model: modelOutline,
   engine: engineOutline,
 });
@@ -79,7 +83,7 @@ export async function rankOf({ model, shares, rank }: RankPlan): Promise<RankDes
   );
   const tensors = new Map(model.tensors.map((tensor) => [tensor.name, located(tensor)]));
   const description = await describe({ files: [], fileBytes: [], version: 3, metadata, tensors });
-  return rankDescription(description, planShares(description, shares), rank);
+  return rankDescription(description, planShares(description, shares.relative, shares), rank);
 }
 
 function plain(value: GgufValue): z.infer<typeof scalar> | number[] {

@@ -1,9 +1,7 @@
 import { createHash } from "node:crypto";
 import { StelliumError } from "../errors.ts";
-import type { ByteSource } from "../weights/byteSource.ts";
 import type { BlockSource } from "../weights/obtainSlice.ts";
-import type { TensorSlice } from "../weights/slice.ts";
-import { readSlices } from "../weights/sliceReader.ts";
+import { sliceBytes, type TensorSlice } from "../weights/slice.ts";
 import type { CoordinatorChannel } from "./control/client.ts";
 import type { WorkerChannel } from "./control/server.ts";
 
@@ -29,37 +27,36 @@ async function* receivedBlock(channel: CoordinatorChannel, index: number): Async
     offset += frame.bytes.length;
     yield frame.bytes;
   }
-  if (hash.digest("hex") !== announced.sha256) throw violation(`block ${index} was damaged on its way`);
+  const { value: end } = await channel.next();
+  if (end?.type !== "slice-checksum" || end.stream !== announced.stream) throw violation(`block ${index} has no end`);
+  if (hash.digest("hex") !== end.sha256) throw violation(`block ${index} was damaged on its way`);
 }
 
 /**
- * Sends the blocks of a slice that a worker asks for, cut from the model's files. Each is read twice,
- * since its checksum goes ahead of it: that is no more than a piece of it in memory.
- * Throws `FILE_UNREADABLE`, `PROTOCOL_VIOLATION`.
+ * Sends the blocks of a slice that a worker asks for, as they are cut: no more than a piece of one is in memory. Throws
+ * `PROTOCOL_VIOLATION`, and what the source does.
  *
  * @param blocks - the parts of tensors in each block, as `cutPlan` lists them
  */
 export async function sendSlice(
   channel: WorkerChannel,
-  sources: readonly ByteSource[],
+  source: BlockSource,
   blocks: readonly (readonly TensorSlice[])[],
   wanted: readonly number[],
 ): Promise<void> {
   for (const [stream, index] of wanted.entries()) {
     const slices = blocks[index];
     if (slices === undefined) throw violation(`there is no block ${index}`);
+    const bytes = slices.reduce((sum, slice) => sum + sliceBytes(slice), 0);
+    await channel.send({ type: "slice-block", index, stream, bytes });
     const hash = createHash("sha256");
-    let bytes = 0;
-    for await (const part of readSlices(sources, slices)) {
-      hash.update(part);
-      bytes += part.length;
-    }
-    await channel.send({ type: "slice-block", index, stream, bytes, sha256: hash.digest("hex") });
     let offset = 0;
-    for await (const part of readSlices(sources, slices)) {
+    for await (const part of source.block(index)) {
+      hash.update(part);
       await channel.sendData(stream, offset, part);
       offset += part.length;
     }
+    await channel.send({ type: "slice-checksum", stream, sha256: hash.digest("hex") });
   }
 }
 

@@ -7,20 +7,21 @@ import type { LinkSetup } from "../engine/rankLinks.ts";
 import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { rankDescription } from "../plan/rankDescription.ts";
-import { planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
-import { type ByteSource, openFile } from "../weights/byteSource.ts";
-import type { GgufModel } from "../weights/gguf/model.ts";
-import { modelHash } from "../weights/sliceIdentity.ts";
+import { type HeadPlacement, planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
+import type { RankTrace } from "../trace/events.ts";
+import type { ModelSource } from "../weights/modelSource.ts";
+import type { SharedReading } from "../weights/sharedReading.ts";
 import { cutPlan } from "../weights/sliceLayout.ts";
 import type { Traffic } from "./control/channel.ts";
 import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
 import { Announcement } from "./discovery/announcement.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
-import { planLinks } from "./linkPlan.ts";
+import { type LinkStyle, planLinks, tuningDirectory } from "./linkPlan.ts";
 import { LocalWorkers } from "./localWorkers.ts";
 import { Member, type Place } from "./member.ts";
 import { orAborted } from "./orAborted.ts";
 import { outlineOf, type RankPlan } from "./rankPlan.ts";
+import type { StatusBoard } from "./status/board.ts";
 import { threadsAmong } from "./threads.ts";
 import { JoinToken } from "./token.ts";
 import { version } from "./version.ts";
@@ -29,14 +30,18 @@ import { version } from "./version.ts";
 export interface ClusterOptions {
   /** How many workers there are to be. */
   readonly workers: number;
-  /** Whether they are processes to be started on this machine; otherwise they join from elsewhere. */
+  /** Whether they are processes on this machine; otherwise they join from elsewhere. */
   readonly local: boolean;
+  /** Those processes, where they have been started already; they end with the cluster. */
+  readonly processes?: LocalWorkers | undefined;
   /** Where to listen for workers; local ones join over loopback. */
   readonly listen?: { readonly host: string; readonly port: number } | undefined;
   /** Generated if absent. */
   readonly token?: JoinToken | undefined;
   /** Relative shares by rank; equal if absent. */
   readonly shares?: readonly number[] | undefined;
+  /** `coordinator` if absent. */
+  readonly head?: HeadPlacement | undefined;
   /** f16 if absent. */
   readonly wire?: WireName | undefined;
   /** `auto` if absent. */
@@ -47,7 +52,17 @@ export interface ClusterOptions {
   /** How many blocks the window of a local worker holds. */
   readonly window?: number | undefined;
   /** Told where workers can join, and how many have. */
-  readonly onJoin?: (state: { address: string; token: JoinToken; joined: number; wanted: number }) => void;
+  readonly onJoin?: (state: Entrance) => void;
+}
+
+/** Where and how devices join. */
+export interface Entrance {
+  readonly address: string;
+  readonly token: JoinToken;
+  readonly joined: number;
+  readonly wanted: number;
+  /** Whether they are processes of this machine. */
+  readonly local: boolean;
 }
 
 /** What a rank reports of itself. */
@@ -60,16 +75,17 @@ export interface RankReport {
 
 /** What a team is opened with. */
 export interface TeamStart {
-  readonly model: GgufModel;
+  readonly source: ModelSource;
+  readonly reading: SharedReading;
   readonly description: ModelDescription;
   readonly options: ClusterOptions;
   /** Threads of each local worker; an equal share of the cores if absent. */
   readonly threads: number | undefined;
   /** Bytes that each local worker may take. */
   readonly memoryOfEach: number | undefined;
-  /** Whether the system's cache may keep what slices are cut from, for the next slice. */
-  readonly cached: boolean;
   readonly signal: AbortSignal | undefined;
+  /** Told what happens to the workers. */
+  readonly status?: StatusBoard | undefined;
 }
 
 /** What a team is made of. */
@@ -94,10 +110,11 @@ export class Team implements AsyncDisposable {
   readonly #session = randomBytes(16).toString("hex");
   readonly #members: (Member | undefined)[] = [];
   readonly #watched = new WeakSet<Member>();
-  #sources: readonly ByteSource[] = [];
   #hash = "";
   #shared: SharedEngineOptions | undefined;
   #mending: Promise<void> | undefined;
+  #mends = 0;
+  #closing = false;
 
   /** Listens for workers and, where they are to be local, starts them. Throws `SHARES_INVALID`, `BAD_USAGE`. */
   static async open(start: TeamStart): Promise<Team> {
@@ -107,7 +124,7 @@ export class Team implements AsyncDisposable {
       const reason = `there are ${options.workers + 1} devices and ${shares.length} shares`;
       throw new StelliumError("SHARES_INVALID", { reason });
     }
-    const plan = planShares(description, shares);
+    const plan = planShares(description, shares, { head: options.head ?? "coordinator" });
     const token = options.token ?? JoinToken.generate();
     const listen = options.listen ?? { host: options.local ? "127.0.0.1" : "0.0.0.0", port: 0 };
     const listener = await listenForWorkers({ ...listen, token, version, signal });
@@ -123,17 +140,38 @@ export class Team implements AsyncDisposable {
     this.#local = parts.options.local ? startLocalWorkers(parts) : undefined;
   }
 
-  /** Relative shares by rank. */
-  get shares(): readonly number[] {
-    return this.#parts.shares;
+  /** Who shares the model by which shares. */
+  get plan(): SharePlan {
+    return this.#parts.plan;
+  }
+
+  /** The workers by rank; undefined where nobody has the place. */
+  get members(): readonly (Member | undefined)[] {
+    return this.#members;
+  }
+
+  /** Where and how devices join. */
+  get entrance(): Entrance {
+    const { listener, token, options } = this.#parts;
+    const joined = this.#present().filter(({ connection }) => connection.channel.isOpen).length;
+    return { address: listener.address, token, joined, wanted: options.workers, local: options.local };
+  }
+
+  /** Whether a lost rank is being filled again. */
+  get mending(): boolean {
+    return this.#mends > 0;
+  }
+
+  /** How all ranks are linked. */
+  get style(): LinkStyle {
+    const { wire = "f16", collective = "auto", insecure } = this.#parts.options;
+    return { wire, collective, cipher: insecure ? "none" : fasterCipher() };
   }
 
   /** Gives each rank but this one to a worker, and waits until all have loaded their slices. */
   async place(shared: SharedEngineOptions): Promise<void> {
     this.#shared = shared;
-    const { model, cached } = this.#parts;
-    this.#hash = await modelHash(model);
-    this.#sources = await Promise.all(model.files.map((file) => openFile(file, cached)));
+    this.#hash = await this.#parts.source.hash();
     await this.#fill();
   }
 
@@ -142,12 +180,10 @@ export class Team implements AsyncDisposable {
     const members = this.#present();
     const own = { host: this.#listenHost(), port: await engine.listen(this.#listenHost()) };
     const addresses = [own, ...(await Promise.all(members.map((member) => member.listening())))];
-    const { wire = "f16", collective = "auto", insecure } = this.#parts.options;
-    const cipher = insecure ? "none" : fasterCipher();
-    const [first, ...others] = planLinks(addresses, { wire, collective, cipher });
+    const [first, ...others] = planLinks(addresses, this.style);
     await Promise.all(members.map((member, i) => member.link(others[i]!)));
     for (const member of members) this.#watch(member, engine);
-    const linking = engine.link(first!);
+    const linking = engine.link({ ...first!, tuningDirectory: tuningDirectory(this.#parts.options.cacheDir) });
     try {
       await Promise.all([linking, ...members.map((member) => member.linked())]);
     } finally {
@@ -196,12 +232,17 @@ export class Team implements AsyncDisposable {
     );
   }
 
+  /** What the workers have recorded. */
+  traces(): Promise<RankTrace[]> {
+    return Promise.all(this.#present().map((member) => member.trace()));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing = true;
     await this.#parts.announcement?.[Symbol.asyncDispose]();
     await this.#parts.listener.close();
     await Promise.all(this.#present().map((member) => member.connection.channel.close("the coordinator stopped")));
     await this.#local?.[Symbol.asyncDispose]();
-    await Promise.all(this.#sources.map((source) => source.close()));
   }
 
   /** A worker that is gone without its connections being closed would keep this rank waiting. */
@@ -218,34 +259,49 @@ export class Team implements AsyncDisposable {
   /** Waits for workers until every rank has one, and each has its slice in memory. */
   async #fill(): Promise<void> {
     const loading: Promise<void>[] = [];
-    for (let rank = 1; rank < this.shares.length; rank++) {
+    for (let rank = 1; rank < this.plan.ranks.length; rank++) {
       if (this.#members[rank]?.connection.channel.isOpen) continue;
       this.#announce();
-      const { value: connection } = await this.#arrivals.next();
+      const { value: connection } = await this.#nextArrival();
       if (!connection) throw new StelliumError("ABORTED", { reason: "no longer listening for workers" });
       const member = await Member.place(connection, this.#placeOf(rank));
       this.#members[rank] = member;
-      loading.push(member.loaded());
+      this.#tell(member);
+      loading.push(handled(member.loaded()));
     }
     this.#announce();
+    this.#parts.reading.open();
     await Promise.all(loading);
   }
 
+  #nextArrival(): Promise<IteratorResult<WorkerConnection, void>> {
+    const next = this.#arrivals.next();
+    return this.#local === undefined ? next : Promise.race([next, this.#local.failed]);
+  }
+
   #announce(): void {
-    const { listener, token, options } = this.#parts;
-    const { onJoin, workers: wanted } = options;
-    const joined = this.#present().filter(({ connection }) => connection.channel.isOpen).length;
-    onJoin?.({ address: listener.address, token, joined, wanted });
+    this.#parts.options.onJoin?.(this.entrance);
+    this.#parts.status?.changed();
+  }
+
+  /** Tells that a worker has its place, and later that it is gone. */
+  #tell(member: Member): void {
+    const { status } = this.#parts;
+    status?.note("joined", `${member.name} has joined`, member.name);
+    void member.connection.channel.ended.then(({ reason }) => {
+      if (!this.#closing) status?.note("lost", `${member.name} was lost: ${reason}`, member.name);
+    });
   }
 
   #placeOf(rank: number): Place {
-    const { shares, description: whole, plan: sharePlan } = this.#parts;
-    const model = outlineOf(this.#parts.model, this.#hash);
-    const plan: RankPlan = { rank, shares: [...shares], model, engine: { ...this.#shared! } };
+    const { shares, description: whole, plan: sharePlan, source, reading } = this.#parts;
+    const model = outlineOf(source.model, this.#hash);
+    const sharing = { relative: [...shares], head: sharePlan.head };
+    const plan: RankPlan = { rank, shares: sharing, model, engine: { ...this.#shared! } };
     const description = rankDescription(whole, sharePlan, rank);
     const { blocks } = cutPlan(description, { hash: this.#hash, name: model.name });
     const share = createHash("sha256").update(JSON.stringify(description.share)).digest("hex");
-    return { size: shares.length, session: this.#session, plan, share, sources: this.#sources, blocks };
+    return { size: shares.length, session: this.#session, plan, share, reading, blocks };
   }
 
   /**
@@ -253,6 +309,16 @@ export class Team implements AsyncDisposable {
    * takes its place.
    */
   async #mend(engine: Engine): Promise<void> {
+    this.#mends++;
+    try {
+      await this.#fillAndLink(engine);
+      this.#parts.status?.note("mended", "all devices are there again", null);
+    } finally {
+      this.#mends--;
+    }
+  }
+
+  async #fillAndLink(engine: Engine): Promise<void> {
     for (;;) {
       engine.cutLinks();
       try {
@@ -287,8 +353,15 @@ function isLoss(error: unknown): error is StelliumError {
   return error instanceof StelliumError && (error.code === "LINK_LOST" || error.code === "WORKER_LOST");
 }
 
+/** Keeps a rejection that nobody waits for yet from being taken for one that nobody handles. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}
+
 function startLocalWorkers({ options, shares, listener, token, threads, memoryOfEach }: TeamParts): LocalWorkers {
-  const { workers: count, cacheDir, window } = options;
+  const { workers, cacheDir, window, processes = new LocalWorkers(workers) } = options;
   const each = threads ?? threadsAmong(shares.length);
-  return new LocalWorkers({ count, port: listener.port, token, threads: each, cacheDir, memory: memoryOfEach, window });
+  processes.invite({ port: listener.port, token, threads: each, cacheDir, memory: memoryOfEach, window });
+  return processes;
 }

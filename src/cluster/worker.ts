@@ -7,6 +7,7 @@ import { cpuDevice, openGgml } from "../native/ggml.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { traceClock } from "../trace/events.ts";
 import type { Address } from "./control/address.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
@@ -20,6 +21,7 @@ import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
 import { receivedBlocks } from "./sliceTransfer.ts";
 import { defaultThreads } from "./threads.ts";
 import type { JoinToken } from "./token.ts";
+import { sendTrace } from "./traceTransfer.ts";
 import { version } from "./version.ts";
 
 /** How a device takes part in a cluster. */
@@ -132,7 +134,7 @@ function plannedMemory(
   { window: windowBlocks, onState }: WorkerOptions,
 ): DeviceMemory {
   // The coordinator alone knows how sums travel: room for the widest.
-  const demand: DeviceDemand = { description, rooms, cap, windowBlocks, ranks: shares.length, wire: "f32" };
+  const demand: DeviceDemand = { description, rooms, cap, windowBlocks, ranks: shares.relative.length, wire: "f32" };
   const memory = deviceMemory(demand, engine);
   demandFit(memory, cap, `this device's share with a context of ${engine.context} tokens`);
   onState?.({ state: "planned", memory, cap });
@@ -160,7 +162,7 @@ async function follow(channel: CoordinatorChannel, loaded: Loaded, host: string)
   const messages = channel as unknown as Messages<CoordinatorMessage>;
   const mailbox = new Mailbox(messages, () => new StelliumError("ABORTED", { reason: "the coordinator stopped" }));
   const ended = channel.ended.then(() => engine.cutLinks());
-  answerStatistics(channel, mailbox, loaded);
+  answerRequests(channel, mailbox, loaded);
   while (channel.isOpen) {
     await channel.send({ type: "ready", phase: "listening", dataPort: await engine.listen(host) });
     const { type: _, ...setup } = await mailbox.take("links");
@@ -176,26 +178,40 @@ async function follow(channel: CoordinatorChannel, loaded: Loaded, host: string)
   await ended;
 }
 
-/** Tells figures as often as it is asked to. */
-function answerStatistics(channel: CoordinatorChannel, mailbox: Mailbox<CoordinatorMessage>, loaded: Loaded): void {
-  const answer = async () => {
-    for (;;) {
-      await mailbox.take("stats-request");
-      await channel.send({ type: "stats", figures: figuresOf(loaded, channel) });
-    }
+/** Tells figures, what the last step was made of, the time and what was recorded, as often as it is asked to. */
+function answerRequests(channel: CoordinatorChannel, mailbox: Mailbox<CoordinatorMessage>, loaded: Loaded): void {
+  const answer = async <T extends CoordinatorMessage["type"]>(
+    type: T,
+    by: (request: Extract<CoordinatorMessage, { type: T }>) => Promise<void>,
+  ) => {
+    for (;;) await by(await mailbox.take(type));
   };
-  answer().catch(() => {});
+  const { engine } = loaded;
+  const answers = [
+    answer("stats-request", () => channel.send({ type: "stats", figures: figuresOf(loaded, channel) })),
+    answer("profile-request", () => channel.send({ type: "profile", times: microseconds(engine.profile) })),
+    answer("clock-request", ({ sequence }) => channel.send({ type: "clock", sequence, now: traceClock() })),
+    answer("trace-request", () => sendTrace(channel, engine.trace)),
+  ];
+  for (const ended of answers) ended.catch(() => {});
+}
+
+/** Milliseconds, of which nothing below microseconds is of interest. */
+function microseconds(times: Float32Array): number[] {
+  return Array.from(times, (ms) => Math.round(ms * 1000) / 1000);
 }
 
 function figuresOf({ engine, memory, cap }: Loaded, { traffic }: CoordinatorChannel): Record<string, number> {
   const { threads } = engine.options;
   return {
     ...engine.statistics,
+    ...engine.stepFigures,
     threads,
     kvBytes: memory.kvBytes,
     memoryCapBytes: cap.bytes,
     controlBytesSent: traffic.sent,
     controlBytesReceived: traffic.received,
+    rssBytes: process.memoryUsage.rss(),
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
   };
 }

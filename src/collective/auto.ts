@@ -7,6 +7,7 @@ import { solo } from "./solo.ts";
 export interface AutoCollective extends Collective {
   /** What was chosen so far and why, by bytes of the encoded payload. */
   readonly choices: ReadonlyMap<number, Choice>;
+  choiceFor(payloadBytes: number): Choice;
 }
 
 /**
@@ -16,17 +17,22 @@ export interface AutoCollective extends Collective {
 export function autoCollective(group: Group, measurements: LinkMeasurements, correction?: Correction): AutoCollective {
   const choices = new Map<number, Choice>();
   const opened = new Map<CollectiveName, Collective>();
-  const chosen = (payloadBytes: number): Collective => {
+  const choiceFor = (payloadBytes: number): Choice => {
     const choice = choices.get(payloadBytes) ?? chooseCollective(measurements, payloadBytes, correction);
-    const collective = opened.get(choice.name) ?? openCollective(choice.name, group);
     choices.set(payloadBytes, choice);
-    opened.set(choice.name, collective);
+    return choice;
+  };
+  const chosen = (payloadBytes: number): Collective => {
+    const { name } = choiceFor(payloadBytes);
+    const collective = opened.get(name) ?? openCollective(name, group);
+    opened.set(name, collective);
     return collective;
   };
   const collectiveFor = group.size === 1 ? () => solo : chosen;
   return {
     name: "auto",
     choices,
+    choiceFor,
     allReduce: (values) => collectiveFor(group.wire.bytes(values.length)).allReduce(values),
   };
 }

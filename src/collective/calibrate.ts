@@ -1,71 +1,101 @@
 import { broadcast } from "./broadcast.ts";
 import { type Correction, type LinkMeasurements, predictMs } from "./choose.ts";
-import { type CollectiveName, collectiveNames, openCollective } from "./collective.ts";
+import { collectiveNames, openCollective } from "./collective.ts";
 import type { Group } from "./group.ts";
+import type { Wire } from "./wire.ts";
 
-/** Encoded payloads that are tried, in bytes: a decision, a token of decoding, a part of a prompt. */
-const probes = [64, 32 * 1024, 1024 * 1024];
-/** What the model says is this many times slower than the best is not tried: no error of the model is as large. */
-const hopeless = 2.5;
-/** Nor is what it says takes so many milliseconds. */
+/** A payload that is tried. */
+interface Probe {
+  /** Encoded. */
+  readonly bytes: number;
+  /** So often, after a first time that opens the connections' windows; the median counts. */
+  readonly tries: number;
+  /** What the model says is this many times slower than the best is not tried: no error of the model is as large. */
+  readonly hopeless: number;
+}
+
+/** A decision, a token of decoding, and a part of a prompt, of which little may be sent only to try. */
+const probes: readonly Probe[] = [
+  { bytes: 64, tries: 3, hopeless: 2.5 },
+  { bytes: 32 * 1024, tries: 3, hopeless: 2.5 },
+  { bytes: 1024 * 1024, tries: 1, hopeless: 1.6 },
+];
+/** Nor is tried what the model says takes so many milliseconds. */
 const longestMs = 400;
-/** Each is tried so often after a first time that opens the connections' windows; the median counts. */
-const tries = 3;
+
+/** How many times longer than predicted each collective took with a payload, in the order of `collectiveNames`. */
+export interface Trial {
+  /** Of the payload, encoded. */
+  readonly bytes: number;
+  readonly factors: readonly number[];
+}
+
+/** By payload, the smallest first. */
+export type Trials = readonly Trial[];
 
 /**
  * Tries the promising collectives on a few payloads: the alpha-beta model knows neither what a message costs a device's
  * processor nor how a network deals with many senders at once. All ranks call it, with the same measurements, and get
- * the same correction: how many times longer than predicted a collective takes, between probes by the logarithm of the
- * payload; what was not tried is taken to be as far off as the worst that was. Throws `LINK_LOST`.
+ * the same. Throws `LINK_LOST`.
  */
-export function calibrate(group: Group, measurements: LinkMeasurements): Correction {
-  const fitting = probes.filter((bytes) => elementsOf(group, bytes) <= group.maxElements);
-  const factors = fitting.map((bytes) => tryAll(group, measurements, bytes));
-  return (name, payloadBytes) => interpolated(fitting, factors, name, payloadBytes);
+export function calibrate(group: Group, measurements: LinkMeasurements): Trials {
+  return fitting(group).map((probe) => ({ bytes: probe.bytes, factors: tryAll(group, measurements, probe) }));
 }
 
-function elementsOf({ wire }: Group, bytes: number): number {
+/**
+ * What trials say of other payloads: between probes by the logarithm of the payload. What was not tried is taken to be as
+ * far off as the worst that was.
+ */
+export function correctionOf(trials: Trials): Correction {
+  return (name, payloadBytes) => interpolated(trials, collectiveNames.indexOf(name), payloadBytes);
+}
+
+/** The probes that are no larger than what will be added up. */
+export function fitting({ wire, maxElements }: Pick<Group, "wire" | "maxElements">): readonly Probe[] {
+  return probes.filter(({ bytes }) => elementsOf(wire, bytes) <= maxElements);
+}
+
+/** Values of the largest probe. */
+export function probeElements(wire: Wire): number {
+  return elementsOf(wire, probes.at(-1)!.bytes);
+}
+
+function elementsOf(wire: Wire, bytes: number): number {
   return Math.max(1, Math.floor(bytes / wire.blockBytes)) * wire.blockElements;
 }
 
-type Factors = Record<CollectiveName, number>;
-
 /** The factors at one payload, as rank 0 saw them. */
-function tryAll(group: Group, measurements: LinkMeasurements, bytes: number): Factors {
-  const values = new Float32Array(elementsOf(group, bytes));
+function tryAll(group: Group, measurements: LinkMeasurements, { bytes, tries, hopeless }: Probe): number[] {
+  const values = new Float32Array(elementsOf(group.wire, bytes));
   const payload = group.wire.bytes(values.length);
   const predicted = collectiveNames.map((name) => predictMs(name, measurements, payload));
   const best = Math.min(...predicted);
   const seen = Float64Array.from(collectiveNames, (name, i) => {
     const promising = predicted[i]! <= hopeless * best && predicted[i]! <= longestMs;
-    return promising ? medianMs(group, name, values) / predicted[i]! : 0;
+    if (!promising) return 0;
+    const collective = openCollective(name, group);
+    return medianMs(tries, () => collective.allReduce(values)) / predicted[i]!;
   });
   broadcast(group, 0, new Uint8Array(seen.buffer));
   const worst = Math.max(1, ...seen);
-  return Object.fromEntries(collectiveNames.map((name, i) => [name, seen[i]! > 0 ? seen[i]! : worst])) as Factors;
+  return Array.from(seen, (factor) => (factor > 0 ? factor : worst));
 }
 
-function medianMs(group: Group, name: CollectiveName, values: Float32Array): number {
-  const collective = openCollective(name, group);
+function medianMs(tries: number, action: () => void): number {
   const times = Array.from({ length: tries + 1 }, () => {
     const started = performance.now();
-    collective.allReduce(values);
+    action();
     return performance.now() - started;
   });
   return times.slice(1).sort((a, b) => a - b)[(tries - 1) / 2]!;
 }
 
-function interpolated(
-  payloads: readonly number[],
-  factors: readonly Factors[],
-  name: CollectiveName,
-  payload: number,
-): number {
-  if (payloads.length === 0) return 1;
-  const after = payloads.findIndex((bytes) => bytes >= payload);
-  if (after === 0) return factors[0]![name];
-  if (after < 0) return factors.at(-1)![name];
-  const [below, above] = [payloads[after - 1]!, payloads[after]!];
-  const share = Math.log(payload / below) / Math.log(above / below);
-  return factors[after - 1]![name] * (1 - share) + factors[after]![name] * share;
+function interpolated(trials: Trials, index: number, payload: number): number {
+  if (trials.length === 0) return 1;
+  const after = trials.findIndex(({ bytes }) => bytes >= payload);
+  if (after === 0) return trials[0]!.factors[index]!;
+  if (after < 0) return trials.at(-1)!.factors[index]!;
+  const [below, above] = [trials[after - 1]!, trials[after]!];
+  const share = Math.log(payload / below.bytes) / Math.log(above.bytes / below.bytes);
+  return below.factors[index]! * (1 - share) + above.factors[index]! * share;
 }

@@ -1,3 +1,4 @@
+import type { Choice } from "./choose.ts";
 import { exchange } from "./exchange.ts";
 import type { Group } from "./group.ts";
 import { mesh } from "./mesh.ts";
@@ -17,6 +18,8 @@ export interface Collective {
    * bits. Blocks. Throws `LINK_LOST`, after which the group is of no more use.
    */
   allReduce(values: Float32Array): void;
+  /** Where it takes another one for each size of payload: which for so many bytes, encoded, and why. */
+  choiceFor?(payloadBytes: number): Choice;
 }
 
 const collectives: Record<CollectiveName, (group: Group) => Collective> = { star, exchange, mesh, ring, tree };

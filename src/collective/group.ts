@@ -1,5 +1,6 @@
 import { StelliumError } from "../errors.ts";
 import { PollSet } from "../native/sockets.ts";
+import { noRecorder, type Recorder } from "../trace/recorder.ts";
 import { type Link, linkLost } from "./link.ts";
 import type { Wire } from "./wire.ts";
 
@@ -16,6 +17,13 @@ export interface LinkStatistics {
   /** Bytes on the wire, with headers and tags. */
   readonly bytesSent: number;
   readonly bytesReceived: number;
+}
+
+/** The sum of figures, or with `sign` -1 what has been added since `others` were taken. */
+export function addFigures(figures: LinkStatistics, others: LinkStatistics, sign = 1): LinkStatistics {
+  const names = Object.keys(figures) as (keyof LinkStatistics)[];
+  const sums = names.map((name) => [name, figures[name] + sign * others[name]]);
+  return Object.fromEntries(sums) as LinkStatistics;
 }
 
 /** What a group is made of. */
@@ -52,6 +60,7 @@ export class Group implements Disposable {
   /** When the collective under way has to end: a time of `performance.now()`. */
   deadline = 0;
   readonly #links: ReadonlyMap<number, Link>;
+  #recorder = noRecorder;
   #count = 0;
   #lost: StelliumError | undefined;
 
@@ -64,6 +73,17 @@ export class Group implements Disposable {
     this.encoded = new Uint8Array(wire.bytes(maxElements));
     this.pollSet = new PollSet(2 * size);
     this.#links = links;
+  }
+
+  /** Says what the thread that uses the group does. */
+  get recorder(): Recorder {
+    return this.#recorder;
+  }
+
+  /** From now on the group and its links record. */
+  set recorder(recorder: Recorder) {
+    this.#recorder = recorder;
+    for (const link of this.#links.values()) link.recorder = recorder;
   }
 
   /** The link to another rank. */

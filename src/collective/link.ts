@@ -1,5 +1,7 @@
 import { StelliumError } from "../errors.ts";
 import { closeSocket, endSending, type Socket, tryReceive, trySend } from "../native/sockets.ts";
+import { noRecorder, type Recorder } from "../trace/recorder.ts";
+import { spanKind } from "../trace/spans.ts";
 import type { FrameCipher } from "./cipher.ts";
 import {
   checkHeader,
@@ -39,6 +41,8 @@ export class Link implements Disposable {
   bytesReceived = 0;
   /** Milliseconds spent encrypting and decrypting. */
   cipherMs = 0;
+  /** The one of the thread that uses the link, from when it is to record. */
+  recorder: Recorder = noRecorder;
   readonly #outgoing: Direction;
   readonly #incoming: Direction;
 
@@ -69,9 +73,8 @@ export class Link implements Disposable {
     writeHeader(out.view, type, out.sequence, payload.length);
     out.end = headerBytes + payload.length + out.cipher.overhead;
     out.done = 0;
-    const started = performance.now();
-    out.cipher.seal(out.sequence++, out.header, payload, out.bytes.subarray(headerBytes, out.end));
-    this.cipherMs += performance.now() - started;
+    const sealed = out.bytes.subarray(headerBytes, out.end);
+    this.#timed(payload.length, () => out.cipher.seal(out.sequence++, out.header, payload, sealed));
   }
 
   /** Sends what the system takes of the staged frame. True: all of it is gone. */
@@ -112,9 +115,7 @@ export class Link implements Disposable {
 
   #open(into: Direction): Uint8Array {
     const sealed = into.bytes.subarray(headerBytes, into.end);
-    const started = performance.now();
-    const authentic = into.cipher.open(into.sequence, into.header, sealed);
-    this.cipherMs += performance.now() - started;
+    const authentic = this.#timed(sealed.length, () => into.cipher.open(into.sequence, into.header, sealed));
     if (!authentic) throw new FrameError(`frame ${into.sequence} was changed on its way`);
     into.sequence++;
     into.done = 0;
@@ -159,6 +160,14 @@ export class Link implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #timed<T>(bytes: number, work: () => T): T {
+    const [started, begun] = [performance.now(), this.recorder.now()];
+    const result = work();
+    this.recorder.end(spanKind.cipher, begun, 0, bytes);
+    this.cipherMs += performance.now() - started;
+    return result;
   }
 
   #orLost<T>(step: () => T): T {

@@ -1,4 +1,5 @@
 import { readiness } from "../native/sockets.ts";
+import { spanKind } from "../trace/spans.ts";
 import type { Group } from "./group.ts";
 import { type Link, orLost } from "./link.ts";
 import type { Wire } from "./wire.ts";
@@ -43,9 +44,11 @@ class Transfer {
   /** The incoming message at hand, and how much of it has come. */
   #message = 0;
   #offset = 0;
+  readonly #started: number;
 
   constructor(group: Group, outgoing: readonly Outgoing[], incoming: readonly Incoming[]) {
     this.#group = group;
+    this.#started = group.recorder.now();
     this.#outgoing = outgoing.map(({ link, bytes }) => new Sender(link, bytes, frameStep(group.wire, link.maxPayload)));
     this.#incoming = incoming;
   }
@@ -61,12 +64,14 @@ class Transfer {
 
   /** Gets each sender on by a frame. Returns whether one could. */
   #send(): boolean {
+    if (this.#outgoing.length === 0) return false;
     let moved = false;
     for (let i = 0; i < this.#outgoing.length; i++) {
       const sender = this.#outgoing[i]!;
       moved = sender.advance() || moved;
       if (sender.done) this.#outgoing.splice(i--, 1);
     }
+    if (this.#outgoing.length === 0) this.#group.recorder.end(spanKind.send, this.#started);
     return moved;
   }
 
@@ -100,15 +105,17 @@ class Transfer {
   }
 
   #wait(): void {
-    const { rank, pollSet, times, deadline } = this.#group;
+    const { rank, pollSet, times, deadline, recorder } = this.#group;
     const link = this.#incoming[this.#message]?.link;
     pollSet.clear();
     for (const sender of this.#outgoing) pollSet.add(sender.link.socket, readiness.writable);
     if (link !== undefined) pollSet.add(link.socket, readiness.readable);
     const idle = this.#outgoing.length === 0 && this.#offset === 0 && link?.receiving === false;
-    const started = performance.now();
+    const [started, waiting] = [performance.now(), recorder.now()];
     orLost(rank, (link ?? this.#outgoing[0]!.link).peer, () => pollSet.wait(deadline));
-    if (idle) times.waitMs += performance.now() - started;
+    if (!idle) return;
+    times.waitMs += performance.now() - started;
+    recorder.end(spanKind.peer, waiting, link.peer);
   }
 }
 

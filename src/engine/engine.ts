@@ -4,6 +4,7 @@ import { openGgml } from "../native/ggml.ts";
 import { allocateNative, type NativeMemory } from "../native/memory.ts";
 import { shutdownSocket } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { readEvents, type TraceEvents } from "../trace/events.ts";
 import { beginReading, loadCounter } from "../weights/loader.ts";
 import {
   command,
@@ -20,8 +21,9 @@ import {
   type WeightOrigin,
 } from "./protocol.ts";
 import { type CellMove, encodeCommand, moveFits, type RankCommand, stepFits } from "./rankCommand.ts";
-import type { LinkSetup } from "./rankLinks.ts";
+import type { LinkSetup, Network } from "./rankLinks.ts";
 import type { Step } from "./step.ts";
+import { profileFigures, readProfile } from "./stepProfile.ts";
 
 /** Tokens of one sequence that a step is to take. */
 export interface StepRequest {
@@ -64,6 +66,7 @@ export class Engine implements AsyncDisposable {
   readonly #abortFlag: NativeMemory;
   readonly #exited: Promise<void>;
   #sockets: number[] = [];
+  #network: Network | undefined;
   #ended = false;
 
   /** Starts an engine thread and has it load the weights. Throws what that meets, or `ABORTED`. */
@@ -74,7 +77,8 @@ export class Engine implements AsyncDisposable {
     if (from.kind === "slice" && from.placement.cached) beginReading(from.path);
     // Loaded here first: the thread that loads the backends is the one that receives native code's log.
     openGgml();
-    const memory = engineMemory(options, description.hyperparameters);
+    const blocks = description.blocks.length;
+    const memory = engineMemory(options, { ...description.hyperparameters, blocks });
     const abortFlag = allocateNative(running.length);
     abortFlag.view.set(running);
     const setup: EngineSetup = {
@@ -159,12 +163,16 @@ export class Engine implements AsyncDisposable {
 
   /** Opens a socket for links to other ranks; those that were open are closed. Returns the port. */
   async listen(host: string, port = 0): Promise<number> {
+    // Their numbers may mean other sockets from now on.
+    this.#sockets = [];
     return (await this.#request<{ port: number }>(command.listen, { host, port })).port;
   }
 
   /** Opens the links to the other ranks, which do so at the same time. Throws `LINK_LOST`. */
   async link(setup: LinkSetup): Promise<void> {
-    this.#sockets = (await this.#request<{ sockets: number[] }>(command.link, setup)).sockets;
+    const { sockets, network } = await this.#request<{ sockets: number[]; network?: Network }>(command.link, setup);
+    this.#sockets = sockets;
+    this.#network = network;
   }
 
   /** Takes the steps that rank 0 takes, until the links are lost: rejects with `LINK_LOST` then. */
@@ -179,10 +187,30 @@ export class Engine implements AsyncDisposable {
     this.#sockets = [];
   }
 
+  /** What was found out about the links that were opened last; undefined where there are none. */
+  get network(): Network | undefined {
+    return this.#network;
+  }
+
+  /** What all steps were made of, in milliseconds of the engine thread; see `profileFigures`. */
+  get stepFigures(): Readonly<Record<string, number>> {
+    return profileFigures(this.#memory.profile);
+  }
+
+  /** What the last step was made of, block after block: milliseconds by `profiledParts`. */
+  get profile(): Float32Array {
+    return readProfile(this.#memory.profile);
+  }
+
   /** Milliseconds on the engine thread, and traffic, summed over the engine's life. */
   get statistics(): EngineStatistics {
     const values = Object.entries(statistic).map(([name, index]) => [name, this.#memory.statistics[index] ?? 0]);
     return Object.fromEntries(values) as EngineStatistics;
+  }
+
+  /** What its threads have recorded, if they do: `EngineOptions.trace`. */
+  get trace(): TraceEvents {
+    return readEvents(this.#memory.trace ?? {});
   }
 
   /** Sum of the milliseconds spent in graphs. */

@@ -3,11 +3,15 @@ import type { ComputeBackend } from "../native/backend.ts";
 import type { Ggml } from "../native/ggml.ts";
 import { closeSocket, listenOn } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { openRecorder, type Recorder } from "../trace/recorder.ts";
+import { spanKind } from "../trace/spans.ts";
 import type { Weights } from "../weights/weights.ts";
 import { CellStore } from "./cellStore.ts";
+import { Communication } from "./communication.ts";
 import { Embedding } from "./embedding.ts";
 import { Forward } from "./forward.ts";
 import type { KvCache } from "./kvCache.ts";
+import { LogitCollector } from "./logits.ts";
 import {
   command,
   control,
@@ -23,6 +27,7 @@ import { commandInts, decodeCommand } from "./rankCommand.ts";
 import { type LinkSetup, RankLinks } from "./rankLinks.ts";
 import { soloReducer } from "./reducer.ts";
 import { countTokens, type Step } from "./step.ts";
+import { StepProfiler } from "./stepProfile.ts";
 
 /** What the engine thread has when its weights are loaded. */
 export interface EngineLoopParts {
@@ -35,6 +40,9 @@ export interface EngineLoopParts {
   readonly shared: EngineMemory;
 }
 
+const noRows = new Float32Array(0);
+const noTimes = { wireMs: 0, cipherMs: 0, waitMs: 0 };
+
 /** Does what the main thread asks for, one thing after the other, and waits in between. */
 export class EngineLoop implements Disposable {
   readonly #parts: EngineLoopParts;
@@ -43,18 +51,25 @@ export class EngineLoop implements Disposable {
   /** On rank 0 only. */
   readonly #embedding: Embedding | undefined;
   readonly #stored: CellStore;
+  readonly #collector: LogitCollector;
+  readonly #profiler: StepProfiler;
   #forward: Forward;
   #links: RankLinks | undefined;
   #listener: number | undefined;
+  #communication: Communication | undefined;
+  readonly #recorder: Recorder;
 
   constructor(parts: EngineLoopParts) {
     const { ggml, description, options } = parts;
     const { files, embedding, hyperparameters } = description;
     this.#parts = parts;
     this.#shared = parts.shared;
+    this.#recorder = openRecorder(parts.shared.trace?.engine);
     this.#embeddings = new Float32Array(hyperparameters.embeddingLength * options.batch);
     this.#embedding = embedding && new Embedding(ggml, files[embedding.file]!, embedding);
     this.#stored = new CellStore(parts.kv, options.storedCells ?? 0);
+    this.#collector = new LogitCollector(description);
+    this.#profiler = new StepProfiler(parts.shared.profile, () => this.#times);
     this.#forward = this.#openForward();
   }
 
@@ -75,6 +90,7 @@ export class EngineLoop implements Disposable {
 
   [Symbol.dispose](): void {
     this.#closeLinks();
+    this.#communication?.[Symbol.dispose]();
     this.#forward[Symbol.dispose]();
     this.#stored[Symbol.dispose]();
     this.#embedding?.[Symbol.dispose]();
@@ -88,22 +104,34 @@ export class EngineLoop implements Disposable {
       if (asked === command.follow) return this.#follow();
       throw new RangeError(`there is no command ${asked}`);
     } catch (error) {
-      putExchange(this.#shared, failureOf(error));
+      const failure = failureOf(error);
+      // The other ranks may wait for what this one will not do. Of a lost link they are told otherwise.
+      const leaves = asked === command.follow || !this.#forward.settled;
+      if (leaves && failure.code !== "LINK_LOST") this.#links?.cut();
+      putExchange(this.#shared, failure);
       return status.failed;
     }
   }
 
   /** Does what the main thread says, and has the other ranks do so. */
   #lead(): number {
-    const { rankCommand, tokens, results } = this.#shared;
+    const { rankCommand, results } = this.#shared;
     const what = decodeCommand(rankCommand, this.#limits);
-    const rows = this.#rowsOf("step" in what ? what.step : []);
-    if ("step" in what) this.#embedding?.read(tokens.subarray(0, countTokens(what.step)), rows);
+    this.#profiler.begin();
+    const rows = "step" in what ? this.#embed(what.step) : noRows;
     this.#links?.announce(rankCommand, rows);
-    if (!("step" in what)) this.#stored.move(what);
-    else if (!this.#compute(what.step, rows)) return status.aborted;
-    else this.#forward.readResults(results);
+    if ("step" in what) return this.#take(what.step, rows, results) ? status.done : status.aborted;
+    this.#stored.move(what);
     return status.done;
+  }
+
+  /** Reads the embedding rows of a step's tokens. */
+  #embed(step: Step): Float32Array {
+    const rows = this.#rowsOf(step);
+    const started = this.#recorder.now();
+    this.#embedding?.read(this.#shared.tokens.subarray(0, countTokens(step)), rows);
+    this.#recorder.end(spanKind.embedding, started);
+    return rows;
   }
 
   /** Does what rank 0 does until the links are closed, which ends it by `LINK_LOST`. */
@@ -116,8 +144,9 @@ export class EngineLoop implements Disposable {
       const what = decodeCommand(received, this.#limits);
       if ("step" in what) {
         const rows = this.#rowsOf(what.step);
+        this.#profiler.begin();
         links.receiveRows(rows);
-        this.#compute(what.step, rows);
+        this.#take(what.step, rows, this.#shared.results);
       } else this.#stored.move(what);
     }
   }
@@ -132,12 +161,24 @@ export class EngineLoop implements Disposable {
     return this.#embeddings.subarray(0, countTokens(step) * this.#parts.description.hyperparameters.embeddingLength);
   }
 
-  #compute(step: Step, rows: Float32Array): boolean {
+  /** Computes a step. Where the head is sharded, rank 0 has all logits among the results then. */
+  #take(step: Step, rows: Float32Array, results: Float32Array): boolean {
+    try {
+      return this.#compute(step, rows, results);
+    } finally {
+      // All ranks do it or none does: also one that was stopped, or failed, only in the head, where the others go on.
+      const { sound, logits } = this.#forward;
+      if (sound && logits !== undefined) this.#collector.collect(logits, this.#links, results);
+    }
+  }
+
+  #compute(step: Step, rows: Float32Array, results: Float32Array): boolean {
     const before = this.#forward.computeMs;
     try {
-      return this.#forward.run(step, rows);
+      return this.#forward.run(step, rows, results);
     } finally {
       this.#count(this.#forward.computeMs - before);
+      this.#profiler.end();
     }
   }
 
@@ -154,18 +195,39 @@ export class EngineLoop implements Disposable {
     const setup = takeExchange<LinkSetup>(this.#shared);
     const { embeddingLength } = this.#parts.description.hyperparameters;
     if (this.#listener === undefined) throw new StelliumError("ENGINE_FAILED", { reason: "it does not listen" });
-    this.#links = new RankLinks(this.#listener, setup, embeddingLength * this.#parts.options.batch);
+    this.#links = new RankLinks({
+      listener: this.#listener,
+      setup,
+      embeddingLength,
+      batch: this.#parts.options.batch,
+      communication: () => this.#communicate(),
+      recorder: this.#recorder,
+    });
     this.#forward[Symbol.dispose]();
     // Another rank may have lost its part of what was kept.
     this.#stored[Symbol.dispose]();
     this.#forward = this.#openForward();
-    putExchange(this.#shared, { sockets: this.#links.sockets });
+    this.#shared.statistics[statistic.openingBytes] = this.#links.openingBytes;
+    putExchange(this.#shared, { sockets: this.#links.sockets, network: this.#links.network });
     return status.done;
   }
 
   #openForward(): Forward {
     const { options, ...parts } = this.#parts;
-    return new Forward({ ...parts, ...options, reducer: this.#links?.reducer ?? soloReducer });
+    const reducer = this.#profiler.follow(this.#links?.reducer ?? soloReducer);
+    return new Forward({ ...parts, ...options, reducer, recorder: this.#recorder });
+  }
+
+  /** What this thread has spent so far. */
+  get #times() {
+    const links = this.#links?.times ?? noTimes;
+    return { computeMs: this.#forward.computeMs, diskMs: this.#parts.weights.window.waitMs, ...links };
+  }
+
+  /** The communication thread; started at its first use. */
+  #communicate(): Communication {
+    this.#communication ??= new Communication(this.#shared.trace?.communication);
+    return this.#communication;
   }
 
   #closeLinks(): void {

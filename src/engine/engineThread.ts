@@ -3,11 +3,14 @@ import { deviceFeatures, openBackend } from "../native/backend.ts";
 import { cpuDevice, type Device, type Ggml, openGgml } from "../native/ggml.ts";
 import { viewNative } from "../native/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { openRecorder } from "../trace/recorder.ts";
+import { blockSubject, otherSubject, spanKind } from "../trace/spans.ts";
 import { Layouts } from "../weights/layout.ts";
 import { ggufWeights, type StoredTensor, WeightStore } from "../weights/weightStore.ts";
 import type { Weights } from "../weights/weights.ts";
 import { BlockWeights } from "../weights/window/blockWeights.ts";
 import { ggufMap } from "../weights/window/ggufMap.ts";
+import type { ReaderTrace } from "../weights/window/reader.ts";
 import { sliceMap } from "../weights/window/sliceMap.ts";
 import { EngineLoop } from "./engineLoop.ts";
 import { KvCache } from "./kvCache.ts";
@@ -38,7 +41,7 @@ async function main(): Promise<void> {
   shared.statistics[statistic.weightBytes] = weights.bytes;
   shared.statistics[statistic.pinnedBytes] = weights.pinnedBytes;
   shared.statistics[statistic.windowBytes] = weights.windowBytes;
-  await weights.load(options.threads + 1, shared.loading);
+  await load(weights);
   shared.statistics[statistic.diskBytes] = weights.window.bytesRead;
   using backend = openBackend(device, { ...options, abortFlag: setup.abortFlag });
   using kv = new KvCache(ggml, device, description.hyperparameters, options.kvType, options);
@@ -46,6 +49,13 @@ async function main(): Promise<void> {
   const ready = { device: ggml.deviceDescription(device), features: deviceFeatures(device), layouts: weights.layouts };
   parentPort!.postMessage(ready satisfies EngineReady);
   loop.run();
+}
+
+async function load(weights: Weights): Promise<void> {
+  const recorder = openRecorder(shared.trace?.engine);
+  const started = recorder.now();
+  await weights.load(options.threads + 1, shared.loading);
+  recorder.end(spanKind.load, started, 0, weights.pinnedBytes);
 }
 
 async function openWeights(ggml: Ggml, device: Device, origin: WeightOrigin): Promise<Weights> {
@@ -62,7 +72,13 @@ async function openWeights(ggml: Ggml, device: Device, origin: WeightOrigin): Pr
           new Layouts(ggml, device).plain.name,
         );
   const abortFlag = viewNative(setup.abortFlag, 1);
-  return new BlockWeights(ggml, device, map, origin.placement, () => abortFlag[0] !== 0);
+  return new BlockWeights(ggml, device, map, origin.placement, () => abortFlag[0] !== 0, readerTraces());
+}
+
+function readerTraces(): ReaderTrace[] {
+  if (shared.trace === undefined) return [];
+  const subjects = [...description.blocks.map((block) => blockSubject([block])), otherSubject];
+  return [shared.trace["reader 1"], shared.trace["reader 2"]].map((memory) => ({ memory, subjects }));
 }
 
 /** What has to be in memory: all weights of all blocks. Of a tied head that is the embedding, too. */

@@ -2,14 +2,20 @@ import { StelliumError } from "../errors.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import { type Ggml, type GraphAllocator, graphStatus, required, type Tensor } from "../native/ggml.ts";
 import type { RankBlock, RankDescription } from "../plan/rankDescription.ts";
+import { noRecorder, type Recorder } from "../trace/recorder.ts";
+import { blockSubject, spanKind } from "../trace/spans.ts";
 import type { Weights } from "../weights/weights.ts";
 import type { StepResults } from "./blocks.ts";
+import { tokensOfLane } from "./division.ts";
 import type { GraphBuilder } from "./graphBuilder.ts";
+import type { Hyperparameters } from "./hyperparameters.ts";
 import type { KvCache } from "./kvCache.ts";
 import { Lane } from "./lane.ts";
+import { OwnLogits } from "./logits.ts";
 import type { Reducer } from "./reducer.ts";
 import { buildSegments, type Segment } from "./segments.ts";
 import {
+  countTokens,
   divideStep,
   layOut,
   resultsOf,
@@ -19,6 +25,7 @@ import {
   type StepShape,
   shapeKey,
 } from "./step.ts";
+import { StreamedBlocks, segmentsOf } from "./streamedBlocks.ts";
 
 /** What a forward pass is made of. */
 export interface ForwardParts {
@@ -33,6 +40,7 @@ export interface ForwardParts {
   readonly reducer: Reducer;
   /** One graph for each block, or for all where nothing happens between them. */
   readonly graphs: "whole" | "block";
+  readonly recorder?: Recorder | undefined;
 }
 
 /** Graphs kept for further steps of the same shape: those of decoding, and of full and last batches of a prompt. */
@@ -50,37 +58,44 @@ interface Group {
   readonly graphs: ShapedGraphs;
   readonly step: Step;
   readonly layout: StepLayout;
+  /** Where its results belong, behind those of the groups before; and its first row of logits, among all. */
+  readonly resultsFrom: number;
+  readonly logitsFrom: number;
 }
 
 /** Takes steps through the blocks. */
 export class Forward implements Disposable {
+  /** What this rank has of the last step's logits, where it has not all rows of the head. */
+  readonly logits: OwnLogits | undefined;
   readonly #parts: ForwardParts;
   readonly #segments: readonly (readonly RankBlock[])[];
-  /** By segment: the block that has to be brought into memory for it, if any. */
-  readonly #streamed: readonly (number | undefined)[];
+  readonly #blocks: StreamedBlocks;
   readonly #lanes: readonly Lane[];
-  readonly #laneTokens: number;
+  readonly #subjects: readonly number[];
+  readonly #recorder: Recorder;
   readonly #allocator: GraphAllocator;
   readonly #graphs = new Map<string, ShapedGraphs>();
-  #groups: readonly Group[] = [];
+  /** Where the results of the step under way go. */
+  #results: Float32Array = new Float32Array(0);
   #computeMs = 0;
   /** Counts how often the buffer of the graphs has grown. */
   #growth = 0;
   #aborted = false;
-  /** The block that is to stay in the window. */
-  #held: number | undefined;
   #lastLane = 0;
-  /** Why a block could not be read. */
-  #failure: unknown;
+  #settled = true;
+  #sound = false;
 
   constructor(parts: ForwardParts) {
     const { ggml, backend, description, reducer, batch, kv } = parts;
-    const { embeddingLength } = description.hyperparameters;
+    const { embeddingLength, vocabularySize } = description.hyperparameters;
+    const vocabulary = description.share.vocabulary.count;
     this.#parts = parts;
+    this.logits = description.vocabulary[0]!.count === vocabularySize ? undefined : new OwnLogits(vocabulary);
+    this.#recorder = parts.recorder ?? noRecorder;
     this.#segments = segmentsOf(description.blocks, reducer.separates || parts.graphs === "block", parts.weights);
-    this.#streamed = this.#segments.map(([block]) => streamedBlock(description.blocks, block!, parts.weights));
-    this.#laneTokens = Math.ceil(batch / reducer.lanes);
-    const size = { embeddingLength, tokens: this.#laneTokens, slotCells: kv.slotCells };
+    this.#subjects = this.#segments.map(blockSubject);
+    this.#blocks = new StreamedBlocks(description, this.#segments, parts.weights, this.#recorder);
+    const size = { embeddingLength, tokens: tokensOfLane(batch, reducer.lanes), slotCells: kv.slotCells };
     this.#lanes = Array.from({ length: reducer.lanes }, () => new Lane(ggml, backend.device, size));
     const type = ggml.deviceBufferType(backend.device);
     this.#allocator = required(ggml.newGraphAllocator(type), "allocating graphs");
@@ -91,46 +106,47 @@ export class Forward implements Disposable {
     return this.#computeMs;
   }
 
+  /** Whether no other rank waits for sums of the last step from this one, however that ended. */
+  get settled(): boolean {
+    return this.#settled;
+  }
+
+  /** Whether no rank was stopped before the head in the last step: the same on all ranks. */
+  get sound(): boolean {
+    return this.#sound;
+  }
+
   /** Bytes of intermediate results. */
   get computeBytes(): number {
     return Number(this.#parts.ggml.allocatorBytes(this.#allocator, 0));
   }
 
   /**
-   * Computes a step. Where ranks share the blocks, its tokens go in as many groups as there are lanes, which leapfrog:
-   * while the sums of one group are on their way, the other is computed.
+   * Computes a step. Where ranks share the blocks, the tokens of a large one go in several groups, which leapfrog: while
+   * the sums of one group are on their way, the other is computed.
    *
    * @param embeddings - (embedding length, tokens), the tokens' rows of the embedding
+   * @param results - row by row in order of the step's parts, filled in on the rank that has the head; see also `logits`
    * @returns whether it was computed to its end, and not stopped by the abort flag of any rank
    * @throws what acquiring a block does
    */
-  run(step: Step, embeddings: Float32Array): boolean {
+  run(step: Step, embeddings: Float32Array, results: Float32Array): boolean {
+    const started = this.#recorder.now();
+    this.#settled = false;
+    this.#sound = false;
     const groups = this.#prepare(step, embeddings);
-    this.#groups = groups;
+    this.#results = results;
     this.#aborted = false;
-    this.#failure = undefined;
-    this.#held = undefined;
+    this.#blocks.begin();
     this.#lastLane = groups.length - 1;
     const steps = this.#segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
     const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
     const settled = groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean);
-    if (this.#failure !== undefined) throw this.#failure;
-    return complete && settled && !this.#aborted;
-  }
-
-  /** Copies the results of the last step, row by row in order of its parts, to `target`. */
-  readResults(target: Float32Array): void {
-    const { embeddingLength, vocabularySize } = this.#parts.description.hyperparameters;
-    let offset = 0;
-    for (const { step, layout, graphs } of this.#groups) {
-      for (const { outputs, hidden, column } of resultsOf(step, layout)) {
-        const width = hidden ? embeddingLength : vocabularySize;
-        const tensor = hidden ? graphs.results.hidden : graphs.results.logits;
-        const rows = target.subarray(offset, offset + width * outputs);
-        if (tensor !== null) this.#read(tensor, column * width, rows);
-        offset += rows.length;
-      }
-    }
+    this.#settled = true;
+    this.#sound = complete && settled;
+    this.#recorder.end(spanKind.step, started, 0, countTokens(step));
+    if (this.#blocks.failure !== undefined) throw this.#blocks.failure;
+    return this.#sound && !this.#aborted;
   }
 
   [Symbol.dispose](): void {
@@ -142,8 +158,10 @@ export class Forward implements Disposable {
   /** Divides a step's tokens among the lanes and fills those. */
   #prepare(step: Step, embeddings: Float32Array): Group[] {
     const { embeddingLength } = this.#parts.description.hyperparameters;
-    const pieces = divideStep(step, this.#laneTokens);
+    const tokens = countTokens(step);
+    const pieces = divideStep(step, Math.ceil(tokens / this.#parts.reducer.begin(tokens)));
     const groups = this.#group(pieces.map((piece) => ({ ...piece, layout: layOut(piece.step) })));
+    this.logits?.begin(groups.flatMap((group) => this.#logitOffsets(group)));
     groups.forEach(({ lane, layout }) => {
       for (const { slot, slots, cells } of layout.shape.spans) {
         for (let i = 0; i < slots; i++) this.#parts.kv.zeroUpTo(slot + i, cells);
@@ -157,71 +175,90 @@ export class Forward implements Disposable {
   /** The graphs of all pieces. Where those of one made the buffer grow, those of the others are built again. */
   #group(pieces: readonly (StepPiece & { layout: StepLayout })[]): Group[] {
     const growth = this.#growth;
+    let [resultsFrom, logitsFrom] = [0, 0];
     const groups = pieces.map(({ step, layout }, lane) => {
-      return { lane, step, layout, graphs: this.#graphsFor(lane, layout.shape) };
+      const group = { lane, step, layout, graphs: this.#graphsFor(lane, layout.shape), resultsFrom, logitsFrom };
+      resultsFrom += resultElements(step, this.#parts.description.hyperparameters);
+      logitsFrom += step.reduce((sum, { outputs, hidden }) => sum + (hidden ? 0 : outputs), 0);
+      return group;
     });
     return growth === this.#growth ? groups : this.#group(pieces);
   }
 
-  /** Copies values of a result, from the element `first` on. */
-  #read(tensor: Tensor, first: number, target: Float32Array): void {
-    const bytes = new Uint8Array(target.buffer, target.byteOffset, target.byteLength);
-    this.#parts.ggml.getTensor(tensor, bytes, 4 * first, bytes.length);
-  }
-
   /** Computes one segment of one group, once the sums it starts from are there. Returns false where those tell to stop. */
-  #runSegment({ lane, graphs }: Group, index: number): boolean {
-    const { reducer } = this.#parts;
-    if (!reducer.wait(lane)) return false;
-    const segment = graphs.segments[index];
-    if (segment !== undefined) this.#aborted ||= !this.#hold(index) || !this.#compute(segment);
-    if (lane === this.#lastLane) this.#letGo();
-    if (segment?.reduces) this.#reduce(lane, segment, this.#aborted);
+  #runSegment(group: Group, index: number): boolean {
+    if (!this.#parts.reducer.wait(group.lane)) return false;
+    const segment = group.graphs.segments[index];
+    if (segment !== undefined) this.#aborted ||= !this.#blocks.hold(index) || !this.#compute(group, segment, index);
+    if (group.lane === this.#lastLane) this.#blocks.letGo();
+    if (segment?.reduces) this.#reduce(group.lane, segment, this.#subjects[index]!);
     return true;
   }
 
-  /** Returns whether it was computed to its end. */
-  #compute({ builder }: Segment): boolean {
+  /** Computes a graph. Returns whether that came to its end. */
+  #compute(group: Group, { builder, reduces }: Segment, index: number): boolean {
     const { ggml, backend } = this.#parts;
-    const started = performance.now();
+    const [subject, tokens] = [this.#subjects[index]!, group.layout.shape.tokens];
+    const [started, begun] = [performance.now(), this.#recorder.now()];
     const status = ggml.compute(backend.backend, builder.graph);
+    this.#recorder.end(spanKind.compute, begun, subject, tokens);
     this.#computeMs += performance.now() - started;
-    if (status === graphStatus.success || status === graphStatus.aborted) return status === graphStatus.success;
-    throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
-  }
-
-  /** Has a segment's block in memory until all lanes have computed it. Returns false where there is none to wait for. */
-  #hold(index: number): boolean {
-    const block = this.#streamed[index];
-    if (block === undefined || block === this.#held) return true;
-    if (!this.#acquire(block)) return false;
-    this.#held = block;
+    if (status === graphStatus.aborted) return false;
+    if (status !== graphStatus.success)
+      throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
+    if (!reduces) this.#readResults(group);
     return true;
-  }
-
-  /** Where rank 0 cannot read a block, all ranks have to stop before it says so: they are to take further steps. */
-  #acquire(block: number): boolean {
-    const { weights, description } = this.#parts;
-    try {
-      return weights.window.acquire(block);
-    } catch (error) {
-      if (description.rank > 0) throw error;
-      this.#failure = error;
-      return false;
-    }
-  }
-
-  #letGo(): void {
-    if (this.#held !== undefined) this.#parts.weights.window.release();
-    this.#held = undefined;
   }
 
   /** A rank that was stopped says so by its sums, so that all ranks stop at the same block. */
-  #reduce(lane: number, segment: Segment, aborted: boolean): void {
-    const partial = this.#lanes[lane]!.partialValues(segment.columns);
-    if (aborted) partial.fill(Number.NaN);
-    else if (segment.empty) partial.fill(0);
-    this.#parts.reducer.start(lane, partial);
+  #reduce(lane: number, segment: Segment, subject: number): void {
+    const partial = this.#lanes[lane]!.partialSums(segment.columns);
+    if (this.#aborted) partial.values.fill(Number.NaN);
+    else if (segment.empty) partial.values.fill(0);
+    this.#parts.reducer.start(lane, partial, subject);
+  }
+
+  /** Copies a group's results, before the graphs of another group take their place. */
+  #readResults(group: Group): void {
+    const { hidden: states, logits } = group.graphs.results;
+    let row = group.logitsFrom;
+    for (const { hidden, outputs, column, offset, width } of this.#resultsOf(group)) {
+      if (hidden || this.logits === undefined) {
+        const tensor = hidden ? states : logits;
+        this.#read(tensor, column * width, this.#results.subarray(offset, offset + width * outputs));
+      } else {
+        const { count } = this.#parts.description.share.vocabulary;
+        this.#read(logits, column * count, this.logits.rows(row, outputs));
+        row += outputs;
+      }
+    }
+  }
+
+  /** A group's results, in order, and where they belong. */
+  #resultsOf({ step, layout, resultsFrom }: Group) {
+    const { embeddingLength, vocabularySize } = this.#parts.description.hyperparameters;
+    let end = resultsFrom;
+    return resultsOf(step, layout).map((result) => {
+      const width = result.hidden ? embeddingLength : vocabularySize;
+      const offset = end;
+      end += width * result.outputs;
+      return { ...result, offset, width };
+    });
+  }
+
+  /** Where each of a group's rows of logits belongs. */
+  #logitOffsets(group: Group): number[] {
+    const logits = this.#resultsOf(group).filter(({ hidden }) => !hidden);
+    return logits.flatMap(({ offset, outputs, width }) =>
+      Array.from({ length: outputs }, (_, i) => offset + i * width),
+    );
+  }
+
+  /** Copies values of a result, from the element `first` on, where there is such a result and room for it. */
+  #read(tensor: Tensor | null, first: number, target: Float32Array): void {
+    if (tensor === null || target.length === 0) return;
+    const bytes = new Uint8Array(target.buffer, target.byteOffset, target.byteLength);
+    this.#parts.ggml.getTensor(tensor, bytes, 4 * first, bytes.length);
   }
 
   /** The graphs of a shape: those built before where possible, since decoding asks for the same shape again and again. */
@@ -267,20 +304,9 @@ export class Forward implements Disposable {
   }
 }
 
-/** Blocks that are computed by one graph: those with nothing between them, neither a sum nor the reading of weights. */
-function segmentsOf(blocks: readonly RankBlock[], separate: boolean, weights: Weights): RankBlock[][] {
-  const segments: RankBlock[][] = [];
-  for (const [i, block] of blocks.entries()) {
-    const apart = separate || i === 0 || [i - 1, i].some((index) => weights.window.streams(index));
-    if (apart) segments.push([block]);
-    else segments.at(-1)!.push(block);
-  }
-  return segments;
-}
-
-function streamedBlock(blocks: readonly RankBlock[], block: RankBlock, { window }: Weights): number | undefined {
-  const index = blocks.indexOf(block);
-  return window.streams(index) ? index : undefined;
+/** Values of all results of a step. */
+function resultElements(step: Step, { embeddingLength, vocabularySize }: Hyperparameters): number {
+  return step.reduce((sum, { outputs, hidden }) => sum + outputs * (hidden ? embeddingLength : vocabularySize), 0);
 }
 
 function disposeAll(resources: readonly Disposable[]): void {

@@ -1,9 +1,10 @@
 import { type Buffer, type Context, type Device, type Ggml, required, type Tensor } from "../native/ggml.ts";
-import { viewNative } from "../native/memory.ts";
+import { viewFloats } from "../native/memory.ts";
 import { tensorTypes } from "../weights/gguf/types.ts";
 import { describingContext } from "../weights/layout.ts";
 import type { BlockInputs } from "./blocks.ts";
 import type { GraphBuilder } from "./graphBuilder.ts";
+import type { PartialSums } from "./reducer.ts";
 import type { Run, Span, StepLayout, StepShape } from "./step.ts";
 
 /** How large a lane is. */
@@ -54,10 +55,9 @@ export class Lane implements Disposable {
   }
 
   /** The first columns of `partial` as the host sees them. */
-  partialValues(columns: number): Float32Array {
+  partialSums(columns: number): PartialSums {
     const address = required(this.#ggml.getData(this.#partial), "reading partial sums");
-    const bytes = viewNative(address, 4 * this.#size.embeddingLength * columns);
-    return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+    return { address, values: viewFloats(address, this.#size.embeddingLength * columns) };
   }
 
   inputs(builder: GraphBuilder, { tokens, spans }: StepShape): BlockInputs {

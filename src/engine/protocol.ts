@@ -1,9 +1,13 @@
 import { StelliumError } from "../errors.ts";
 import type { Pointer } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { type TraceMemory, traceMemory } from "../trace/recorder.ts";
+import { type TracedThread, tracedThreads } from "../trace/spans.ts";
 import type { Placement } from "../weights/window/blockWeights.ts";
+import { readValue, writeValue } from "./exchange.ts";
 import type { KvType } from "./kvCache.ts";
 import { commandInts } from "./rankCommand.ts";
+import { type ProfileMemory, profileMemory } from "./stepProfile.ts";
 
 /** How an engine is set up. */
 export interface EngineOptions {
@@ -24,6 +28,8 @@ export interface EngineOptions {
   readonly outputs: number;
   /** One graph for all blocks, or one for each. */
   readonly graphs: "whole" | "block";
+  /** Whether its threads record what they do; not if absent. */
+  readonly trace?: boolean | undefined;
 }
 
 /**
@@ -59,9 +65,16 @@ export interface EngineMemory {
   readonly results: Float32Array;
   /** See `statistic`. */
   readonly statistics: Float64Array;
+  /** What the last step was made of. */
+  readonly profile: ProfileMemory;
   /** What goes with a command, and its result or failure, as UTF-8 JSON. */
   readonly exchange: Uint8Array;
+  /** What each thread records, where they do. */
+  readonly trace: EngineTrace | undefined;
 }
+
+/** Where the threads of an engine record what they do. */
+export type EngineTrace = Readonly<Record<TracedThread, TraceMemory>>;
 
 /** Indices into `control`. The main thread raises `request`, the engine thread answers by raising `response`. */
 export const control = {
@@ -98,9 +111,11 @@ export const statistic = {
   windowBytes: 11,
   diskWaitMs: 12,
   diskBytes: 13,
+  /** Sent to open and measure the links, which is no part of the others. */
+  openingBytes: 14,
   /** How much of the window was filled when blocks were asked for, 0 to 1: the mean so far. */
-  windowFilled: 14,
-  length: 15,
+  windowFilled: 15,
+  length: 16,
 } as const;
 
 /** Bytes of `EngineMemory.exchange`: addresses and keys of 63 peers fit. */
@@ -108,24 +123,26 @@ const exchangeBytes = 64 * 1024;
 
 /** Writes a value to the exchange. */
 export function putExchange({ control: cells, exchange }: EngineMemory, value: unknown): void {
-  const { read, written } = new TextEncoder().encodeInto(JSON.stringify(value), exchange);
-  if (read === 0) throw new RangeError("the exchange is too small");
-  cells[control.exchangeBytes] = written;
+  cells[control.exchangeBytes] = writeValue(exchange, value);
 }
 
 /** Reads what the other side wrote to the exchange. */
 export function takeExchange<T>({ control: cells, exchange }: EngineMemory): T {
-  return JSON.parse(new TextDecoder().decode(exchange.slice(0, cells[control.exchangeBytes]))) as T;
+  return readValue<T>(exchange, cells[control.exchangeBytes]!);
 }
 
 /** What decides how large the memory of an engine is. */
 export interface ResultSize {
   readonly vocabularySize: number;
   readonly embeddingLength: number;
+  readonly blocks: number;
 }
 
 /** Allocates the memory of an engine. Where nobody asks for logits, there are no hidden states to be read either. */
-export function engineMemory(options: EngineOptions, { vocabularySize, embeddingLength }: ResultSize): EngineMemory {
+export function engineMemory(
+  options: EngineOptions,
+  { vocabularySize, embeddingLength, blocks }: ResultSize,
+): EngineMemory {
   const { outputs, batch, slots = 1 } = options;
   const shared = (bytes: number) => new SharedArrayBuffer(bytes);
   const results = outputs === 0 ? 0 : vocabularySize * outputs + embeddingLength * batch;
@@ -136,8 +153,14 @@ export function engineMemory(options: EngineOptions, { vocabularySize, embedding
     tokens: new Int32Array(shared(4 * batch)),
     results: new Float32Array(shared(4 * results)),
     statistics: new Float64Array(shared(8 * statistic.length)),
+    profile: profileMemory(blocks),
     exchange: new Uint8Array(shared(exchangeBytes)),
+    trace: options.trace ? engineTrace() : undefined,
   };
+}
+
+function engineTrace(): EngineTrace {
+  return Object.fromEntries(tracedThreads.map((thread) => [thread, traceMemory()])) as EngineTrace;
 }
 
 /** What the engine thread says, once, when the weights are loaded. */

@@ -1,15 +1,24 @@
-import { autoCollective } from "../collective/auto.ts";
 import { broadcast } from "../collective/broadcast.ts";
-import { calibrate } from "../collective/calibrate.ts";
+import { fitting, probeElements } from "../collective/calibrate.ts";
+import type { Choice, LinkMeasurements } from "../collective/choose.ts";
 import type { CipherName } from "../collective/cipher.ts";
-import { type Collective, type CollectiveName, openCollective } from "../collective/collective.ts";
-import { Group, type LinkStatistics } from "../collective/group.ts";
+import type { CollectiveName } from "../collective/collective.ts";
+import { type Gathering, gather } from "../collective/gather.ts";
+import { addFigures, Group, type GroupOptions, type LinkStatistics } from "../collective/group.ts";
 import type { Link } from "../collective/link.ts";
-import { measure } from "../collective/measure.ts";
-import { defaultMaxPayload, openLinks } from "../collective/openLinks.ts";
+import { type Tuning, tune } from "../collective/tune.ts";
+import { tuningFile } from "../collective/tuningFile.ts";
 import { openWire, type WireName } from "../collective/wire.ts";
-import type { Socket } from "../native/sockets.ts";
+import { type Socket, shutdownSocket } from "../native/sockets.ts";
+import { noRecorder, type Recorder } from "../trace/recorder.ts";
+import { spanKind } from "../trace/spans.ts";
+import type { Communication } from "./communication.ts";
+import { dividedTokens, tokensOfLane } from "./division.ts";
+import { openDeadline, openLinkSet, sumDeadline } from "./linkSets.ts";
+import { inlineReducer, overlappingReducer } from "./rankReducers.ts";
 import type { Reducer } from "./reducer.ts";
+import { openReduction } from "./reduction.ts";
+import type { StepTimes } from "./stepProfile.ts";
 
 /** How this rank is linked to the others. Plain data: it comes over the control channel. */
 export interface LinkSetup {
@@ -20,6 +29,12 @@ export interface LinkSetup {
   readonly cipher: CipherName;
   readonly wire: WireName;
   readonly collective: CollectiveName | "auto";
+  /** On rank 0: where it keeps what `auto` learned of a network. It is on this device, and crosses no channel. */
+  readonly tuningDirectory?: string | undefined;
+  /** Whether large steps are divided, so that one part is computed while the sums of the other travel; true if absent. */
+  readonly overlap?: boolean | undefined;
+  /** Milliseconds to open all links in; 20,000 if absent. */
+  readonly deadlineMs?: number | undefined;
 }
 
 /** Another rank: where it listens, and the keys of both directions. */
@@ -31,57 +46,117 @@ export interface LinkPeerSetup {
   readonly receiveKey: string;
 }
 
-/** Milliseconds to open all links in. */
-const openDeadline = 20_000;
-/** Milliseconds that a sum may take, waiting for the slowest rank included. Lost devices are noticed sooner by others. */
-const sumDeadline = 120_000;
+/** What was found out about the links between all ranks. Plain data. */
+export interface Network {
+  readonly measurements: LinkMeasurements;
+  /** How the sums of one token travel, and why. */
+  readonly token: Choice;
+}
+
 /** Between steps a rank waits for as long as nobody asks for anything. */
 const idleDeadline = 1e9;
+
+/** What links are opened with. */
+export interface RankLinksParts {
+  readonly listener: Socket;
+  readonly setup: LinkSetup;
+  readonly embeddingLength: number;
+  /** Most tokens of one step. */
+  readonly batch: number;
+  /** Gives this rank's communication thread, where one is of use. */
+  readonly communication: () => Communication;
+  readonly recorder?: Recorder | undefined;
+}
 
 /** The links of one rank to the others, and what travels over them. Used by the engine thread, which they block. */
 export class RankLinks implements Disposable {
   readonly reducer: Reducer;
+  #network: Network | undefined;
   readonly #links: ReadonlyMap<number, Link>;
   readonly #sums: Group;
   readonly #idle: Group;
+  readonly #recorder: Recorder;
+  /** Where steps are divided. */
+  readonly #communication: Communication | undefined;
   /** What opening and measuring the links took: it is no part of the figures. */
   readonly #before: LinkStatistics;
 
-  /**
-   * Opens the links. Blocks; throws `LINK_LOST`.
-   *
-   * @param maxElements - values of the largest sum
-   */
-  constructor(listener: Socket, setup: LinkSetup, maxElements: number) {
-    const { rank, size, cipher } = setup;
-    const peers = setup.peers.map(withKeys);
-    const options = { rank, peers, listener, cipher, maxPayload: defaultMaxPayload, deadlineMs: openDeadline };
-    this.#links = openLinks(options);
+  /** Opens the links. Blocks; throws `LINK_LOST`. */
+  constructor({ listener, setup, embeddingLength, batch, communication, recorder = noRecorder }: RankLinksParts) {
+    const { rank, size, overlap = true, deadlineMs = openDeadline } = setup;
+    const deadline = performance.now() + deadlineMs;
+    const divides = overlap && size > 1 && batch >= dividedTokens;
+    this.#recorder = recorder;
+    // Started before it is needed: it gets ready while links are opened.
+    this.#communication = divides ? communication() : undefined;
+    this.#links = openLinkSet("engine", listener, setup, deadlineMs);
     const group = { rank, size, links: this.#links, wire: openWire(setup.wire) };
-    this.#sums = new Group({ ...group, maxElements, deadlineMs: sumDeadline });
+    const inline = divides ? Math.min(batch, dividedTokens - 1) : batch;
+    this.#sums = new Group({ ...group, maxElements: embeddingLength * inline, deadlineMs: sumDeadline });
     this.#idle = new Group({ ...group, maxElements: 0, deadlineMs: idleDeadline });
-    this.reducer = groupReducer(openReduction(setup.collective, this.#sums));
+    try {
+      const maxElements = embeddingLength * tokensOfLane(batch, 2);
+      this.#communication?.open({ listener, setup, maxElements, deadlineMs: deadline - performance.now() });
+      this.reducer = this.#openReducer(setup, { ...group, maxElements: embeddingLength * batch }, embeddingLength);
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
     this.#before = this.#sums.statistics();
+    this.#sums.recorder = recorder;
+    this.#idle.recorder = recorder;
+  }
+
+  /**
+   * `auto` finds out first what it has to know of the links, which all ranks do together. What it learns over one set of
+   * links is true of the other, between the same devices.
+   */
+  #openReducer(setup: LinkSetup, largest: Omit<GroupOptions, "deadlineMs">, embeddingLength: number): Reducer {
+    const { collective } = setup;
+    const tuning = collective === "auto" ? tuned(setup, largest) : undefined;
+    const reduction = openReduction({ collective, tuning }, this.#sums);
+    const token = reduction.choiceFor?.(this.#sums.wire.bytes(embeddingLength));
+    this.#network = tuning && token && { measurements: rounded(tuning.measurements), token };
+    const inline = inlineReducer(reduction, this.#sums.wire, this.#recorder);
+    if (this.#communication === undefined) return inline;
+    this.#communication.choose({ collective, tuning });
+    return overlappingReducer(inline, this.#communication, this.#recorder);
+  }
+
+  /** Bytes that this rank sent to open and measure the links. */
+  get openingBytes(): number {
+    return this.#before.bytesSent;
+  }
+
+  /** What was found out, where the collective is chosen by it. */
+  get network(): Network | undefined {
+    return this.#network;
   }
 
   /** Descriptors of all connections: shutting them down wakes a thread that waits for one. */
   get sockets(): Socket[] {
-    return [...this.#links.values()].map((link) => link.socket);
+    return [...[...this.#links.values()].map((link) => link.socket), ...(this.#communication?.sockets ?? [])];
   }
 
+  /** What both threads have spent. */
   get statistics(): LinkStatistics {
-    const now = this.#sums.statistics();
-    const since = Object.entries(now).map(([name, value]) => [
-      name,
-      value - this.#before[name as keyof LinkStatistics],
-    ]);
-    return Object.fromEntries(since) as unknown as LinkStatistics;
+    const own = addFigures(this.#sums.statistics(), this.#before, -1);
+    return this.#communication === undefined ? own : addFigures(own, this.#communication.statistics);
+  }
+
+  /** What this thread has spent, in milliseconds; those of opening included. Cheap. */
+  get times(): Pick<StepTimes, "wireMs" | "cipherMs" | "waitMs"> {
+    let cipherMs = 0;
+    for (const link of this.#links.values()) cipherMs += link.cipherMs;
+    return { ...this.#sums.times, cipherMs };
   }
 
   /** Tells all other ranks what is done next and, for a step, its tokens' rows of the embedding. */
   announce(command: Int32Array, embeddings: Float32Array): void {
+    const started = this.#recorder.now();
     broadcast(this.#sums, 0, bytesOf(command));
     if (embeddings.length > 0) broadcast(this.#sums, 0, bytesOf(embeddings));
+    this.#recorder.end(spanKind.broadcast, started, 0, embeddings.byteLength);
   }
 
   /** Waits for what rank 0 does next. */
@@ -91,44 +166,43 @@ export class RankLinks implements Disposable {
 
   /** Waits for the embedding rows of a step that was announced. */
   receiveRows(embeddings: Float32Array): void {
+    const started = this.#recorder.now();
     broadcast(this.#sums, 0, bytesOf(embeddings));
+    this.#recorder.end(spanKind.broadcast, started, 0, embeddings.byteLength);
+  }
+
+  /** Ends all connections: the other ranks learn that this one cannot go on. */
+  cut(): void {
+    for (const socket of this.sockets) shutdownSocket(socket);
+  }
+
+  /** Brings bytes of all ranks to one; see `gather`. */
+  gather(gathering: Gathering): void {
+    gather(this.#sums, gathering);
   }
 
   [Symbol.dispose](): void {
     this.#sums[Symbol.dispose]();
+    this.#communication?.close();
   }
 }
 
-/** `auto` measures the links first, which all ranks do together. */
-function openReduction(name: LinkSetup["collective"], group: Group): Collective {
-  if (name !== "auto") return openCollective(name, group);
-  const measurements = measure(group);
-  return autoCollective(group, measurements, calibrate(group, measurements));
-}
-
-/** Sums up as soon as a block is computed, in the same thread. */
-function groupReducer(collective: Collective): Reducer {
-  let stopped = false;
-  return {
-    separates: true,
-    lanes: 1,
-    start(_, partial) {
-      collective.allReduce(partial);
-      stopped = Number.isNaN(partial[0]);
-    },
-    wait() {
-      const sound = !stopped;
-      stopped = false;
-      return sound;
-    },
-  };
-}
-
-function withKeys(peer: LinkPeerSetup) {
-  const key = (base64: string) => Buffer.from(base64, "base64");
-  return { ...peer, sendKey: key(peer.sendKey), receiveKey: key(peer.receiveKey) };
+/** @param largest - the group of the largest sums there will be */
+function tuned({ tuningDirectory, peers, wire, cipher }: LinkSetup, largest: Omit<GroupOptions, "deadlineMs">): Tuning {
+  const maxElements = Math.min(largest.maxElements, probeElements(largest.wire));
+  const group = new Group({ ...largest, maxElements, deadlineMs: sumDeadline });
+  if (tuningDirectory === undefined) return tune(group);
+  const hosts = peers.map(({ host }) => host);
+  return tune(group, tuningFile(tuningDirectory, { hosts, wire, cipher, probes: fitting(group).length }));
 }
 
 function bytesOf({ buffer, byteOffset, byteLength }: Int32Array | Float32Array): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** To microseconds and whole bytes: the table of the largest cluster has to fit a message between threads. */
+function rounded({ size, latencyMs, bytesPerMs }: LinkMeasurements): LinkMeasurements {
+  const table = (values: LinkMeasurements["latencyMs"], factor: number) =>
+    values.map((row) => row.map((value) => Math.round(value * factor) / factor));
+  return { size, latencyMs: table(latencyMs, 1000), bytesPerMs: table(bytesPerMs, 1) };
 }

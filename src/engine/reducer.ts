@@ -1,3 +1,12 @@
+import type { Pointer } from "../native/ggml.ts";
+
+/** What a rank computed of a block, for some tokens: to be replaced by the sum over all ranks. */
+export interface PartialSums {
+  readonly values: Float32Array;
+  /** Where they are, for other threads of this process. */
+  readonly address: Pointer;
+}
+
 /**
  * Adds up, behind a block, what the ranks computed of it. A lane has at most one sum on its way; several lanes let one
  * group of tokens be computed while the sums of another travel.
@@ -7,8 +16,14 @@ export interface Reducer {
   readonly separates: boolean;
   /** How many groups the tokens of a step are divided into, at most. */
   readonly lanes: number;
-  /** Starts adding up `partial`, in place. It must not be touched before `wait`. */
-  start(lane: number, partial: Float32Array): void;
+  /** Begins a step of so many tokens. Returns how many groups they are divided into: as many on all ranks. */
+  begin(tokens: number): number;
+  /**
+   * Starts adding up `partial`, in place. It must not be touched before `wait`.
+   *
+   * @param subject - what it is of, for a trace: see `blockSubject`
+   */
+  start(lane: number, partial: PartialSums, subject: number): void;
   /**
    * Waits for the sum that was started last in a lane, if any. Returns false where it is no number: some rank was
    * stopped. Throws `LINK_LOST`.
@@ -20,6 +35,7 @@ export interface Reducer {
 export const soloReducer: Reducer = {
   separates: false,
   lanes: 1,
+  begin: () => 1,
   start() {},
   wait: () => true,
 };

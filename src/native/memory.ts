@@ -38,6 +38,12 @@ export function viewNative(address: Pointer, bytes: number): Uint8Array {
   return new Uint8Array(koffi.view(address, bytes));
 }
 
+/** The same for `count` values of f32. */
+export function viewFloats(address: Pointer, count: number): Float32Array {
+  const { buffer, byteOffset } = viewNative(address, 4 * count);
+  return new Float32Array(buffer, byteOffset, count);
+}
+
 /** Linux's `MADV_HUGEPAGE`. */
 const adviceHugePages = 14;
 const pageBytes = 4096n;

@@ -10,6 +10,8 @@ export interface DeviceDemand extends MemoryDemand {
   readonly kvBytes: number;
   /** Bytes of buffers for the links to other devices. */
   readonly linkBytes: number;
+  /** Bytes of what the process does besides; none if absent. */
+  readonly hostBytes?: number | undefined;
   /** Bytes that the process may take in all; no limit if absent. */
   readonly capBytes?: number | undefined;
   /** See `WindowDemand`. */
@@ -42,8 +44,10 @@ export interface DeviceMemory {
 
 /** Spends what the cap leaves beside everything else on weights. */
 export function planDeviceMemory(description: RankDescription, demand: DeviceDemand): DeviceMemory {
-  const { kvBytes, linkBytes, capBytes, windowBlocks } = demand;
-  const { weights, compute, runtime } = planMemory(description, demand, kvBytes);
+  const { kvBytes, linkBytes, hostBytes = 0, capBytes, windowBlocks } = demand;
+  const planned = planMemory(description, demand, kvBytes);
+  const { weights, compute } = planned;
+  const runtime = planned.runtime + hostBytes;
   const plain = description.blocks.map((block) => sum(block.weights.map(sliceBytes)));
   const blockBytes = demand.rooms?.slice(0, -1) ?? plain;
   // RoPE's factors are in no block.

@@ -22,6 +22,8 @@ export interface MemoryDemand {
   readonly outputs: number;
   /** Sequences side by side; 1 if absent. */
   readonly slots?: number | undefined;
+  /** Whether threads record what they do. */
+  readonly trace?: boolean | undefined;
 }
 
 /** Measured: Node with the libraries loaded, and a thread beside. */
@@ -31,12 +33,15 @@ const vocabularyBytes = 400;
 /** Loading stages a piece of a tensor in each of its threads. */
 const stagingBytes = 32e6;
 
+/** What four threads record, and a copy when it is read. */
+const traceBytes = 17e6;
+
 /** Estimates a device's memory before anything is loaded. `kvBytes` is that of the whole context. */
 export function planMemory(description: RankDescription, demand: MemoryDemand, kvBytes: number): MemoryPlan {
   const weights = weightBytes(description);
   const compute = computeBytes(description, demand);
   const vocabulary = description.hyperparameters.vocabularySize * vocabularyBytes;
-  const runtime = runtimeBytes + stagingBytes + vocabulary;
+  const runtime = runtimeBytes + stagingBytes + vocabulary + (demand.trace ? traceBytes : 0);
   return { weights, kv: kvBytes, compute, runtime, total: weights + kvBytes + compute + runtime };
 }
 

@@ -19,6 +19,8 @@ export interface RankBlock extends Block {
 export interface RankDescription extends Omit<ModelDescription, "blocks" | "embedding" | "ropeFactors"> {
   readonly rank: number;
   readonly share: RankShare;
+  /** Rows of the output head that each rank has, by rank. */
+  readonly vocabulary: readonly Range[];
   /** `headCount`, `headCountKv` and `feedForwardLength` are the rank's (they may be 0), all others the model's. */
   readonly hyperparameters: Hyperparameters;
   /** All blocks of the model, in order. */
@@ -71,6 +73,7 @@ export function rankDescription(description: ModelDescription, plan: SharePlan, 
     architecture,
     rank,
     share,
+    vocabulary: plan.ranks.map((each) => each.vocabulary),
     hyperparameters: localHyperparameters(hyperparameters, share),
     blocks: description.blocks.map((block) => rankBlock(block, hyperparameters, plan, rank)),
     embedding: rank === 0 ? description.embedding : undefined,

@@ -1,16 +1,21 @@
 import { Coordinator, type CoordinatorOptions } from "../cluster/coordinator.ts";
 import { StelliumError } from "../errors.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
-import { readGguf } from "../weights/gguf/reader.ts";
+import { localHead } from "../weights/localHead.ts";
+import { ModelSource, type RemoteOptions } from "../weights/modelSource.ts";
 import { embed } from "./embedText.ts";
 import { type GeneratedToken, type GenerationRequest, type GenerationResult, generate } from "./generation.ts";
 import { Scheduler, type SchedulerCounters, type SlotState } from "./scheduler.ts";
 import { openTokenizer, type Tokenizer } from "./tokenizer.ts";
 
-/** How a model is to be run, and how many requests it takes; everything has a default. */
+/** How a model is to be opened and run, and how many requests it takes; everything has a default. */
 export interface TextModelOptions extends CoordinatorOptions {
   /** Requests that may wait while as many as `parallel` says are answered; 512 if absent. */
   readonly queue?: number | undefined;
+  /** What is sent along to an address of a remote model: see `AttemptOptions`. */
+  readonly headers?: RemoteOptions["headers"];
+  /** Told what was stored of a remote model so that text can be made of it: bytes, and where. */
+  readonly onStored?: (bytes: number, directory: string) => void;
 }
 
 const defaultQueue = 512;
@@ -21,25 +26,30 @@ export class TextModel implements AsyncDisposable {
   readonly tokenizer: Tokenizer;
   readonly coordinator: Coordinator;
   readonly #scheduler: Scheduler;
+  readonly #source: ModelSource;
 
   /**
-   * Opens a GGUF file and loads its weights. Throws `FILE_UNREADABLE`, `GGUF_INVALID`, `MODEL_UNSUPPORTED` and
-   * `OUT_OF_MEMORY` before anything is loaded, and `ABORTED`.
+   * Opens a GGUF model, by path or URL, and loads its weights. Throws `FILE_UNREADABLE`, `URL_UNREADABLE`,
+   * `GGUF_INVALID`, `MODEL_UNSUPPORTED` and `OUT_OF_MEMORY` before anything is loaded, and `ABORTED`.
    */
-  static async open(path: string, options: TextModelOptions = {}): Promise<TextModel> {
-    const gguf = await readGguf(path);
-    const coordinator = await Coordinator.start(gguf, options);
+  static async open(name: string, options: TextModelOptions = {}): Promise<TextModel> {
+    const source = await ModelSource.open(name, { signal: options.signal, headers: options.headers });
+    let coordinator: Coordinator | undefined;
     try {
-      return new TextModel(gguf, openTokenizer(gguf.files[0]!), coordinator, options.queue ?? defaultQueue);
+      const files = source.remote ? await storedHead(source, options) : source.model.files;
+      coordinator = await Coordinator.start(source, { ...options, files });
+      return new TextModel(source, openTokenizer(files[0]!), coordinator, options.queue ?? defaultQueue);
     } catch (error) {
-      await coordinator[Symbol.asyncDispose]();
+      await coordinator?.[Symbol.asyncDispose]();
+      await source[Symbol.asyncDispose]();
       throw error;
     }
   }
 
-  private constructor(gguf: GgufModel, tokenizer: Tokenizer, coordinator: Coordinator, queue: number) {
-    checkVocabulary(gguf, tokenizer);
-    this.gguf = gguf;
+  private constructor(source: ModelSource, tokenizer: Tokenizer, coordinator: Coordinator, queue: number) {
+    checkVocabulary(source.model, tokenizer);
+    this.gguf = source.model;
+    this.#source = source;
     this.tokenizer = tokenizer;
     this.coordinator = coordinator;
     this.#scheduler = new Scheduler(coordinator, queue);
@@ -96,6 +106,7 @@ export class TextModel implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#scheduler[Symbol.asyncDispose]();
     await this.coordinator[Symbol.asyncDispose]();
+    await this.#source[Symbol.asyncDispose]();
     this.tokenizer.close();
   }
 
@@ -104,6 +115,13 @@ export class TextModel implements AsyncDisposable {
     const { vocabularySize, embeddingLength } = this.coordinator.description.hyperparameters;
     return { tokenizer, context, vocabularySize, embeddingLength, scheduler: this.#scheduler };
   }
+}
+
+async function storedHead(source: ModelSource, { cacheDir, onStored }: TextModelOptions): Promise<readonly string[]> {
+  const { files, stored, directory } = await localHead(source, cacheDir);
+  source.forgetHeaders();
+  if (stored > 0) onStored?.(stored, directory);
+  return files;
 }
 
 /** Token ids index the embedding's rows. */

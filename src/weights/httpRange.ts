@@ -28,8 +28,8 @@ export function refusal(
 
 /** The version of the file that a 206 response is a part of; a text where it is not the part that was asked for. */
 export function rangeOf({ headers }: Response, offset: number, length: number): Version | string {
-  const encoding = headers.get("content-encoding") ?? "identity";
-  if (encoding !== "identity") return `it comes encoded as ${encoding}`;
+  const encoding = encodingOf(headers);
+  if (encoding !== undefined) return encoding;
   const range = headers.get("content-range") ?? "";
   const [, first, last, size] = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/i.exec(range) ?? [];
   if (size === undefined)
@@ -38,6 +38,20 @@ export function rangeOf({ headers }: Response, offset: number, length: number): 
     return { size: Number(size), etag: headers.get("etag"), modified: headers.get("last-modified") };
   }
   return `its server sends ${range} where bytes ${offset}-${offset + length - 1} were asked for`;
+}
+
+/** The version of the file that a 200 response is all of; a text where it is not, or does not say how long it is. */
+export function versionOf({ headers }: Response): Version | string {
+  const encoding = encodingOf(headers);
+  if (encoding !== undefined) return encoding;
+  const length = headers.get("content-length") ?? "";
+  if (!/^\d{1,15}$/.test(length)) return "its server neither answers Range requests nor says how long it is";
+  return { size: Number(length), etag: headers.get("etag"), modified: headers.get("last-modified") };
+}
+
+function encodingOf(headers: Headers): string | undefined {
+  const encoding = headers.get("content-encoding") ?? "identity";
+  return encoding === "identity" ? undefined : `it comes encoded as ${encoding}`;
 }
 
 /** How a file differs from the one that was opened, or undefined where it does not. */

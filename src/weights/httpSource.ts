@@ -1,194 +1,157 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { StelliumError } from "../errors.ts";
 import type { ByteSource } from "./byteSource.ts";
-import { changeOf, checkedRedirect, rangeOf, refusal, type Version } from "./httpRange.ts";
+import { type AttemptOptions, ask, attemptDefaults, Misled, Passing, persist, type Silence } from "./httpAttempts.ts";
+import { changeOf, rangeOf, refusal, type Version, versionOf } from "./httpRange.ts";
 
-/** How an URL is read. Times in milliseconds. */
-export interface HttpOptions {
-  readonly signal?: AbortSignal | undefined;
-  /** How often in a row a read may fail without having got further. Default 6. */
-  readonly attempts?: number;
-  /** Wait before the second attempt; each further wait is twice as long, up to 10 s. Default 250. */
-  readonly backoff?: number;
-  /** How long a server may send nothing. Default 30 s. */
-  readonly patience?: number;
+/** How an URL is read; see `AttemptOptions`. Default: 6 attempts, 250 ms before the second one, 30 s of patience. */
+export interface HttpOptions extends Given<AttemptOptions> {
+  /** Whether a server may answer with the whole file where a range was asked for: then what comes before it is skipped. */
+  readonly wholeFiles?: boolean;
+  /** The error for a response that is none of the file, where it means more than that there is no such file. */
+  readonly refuse?: (response: Response) => Error | undefined;
 }
 
-const defaults = { attempts: 6, backoff: 250, patience: 30_000 };
-const longestWait = 10_000;
-const mostRedirects = 10;
-/** An attempt that brought so many bytes counts as progress: the failures before it are forgotten. */
-const progressBytes = 64 * 2 ** 10;
+type Given<T> = { readonly [K in keyof T]?: T[K] | undefined };
+
+/** A file behind an URL. */
+export interface UrlSource extends ByteSource {
+  /** Which version of the file it is. */
+  readonly version: Version;
+  /**
+   * Reads from `offset` to the end, piece by piece: the next one is fetched when `sink` has taken the one before. Pieces
+   * follow on each other, also where connections break in between. Goes on until `attempts` in a row bring nothing.
+   */
+  stream(offset: number, sink: (piece: Uint8Array) => Promise<void>, attempts?: number): Promise<void>;
+}
+
+type Sink = (piece: Uint8Array) => void | Promise<void>;
 
 /**
  * Opens an `http://` or `https://` URL as a `ByteSource`, read by Range requests, one for each `read` that nothing goes
  * wrong with. Cut connections are taken up where they broke. Throws `URL_UNREADABLE` (also for servers that do not
  * answer Range requests), `URL_CHANGED` where the file is no longer the one that was opened, `ABORTED`.
  */
-export async function openUrl(url: string, options: HttpOptions = {}): Promise<ByteSource> {
-  const source = new HttpSource(url, { ...defaults, ...definedOnly(options) });
+export async function openUrl(url: string, options: HttpOptions = {}): Promise<UrlSource> {
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  const source = new HttpSource(url, { ...attemptDefaults, ...Object.fromEntries(given) });
   await source.open();
   return source;
 }
 
-function definedOnly<T extends object>(options: T): Partial<T> {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>;
-}
-
-/** A failure after which another attempt may succeed. */
-class Passing extends Error {
-  readonly wait: number;
-
-  constructor(reason: string, wait = 0, options?: ErrorOptions) {
-    super(reason, options);
-    this.wait = wait;
-  }
-}
-
-class HttpSource implements ByteSource {
+class HttpSource implements UrlSource {
   readonly name: string;
   #version: Version | undefined;
-  readonly #options: HttpOptions & typeof defaults;
+  readonly #options: HttpOptions & AttemptOptions;
   readonly #closing = new AbortController();
-  readonly #signal: AbortSignal;
   /** Where redirects led; signed addresses expire, and then the way starts at `name` again. */
   #address: string;
 
-  constructor(url: string, options: HttpOptions & typeof defaults) {
+  constructor(url: string, options: HttpOptions & AttemptOptions) {
+    const { signal } = this.#closing;
     this.name = url;
-    this.#options = options;
     this.#address = url;
-    this.#signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
+    this.#options = { ...options, signal: options.signal ? AbortSignal.any([options.signal, signal]) : signal };
   }
 
   get size(): number {
-    return this.#version!.size;
+    return this.version.size;
+  }
+
+  get version(): Version {
+    return this.#version!;
   }
 
   /** Asks for the first byte: unlike HEAD, it tells whether ranges are answered, and signed addresses allow it. */
   async open(): Promise<void> {
-    await this.#readTo(new Uint8Array(1), 0);
+    await this.#read(0, 1, () => {});
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
     if (offset < 0 || length < 0 || offset + length > this.size) throw this.#unreadable(`it ends at byte ${this.size}`);
     const bytes = new Uint8Array(length);
-    await this.#readTo(bytes, offset);
+    let done = 0;
+    await this.#read(offset, length, (piece) => {
+      bytes.set(piece, done);
+      done += piece.length;
+    });
     return bytes;
+  }
+
+  async stream(offset: number, sink: Sink, attempts = this.#options.attempts): Promise<void> {
+    await this.#read(offset, this.size - offset, sink, attempts);
   }
 
   async close(): Promise<void> {
     this.#closing.abort(new Error("it was closed"));
   }
 
-  async #readTo(target: Uint8Array, offset: number): Promise<void> {
-    const { attempts } = this.#options;
-    for (let done = 0, failures = 0; done < target.length; ) {
-      const before = done;
-      try {
-        await this.#attempt(target.subarray(done), offset + done, (count) => {
-          done += count;
-        });
-      } catch (error) {
-        if (!(error instanceof Passing)) throw error;
-        failures = done - before >= progressBytes ? 1 : failures + 1;
-        if (failures >= attempts) throw this.#unreadable(`${error.message} (after ${attempts} attempts)`, error);
-        await this.#pause(failures, error);
-      }
+  async #read(offset: number, length: number, sink: Sink, attempts = this.#options.attempts): Promise<void> {
+    let done = 0;
+    const counted: Sink = (piece) => {
+      done += piece.length;
+      return sink(piece);
+    };
+    const attempt = () => this.#attempt(offset + done, length - done, counted);
+    try {
+      if (length > 0) await persist({ ...this.#options, attempts }, attempt, () => done);
+    } catch (error) {
+      if (this.#closing.signal.aborted) throw this.#unreadable("it was closed", error);
+      throw error instanceof Passing || error instanceof Misled ? this.#unreadable(error.message, error) : error;
     }
   }
 
-  /** One request. Bytes that came before it failed are kept. */
-  async #attempt(target: Uint8Array, offset: number, onBytes: (count: number) => void): Promise<void> {
-    const stalled = new AbortController();
-    const signal = AbortSignal.any([this.#signal, stalled.signal]);
-    const timer = setTimeout(() => stalled.abort(), this.#options.patience);
+  /** One request. Pieces that came before it failed are kept. */
+  async #attempt(offset: number, length: number, sink: Sink): Promise<void> {
+    // An encoded body would have other bytes than the range that was asked for.
+    const headers = { range: `bytes=${offset}-${offset + length - 1}`, "accept-encoding": "identity" };
     try {
-      const response = await this.#request(offset, target.length, signal);
-      let done = 0;
-      for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
-        timer.refresh();
-        if (chunk.length > target.length - done) throw this.#unreadable("it sends more than it was asked for");
-        target.set(chunk, done);
-        done += chunk.length;
-        onBytes(chunk.length);
-      }
-      if (done < target.length) throw new Passing(`the connection ended after ${done} of ${target.length} bytes`);
+      await ask(this.#address, { headers }, this.#options, async (response, address, silence) => {
+        this.#address = address;
+        const skipped = this.#check(response, offset, length);
+        await this.#consume(response, skipped, length, sink, silence);
+      });
     } catch (error) {
-      throw this.#explained(error, stalled.signal.aborted);
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  /** The response to a Range request, checked to be that range of the file that was opened. */
-  async #request(offset: number, length: number, signal: AbortSignal): Promise<Response> {
-    const response = await this.#followed(offset, length, signal);
-    try {
-      this.#checkStatus(response);
-      const version = rangeOf(response, offset, length);
-      if (typeof version === "string") throw this.#unreadable(version);
-      const change = this.#version && changeOf(this.#version, version);
-      if (change) throw new StelliumError("URL_CHANGED", { url: this.name, reason: change });
-      this.#version ??= version;
-      return response;
-    } catch (error) {
-      // A body that nobody reads would keep its connection.
-      await response.body?.cancel().catch(() => {});
+      if (error instanceof Passing) this.#address = this.name;
       throw error;
     }
   }
 
-  async #followed(offset: number, length: number, signal: AbortSignal): Promise<Response> {
-    // An encoded body would have other bytes than the range that was asked for.
-    const headers = { range: `bytes=${offset}-${offset + length - 1}`, "accept-encoding": "identity" };
-    for (let hops = 0, address = this.#address; hops <= mostRedirects; hops++) {
-      const response = await fetch(address, { headers, signal, redirect: "manual" });
-      const next = checkedRedirect(response, address);
-      if (next === undefined) {
-        this.#address = address;
-        return response;
-      }
-      await response.body?.cancel();
-      if (next instanceof Error) throw this.#unreadable(next.message);
-      address = next;
+  /** Checks a response to be what was asked for of the file that was opened. Returns the bytes that come before that. */
+  #check(response: Response, offset: number, length: number): number {
+    const whole = response.status === 200 && this.#options.wholeFiles === true;
+    if (!whole) this.#checkStatus(response);
+    const version = whole ? versionOf(response) : rangeOf(response, offset, length);
+    if (typeof version === "string") throw this.#unreadable(version);
+    const change = this.#version && changeOf(this.#version, version);
+    if (change) throw new StelliumError("URL_CHANGED", { url: this.name, reason: change });
+    this.#version ??= version;
+    return whole ? offset : 0;
+  }
+
+  /** Hands on `length` bytes of a body, after `skipped` ones. A whole file is left where they end. */
+  async #consume(response: Response, skipped: number, length: number, sink: Sink, silence: Silence): Promise<void> {
+    const mayGoOn = response.status === 200;
+    let [skip, done] = [skipped, 0];
+    for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
+      silence.end();
+      const piece = chunk.subarray(Math.min(skip, chunk.length));
+      skip -= chunk.length - piece.length;
+      if (piece.length > length - done && !mayGoOn) throw this.#unreadable("it sends more than it was asked for");
+      const wanted = piece.subarray(0, length - done);
+      if (wanted.length > 0) await sink(wanted);
+      done += wanted.length;
+      if (done === length && mayGoOn) return;
+      silence.begin();
     }
-    throw this.#unreadable(`it redirects more than ${mostRedirects} times`);
+    if (done < length) throw new Passing(`the connection ended after ${done} of ${length} bytes`);
   }
 
   #checkStatus(response: Response): void {
-    const refused = refusal(response, this.#address !== this.name);
+    const redirected = this.#address !== this.name;
+    const refused = refusal(response, redirected);
     if (refused === undefined) return;
-    if (!refused.passing) throw this.#unreadable(refused.reason);
-    this.#address = this.name;
-    throw new Passing(refused.reason, refused.wait);
-  }
-
-  #explained(error: unknown, stalled: boolean): Error {
-    if (error instanceof StelliumError || error instanceof Passing) return error;
-    if (this.#options.signal?.aborted) return this.#aborted(error);
-    if (this.#closing.signal.aborted) return this.#unreadable("it was closed");
-    this.#address = this.name;
-    if (stalled) return new Passing(`nothing came for ${this.#options.patience} ms`);
-    const { message, cause } = error as Error;
-    return new Passing(cause instanceof Error ? `${message}: ${cause.message}` : message, 0, { cause: error });
-  }
-
-  async #pause(failures: number, { wait }: Passing): Promise<void> {
-    const backoff = Math.min(longestWait, this.#options.backoff * 2 ** (failures - 1));
-    // Devices that were cut off together should not come back together.
-    const time = Math.max(wait, backoff * (0.75 + Math.random() / 2));
-    try {
-      await sleep(time, undefined, { signal: this.#signal });
-    } catch (error) {
-      throw this.#explained(error, false);
-    }
-  }
-
-  #aborted(cause: unknown): StelliumError {
-    const reason = this.#options.signal!.reason;
-    const said = reason instanceof Error ? reason.message : String(reason);
-    return new StelliumError("ABORTED", { reason: said }, { cause });
+    if (refused.passing) throw new Passing(refused.reason, refused.wait);
+    throw this.#options.refuse?.(response) ?? this.#unreadable(refused.reason);
   }
 
   #unreadable(reason: string, cause?: unknown): StelliumError {

@@ -1,9 +1,6 @@
 import type { Device, Ggml } from "../native/ggml.ts";
-import type { ByteSource } from "./byteSource.ts";
-import type { TensorSlice } from "./slice.ts";
 import type { SliceDisk } from "./sliceDisk.ts";
 import type { SliceHeader } from "./sliceHeader.ts";
-import { readSlices } from "./sliceReader.ts";
 import { checkSlice } from "./sliceStore.ts";
 import { SliceWriter } from "./sliceWriter.ts";
 
@@ -35,7 +32,7 @@ export interface SliceWish {
 export async function obtainSlice({ source, onProgress, ...wish }: SliceWish): Promise<string> {
   const { path, missing } = await checkSlice(wish.directory, wish.header);
   if (missing.length === 0) return path;
-  await using writer = await SliceWriter.open({ ...wish, damaged: missing });
+  await using writer = await SliceWriter.open(wish);
   const blocks = writer.missing;
   const total = blocks.reduce((sum, index) => sum + wish.header.blocks[index]!.bytes, 0);
   let received = 0;
@@ -49,9 +46,4 @@ export async function obtainSlice({ source, onProgress, ...wish }: SliceWish): P
   if (blocks.length > 0) await source.begin(blocks);
   for (const index of blocks) await writer.writeBlock(index, counted(source.block(index)));
   return await writer.finish();
-}
-
-/** Cuts blocks from the model's own files. `blocks` are the parts of tensors in each, as `cutPlan` lists them. */
-export function cutBlocks(sources: readonly ByteSource[], blocks: readonly (readonly TensorSlice[])[]): BlockSource {
-  return { begin: async () => {}, block: (index) => readSlices(sources, blocks[index]!) };
 }

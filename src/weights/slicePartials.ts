@@ -13,9 +13,14 @@ const abandonedAfter = 10 * 60_000;
  */
 export async function isBeingWritten(path: string): Promise<boolean> {
   const owner = partialOwner(basename(path));
-  if (owner === undefined || owner.pid === 0) return false;
+  if (owner === undefined) return false;
   const { mtimeMs } = await stat(path);
-  if (Date.now() - mtimeMs > abandonedAfter) return false;
+  return Date.now() - mtimeMs <= abandonedAfter && isRunning(owner);
+}
+
+/** Whether the process that writes something is still there. */
+export function isRunning(owner: NonNullable<ReturnType<typeof partialOwner>>): boolean {
+  if (owner.pid === 0) return false;
   // In a container the one before often had the same number.
   if (owner.pid === process.pid) return owner.since >= Date.now() - process.uptime() * 1000;
   return isAlive(owner.pid);

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import OpenAI from "openai";
@@ -132,7 +132,26 @@ describe.each([
     server.child.kill("SIGTERM");
     expect((await server.ended).code).toBe(0);
   });
+
+  it.runIf(count > 0)("starts again with the same devices, which have their slices", async () => {
+    const before = slices();
+    expect(before.length).toBeGreaterThan(0);
+    server = run("serve", model, "--port", "0", "--ctx-size", "512", "--workers", String(count), "--listen", address);
+    url = await said(server, /serving \S+ on (\S+)/);
+    const { choices } = await json(fetch(`${url}/v1/completions`, { method: "POST", body: '{"prompt":"Oh"}' }));
+    expect(choices[0].finish_reason).toBe("length");
+    expect(slices()).toEqual(before);
+    server.child.kill("SIGTERM");
+    expect((await server.ended).code).toBe(0);
+  });
 });
+
+/** The files that devices have on their disks; one that comes anew is another. */
+function slices(): [path: string, inode: bigint][] {
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const paths = files.map(({ parentPath, name }) => join(parentPath, name)).filter((path) => path.endsWith(".slice"));
+  return paths.sort().map((path) => [path, statSync(path, { bigint: true }).ino]);
+}
 
 /** The events that are left, from the beginning of one. */
 async function rest(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<string> {

@@ -2,6 +2,7 @@ import type { ServedModel } from "#stellium/api/servedModel";
 import { StelliumError } from "#stellium/errors";
 import { createChatTemplate, fallbackChatTemplate } from "#stellium/serving/chatTemplate";
 import type { GeneratedToken, GenerationRequest, GenerationResult } from "#stellium/serving/generation";
+import { requireGrammar } from "#stellium/serving/grammar/constraint";
 import type { SlotState } from "#stellium/serving/scheduler";
 import type { Tokenizer } from "#stellium/serving/tokenizer";
 
@@ -109,6 +110,7 @@ export class FakeModel implements ServedModel {
 
   async *generate(request: GenerationRequest, signal?: AbortSignal): AsyncGenerator<GeneratedToken, GenerationResult> {
     const { pieces = ["Hel", "lo"], failure, prefill, beforePiece } = this.#options;
+    if (request.grammar) requireGrammar(request.grammar.gbnf);
     this.requests.push(request);
     this.running++;
     try {

@@ -3,6 +3,8 @@ import type { Api } from "#stellium/api/context";
 import { ApiMetrics } from "#stellium/api/metrics";
 import type { ServedModel } from "#stellium/api/servedModel";
 import { ApiServer } from "#stellium/api/server";
+import { StatusBoard } from "#stellium/cluster/status/board";
+import { StatusFeed } from "#stellium/cluster/status/feed";
 import { defaultSampling } from "#stellium/serving/samplingParameters";
 
 type Parts = Partial<Api> & { served?: ServedModel };
@@ -18,6 +20,7 @@ export function apiParts({ served, ...parts }: Parts) {
     sampling: defaultSampling,
     pingMs: 60_000,
     metrics: new ApiMetrics(),
+    status: new StatusFeed({ version: "0.0.0", board: new StatusBoard(), work: () => undefined }),
     ...parts,
   };
 }

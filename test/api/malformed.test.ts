@@ -29,6 +29,26 @@ it("bodies that are too large or nest too deep are refused", async () => {
   expect((await app.post("/v1/chat/completions", nested)).status).toBeLessThan(500);
 });
 
+it("bodies that are sent at once are bounded together", async () => {
+  const ends: (() => void)[] = [];
+  const hang = () => {
+    const body = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        controller.enqueue(new Uint8Array(mostBodyBytes - 10));
+        ends.push(() => controller.close());
+      },
+    });
+    return app.request("/tokenize", { method: "POST", body, duplex: "half" } as RequestInit);
+  };
+  const hanging = Array.from({ length: 4 }, hang);
+  const content = JSON.stringify({ content: "x".repeat(50) });
+  const refused = await app.post("/tokenize", content);
+  expect([refused.status, (await json(refused)).error.code]).toEqual([429, "bodies_too_large"]);
+  for (const end of ends) end();
+  for (const response of await Promise.all(hanging)) expect(response.status).toBe(400);
+  expect((await app.post("/tokenize", content)).status).toBe(200);
+});
+
 it("what is not HTTP is refused, and so are endless heads", async () => {
   const server = await testServer({ served: new FakeModel() });
   const { port } = new URL(server.url);

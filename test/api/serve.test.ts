@@ -25,7 +25,7 @@ describe("stellium serve", () => {
   it("says where it is, answers, and on SIGTERM lets running requests end", async () => {
     const { child, outcome, ended, url } = await serve();
     expect(outcome.stderr).toMatch(
-      /^OPENAI_BASE_URL=http:\/\/127\.0\.0\.1:\d+\/v1\nserving stellium-shakespeare-5m-q8_0 on /,
+      /^OPENAI_BASE_URL=http:\/\/127\.0\.0\.1:\d+\/v1\ndashboard: http:\/\/127\.0\.0\.1:\d+\/\nserving stellium-shakespeare-5m-q8_0 on /,
     );
     const whole = await fetch(`${url}/v1/completions`, { method: "POST", body: story({ max_tokens: 400 }) });
     const { choices } = (await whole.json()) as { choices: { text: string; finish_reason: string }[] };

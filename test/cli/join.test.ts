@@ -71,6 +71,7 @@ describe("joining is refused in one line that says why", () => {
     const joining = startJoin(listener.port);
     const { value: worker } = await listener[Symbol.asyncIterator]().next();
     const description = outlineOf(await readGguf(model), "ab".repeat(32));
+    const shares: RankPlan["shares"] = { relative: [1, 1], head: "coordinator" };
     const engine: RankPlan["engine"] = { context: 64, batch: 64, kvType: "f16", slots: 1, storedCells: 0 };
     await worker!.channel.send({ type: "welcome", rank: 1, size: 2, session: "ab".repeat(8) });
     await worker!.channel.send({
@@ -79,7 +80,7 @@ describe("joining is refused in one line that says why", () => {
       size: 2,
       slice: { model: "cd".repeat(32), share: "ab".repeat(8) },
       description,
-      shares: [1, 1],
+      shares,
       engine,
       listen: { host: "127.0.0.1", port: 0 },
     });

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
-import { measureDisk } from "#stellium/cli/plan/measure";
+import { measureDisk } from "#stellium/library/planning/measure";
 
 const directory = mkdtempSync(join(tmpdir(), "stellium-measure-"));
 afterAll(() => rmSync(directory, { recursive: true }));

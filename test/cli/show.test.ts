@@ -7,9 +7,9 @@ import { buildGguf } from "../weights/ggufBuilder.ts";
 
 const bundled = join(import.meta.dirname, "../../models/stellium-shakespeare-5m-q8_0.gguf");
 
-async function shown(path: string, json: boolean): Promise<string> {
+async function shown(model: string, json: boolean): Promise<string> {
   const write = vi.spyOn(process.stdout, "write").mockReturnValue(true);
-  await show(path, { json });
+  await show({ model, json, offline: true }, new AbortController().signal);
   return write.mock.calls.map(([text]) => text).join("");
 }
 

@@ -70,7 +70,7 @@ describe("a listener drops", () => {
     const authenticated = connectSecurely({ host, port: listener.port }, token).resume();
     const started = performance.now();
     await Promise.all([silent, closing(authenticated)]);
-    expect(performance.now() - started).toBeLessThan(1000);
+    expect(performance.now() - started).toBeLessThan(3000);
     await eventually(() => listener.pending === 0 && drops.length === 2);
     await listener.close();
   });

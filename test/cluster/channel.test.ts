@@ -15,7 +15,7 @@ describe("joining", () => {
     expect(worker).toMatchObject({ hello, remoteAddress: "127.0.0.1" });
     expect(coordinator).toMatchObject({ welcome: { rank: 1, size: 2 }, localAddress: "127.0.0.1" });
     expect(states.map(({ state }) => state)).toEqual(["connecting", "connected", "joined"]);
-    await worker.channel.send({ type: "slice-block", index: 1, stream: 2, bytes: 3, sha256: "0".repeat(64) });
+    await worker.channel.send({ type: "slice-block", index: 1, stream: 2, bytes: 3 });
     await worker.channel.sendData(2, 0, Uint8Array.of(1, 2, 3));
     expect((await coordinator.channel.next()).value).toMatchObject({ type: "slice-block", index: 1 });
     expect((await coordinator.channel.next()).value).toMatchObject({ type: "data", stream: 2, offset: 0 });
@@ -131,16 +131,16 @@ describe("an open channel", () => {
   });
 
   it("measures the round trip, and lives on without other traffic", async () => {
-    const { worker, coordinator, close } = await connectedPair({ heartbeat: { intervalMs: 40, lostAfterMs: 160 } });
-    await new Promise((resolve) => setTimeout(resolve, 600));
+    const { worker, coordinator, close } = await connectedPair({ heartbeat: { intervalMs: 100, lostAfterMs: 800 } });
+    await new Promise((resolve) => setTimeout(resolve, 1600));
     expect(worker.channel.roundTripMs).toBeGreaterThan(0);
-    expect(coordinator.channel.roundTripMs).toBeLessThan(100);
+    expect(coordinator.channel.roundTripMs).toBeLessThan(800);
     expect(worker.channel.isOpen && coordinator.channel.isOpen).toBe(true);
     await close();
   });
 
   it("does not take its own stall for the loss of the other", async () => {
-    const { worker, coordinator, close } = await connectedPair({ heartbeat: { intervalMs: 40, lostAfterMs: 160 } });
+    const { worker, coordinator, close } = await connectedPair({ heartbeat: { intervalMs: 100, lostAfterMs: 800 } });
     for (let i = 0; i < 3; i++) {
       const until = performance.now() + 300;
       while (performance.now() < until);
@@ -151,11 +151,11 @@ describe("an open channel", () => {
   });
 
   it("stops reading when messages pile up, and goes on later", async () => {
-    const { worker, coordinator, close } = await connectedPair({ heartbeat: { intervalMs: 40, lostAfterMs: 160 } });
+    const { worker, coordinator, close } = await connectedPair({ heartbeat: { intervalMs: 100, lostAfterMs: 800 } });
     const events = Array.from({ length: 1000 }, () => ({ name: "x".repeat(60), thread: "t", start: 1, duration: 1 }));
     let sent = 0;
     const sending = (async () => {
-      for (; sent < 200; sent++) await coordinator.channel.send({ type: "trace", last: false, events });
+      for (; sent < 200; sent++) await coordinator.channel.send({ type: "trace", last: false, dropped: 0, events });
     })();
     await new Promise((resolve) => setTimeout(resolve, 1000));
     // A message has 0.1 MB: what is unread at one end, and what the kernel holds between the two.
@@ -198,7 +198,7 @@ describe("data", () => {
   }, 30_000);
 
   it("that nobody reads stops the sender, and neither heartbeats nor messages nor an abort", async () => {
-    const { worker, coordinator, close } = await connectedPair({ heartbeat: { intervalMs: 40, lostAfterMs: 160 } });
+    const { worker, coordinator, close } = await connectedPair({ heartbeat: { intervalMs: 100, lostAfterMs: 800 } });
     const stop = new AbortController();
     const sending = expect(worker.channel.sendData(1, 0, new Uint8Array(20e6), stop.signal)).rejects.toThrow(
       "unneeded",
@@ -255,7 +255,7 @@ describe("a device that stops", () => {
     const killed = performance.now();
     device.child.kill("SIGKILL");
     expect((await worker.channel.ended).error?.message).toMatch(/^the device child was lost: /);
-    expect(performance.now() - killed).toBeLessThan(1000);
+    expect(performance.now() - killed).toBeLessThan(3000);
     await listener.close();
   });
 });
@@ -277,7 +277,7 @@ it("tells a wrong token from no coordinator at once", async () => {
   const started = performance.now();
   const wrong = join(listener.port, { token: JoinToken.generate() }).next();
   await expect(wrong).rejects.toThrow(codeOf("TOKEN_REJECTED"));
-  expect(performance.now() - started).toBeLessThan(1000);
+  expect(performance.now() - started).toBeLessThan(3000);
   await eventually(() => drops.length > 0);
   expect(drops).toEqual(["no handshake (ERR_SSL_BINDER_DOES_NOT_VERIFY)"]);
   await listener.close();

@@ -52,21 +52,27 @@ async function write(model: TextModel, count: number, signal?: AbortSignal): Pro
 }
 
 describe("a cluster", () => {
-  it("of processes on this machine writes what one device writes, and says what each did", async () => {
-    await using alone = await TextModel.open(demo, { threads: 1, context: 512 });
-    await using shared = await open({ workers: 2, shares: [2, 1, 1], wire: "f32" });
-    expect(await write(shared, 12)).toBe(await write(alone, 12));
-    const reports = await shared.coordinator.workers();
-    expect(reports.map(({ rank, share }) => [rank, share.kvHeads.count])).toEqual([
-      [1, 2],
-      [2, 2],
-    ]);
-    for (const { figures } of reports) {
-      expect(figures["collectives"]).toBeGreaterThan(100);
-      expect(figures["bytesSent"]).toBeGreaterThan(0);
-      expect(figures["computeMs"]).toBeGreaterThan(0);
-    }
-  });
+  it.each(["coordinator", "sharded"] as const)(
+    "of processes on this machine writes what one device writes, and says what each did (head: %s)",
+    async (head) => {
+      await using alone = await TextModel.open(demo, { threads: 1, context: 512 });
+      await using shared = await open({ workers: 2, shares: [2, 1, 1], wire: "f32", head });
+      expect(await write(shared, 12)).toBe(await write(alone, 12));
+      const reports = await shared.coordinator.workers();
+      expect(reports.map(({ rank, share }) => [rank, share.kvHeads.count])).toEqual([
+        [1, 2],
+        [2, 2],
+      ]);
+      const [own, each] = head === "sharded" ? [512, 256] : [1024, 0];
+      expect(shared.coordinator.description.share.vocabulary.count).toBe(own);
+      for (const { figures, share } of reports) {
+        expect(share.vocabulary.count).toBe(each);
+        expect(figures["collectives"]).toBeGreaterThan(100);
+        expect(figures["bytesSent"]).toBeGreaterThan(0);
+        expect(figures["computeMs"]).toBeGreaterThan(0);
+      }
+    },
+  );
 
   it("keeps slices: a second start sends none", async () => {
     const { listSlices } = await import("#stellium/weights/sliceList");

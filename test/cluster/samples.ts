@@ -19,11 +19,14 @@ const worker: WorkerMessage[] = [
   { type: "ready", phase: "loaded" },
   { type: "failed", code: "DISK_FULL", message: "no room" },
   { type: "stats", figures: { compute_ms: 1.5 } },
+  { type: "profile", times: [1.25, 0, 0.5, 0.125, 2] },
   {
     type: "trace",
     last: true,
+    dropped: 0,
     events: [{ name: "block 1", thread: "engine", start: 1, duration: 2, figures: { bytes: 3 } }],
   },
+  { type: "clock", sequence: 4, now: 1.5e9 },
   { type: "leave", reason: "done" },
 ];
 
@@ -40,7 +43,8 @@ const coordinator: CoordinatorMessage[] = [
     engine: { threads: 4 },
     listen: { host: "::1", port: 0 },
   },
-  { type: "slice-block", index: 3, stream: 9, bytes: 1e6, sha256 },
+  { type: "slice-block", index: 3, stream: 9, bytes: 1e6 },
+  { type: "slice-checksum", stream: 9, sha256 },
   {
     type: "links",
     rank: 1,
@@ -51,7 +55,9 @@ const coordinator: CoordinatorMessage[] = [
     collective: "auto",
   },
   { type: "stats-request" },
+  { type: "profile-request" },
   { type: "trace-request" },
+  { type: "clock-request", sequence: 4 },
   { type: "shutdown", reason: "restart" },
 ];
 

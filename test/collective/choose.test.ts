@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { chooseCollective, type LinkMeasurements, predictMs } from "#stellium/collective/choose";
-import { partnersOf } from "#stellium/collective/measure";
+import { partnersOf } from "#stellium/collective/pairs";
 
 /** A network of equal links. */
 function network(size: number, latency: number, megabits: number): LinkMeasurements {

@@ -2,11 +2,12 @@ import { createHash } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
 import { autoCollective } from "#stellium/collective/auto";
 import { broadcast } from "#stellium/collective/broadcast";
-import { calibrate } from "#stellium/collective/calibrate";
+import { calibrate, correctionOf } from "#stellium/collective/calibrate";
 import { collectiveNames, openCollective } from "#stellium/collective/collective";
 import { Group } from "#stellium/collective/group";
-import { measure } from "#stellium/collective/measure";
+import { lookAt, measureRates } from "#stellium/collective/measure";
 import { openLinks } from "#stellium/collective/openLinks";
+import { tune } from "#stellium/collective/tune";
 import { openWire, wireNames } from "#stellium/collective/wire";
 import { peersOf } from "./keys.mjs";
 
@@ -40,6 +41,7 @@ const jobs = {
   greet: () => true,
   auto,
   broadcasts,
+  tuning,
 };
 
 const links = openLinks({ rank, peers: peersOf(rank, ports), listener, cipher, maxPayload, deadlineMs });
@@ -158,8 +160,8 @@ function report(message) {
 
 function auto() {
   const group = groupOf("f32");
-  const measurements = measure(group);
-  const correction = calibrate(group, measurements);
+  const measurements = measureRates(group, lookAt(group));
+  const correction = correctionOf(calibrate(group, measurements));
   const collective = autoCollective(group, measurements, correction);
   const sums = [1, 4096, 100_000].map((n) => {
     const values = valuesOf(rank, n);
@@ -168,6 +170,25 @@ function auto() {
   });
   const corrections = [4, 4096, 10_000_000].map((bytes) => correction("exchange", bytes));
   return { measurements, sums, corrections, choices: [...collective.choices.values()], statistics: group.statistics() };
+}
+
+/** Tunes several times, of which the last one is told of another network than the one before. */
+function tuning() {
+  const group = groupOf("f32");
+  /** @type {import("#stellium/collective/tune").Tuning[]} */
+  const remembered = [];
+  const last = remembered.at.bind(remembered, -1);
+  const tuneOnce = (/** @type {typeof last} */ recall) => {
+    const before = group.statistics().bytesSent;
+    const { measurements, trials } = tune(group, { recall, remember: (now) => remembered.push(now) });
+    return { measurements, trials, bytes: group.statistics().bytesSent - before };
+  };
+  const tunings = Array.from({ length: 10 }, () => tuneOnce(last));
+  const known = remembered.length;
+  const slower = (/** @type {import("#stellium/collective/tune").Tuning | undefined} */ now) =>
+    now && { ...now, look: { ...now.look, latencyMs: now.look.latencyMs.map((row) => row.map((ms) => 1000 + ms)) } };
+  tuneOnce(() => slower(last()));
+  return { tunings, remembered: known, again: remembered.length };
 }
 
 function broadcasts() {

@@ -80,7 +80,7 @@ describe("engine", () => {
     const started = performance.now();
     const stopped = engine.step({ tokens: long, position: 0, outputs: 1 }, AbortSignal.timeout(30));
     await expect(stopped).rejects.toMatchObject({ code: "ABORTED" });
-    expect(performance.now() - started).toBeLessThan(1500);
+    expect(performance.now() - started).toBeLessThan(3000);
     expect(await logitsAfter(engine, prompt.slice(0, 50), 512)).toEqual(expected);
   });
 

@@ -4,16 +4,20 @@ import { Engine, type EngineStart } from "#stellium/engine/engine";
 import type { EngineOptions } from "#stellium/engine/protocol";
 import type { LinkSetup } from "#stellium/engine/rankLinks";
 import { rankDescription } from "#stellium/plan/rankDescription";
-import { planShares } from "#stellium/plan/shares";
+import { type HeadPlacement, planShares } from "#stellium/plan/shares";
 import { readGguf } from "#stellium/weights/gguf/reader";
 
 /** How ranks are to be linked. */
-export type LinkOptions = Partial<Pick<LinkSetup, "wire" | "collective" | "cipher">>;
+export type LinkOptions = Partial<Pick<LinkSetup, "wire" | "collective" | "cipher" | "overlap">> & {
+  readonly head?: HeadPlacement;
+  /** A rank that does not follow until `follow` says so: the others wait for it in their first sum. */
+  readonly idle?: number;
+};
 
 /** Engines of all ranks of a model, each on a thread of this process, linked over loopback. */
 export class Ranks implements AsyncDisposable {
   readonly engines: readonly Engine[];
-  /** How following ended, by rank; rank 0 does not follow. */
+  /** How following ended, in the order in which ranks began to. */
   readonly followed: Promise<unknown>[] = [];
 
   private constructor(engines: readonly Engine[]) {
@@ -24,9 +28,15 @@ export class Ranks implements AsyncDisposable {
     return this.engines[0]!;
   }
 
-  static async start(path: string, shares: number[], options: EngineOptions, links: LinkOptions = {}): Promise<Ranks> {
+  /** @param options - of all ranks, or of each by its number */
+  static async start(
+    path: string,
+    shares: number[],
+    options: EngineOptions | ((rank: number) => EngineOptions),
+    links: LinkOptions = {},
+  ): Promise<Ranks> {
     const whole = await describe(await readGguf(path));
-    const plan = planShares(whole, shares);
+    const plan = planShares(whole, shares, { head: links.head ?? "coordinator" });
     const descriptions = shares.map((_, rank) => rankDescription(whole, plan, rank));
     const origin = { kind: "gguf", files: whole.files } as const;
     return await Ranks.of(
@@ -39,16 +49,21 @@ export class Ranks implements AsyncDisposable {
   /** Ranks whose weights come from wherever is said. */
   static async of(
     from: readonly Pick<EngineStart, "description" | "origin">[],
-    options: EngineOptions,
+    options: EngineOptions | ((rank: number) => EngineOptions),
     links: LinkOptions = {},
   ): Promise<Ranks> {
-    const ranks = new Ranks(await Promise.all(from.map((start) => Engine.start({ ...start, options }))));
+    const optionsOf = typeof options === "function" ? options : () => options;
+    const engines = from.map((start, rank) => Engine.start({ ...start, options: optionsOf(rank) }));
+    const ranks = new Ranks(await Promise.all(engines));
     await ranks.link(links);
     return ranks;
   }
 
-  /** Opens the links, with new keys, and has all ranks but the first one follow. */
-  async link({ wire = "f32", collective = "exchange", cipher = "aes-256-gcm" }: LinkOptions): Promise<void> {
+  /** Opens the links, with new keys, and has all ranks but the first one follow. What `ofRank` says is another for each. */
+  async link(
+    { wire = "f32", collective = "exchange", cipher = "aes-256-gcm", overlap = true, idle }: LinkOptions,
+    ofRank: (rank: number) => Partial<LinkSetup> = () => ({}),
+  ): Promise<void> {
     const size = this.engines.length;
     const ports = await Promise.all(this.engines.map((engine) => engine.listen("127.0.0.1")));
     const key = Array.from({ length: size * size }, () => randomBytes(32).toString("base64"));
@@ -60,15 +75,25 @@ export class Ranks implements AsyncDisposable {
       receiveKey: key[other * size + rank]!,
     });
     const others = (rank: number) => this.engines.flatMap((_, other) => (other === rank ? [] : [peer(rank, other)]));
-    const setup = (rank: number) => ({ rank, size, peers: others(rank), cipher, wire, collective });
+    const shared = { size, cipher, wire, collective, overlap };
+    const setup = (rank: number) => ({ ...shared, rank, peers: others(rank), ...ofRank(rank) });
     await Promise.all(this.engines.map((engine, rank) => engine.link(setup(rank))));
-    this.followed.splice(0);
-    for (const engine of this.engines.slice(1)) this.followed.push(engine.follow().catch((error: unknown) => error));
+    for (let rank = 1; rank < size; rank++) if (rank !== idle) this.follow(rank);
+  }
+
+  /** Has a rank take the steps of the first one. */
+  follow(rank: number): void {
+    this.followed.push(this.engines[rank]!.follow().catch((error: unknown) => error));
+  }
+
+  /** Closes the links, and waits until no rank follows any more. Returns how following ended. */
+  async unlink(): Promise<unknown[]> {
+    for (const engine of this.engines) engine.cutLinks();
+    return await Promise.all(this.followed.splice(0));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const engine of this.engines) engine.cutLinks();
-    await Promise.all(this.followed);
+    await this.unlink();
     await Promise.all(this.engines.map((engine) => engine[Symbol.asyncDispose]()));
   }
 }

@@ -65,12 +65,13 @@ function partOf(script: number[], slot: number, position: number, piece: number)
 
 describe("several sequences in one step", () => {
   it.each([
-    [[1], 1000],
-    [[1], 64],
-    [[1, 1], 64],
-    [[2, 0, 1], 100],
-  ])("have the logits of each alone, on ranks in proportion %j, in pieces of %i tokens", async (shares, piece) => {
-    await using ranks = await Ranks.start(demo, shares, options);
+    [[1], 1000, "coordinator" as const],
+    [[1], 64, "coordinator" as const],
+    [[1, 1], 64, "coordinator" as const],
+    [[2, 0, 1], 100, "coordinator" as const],
+    [[2, 0, 1], 100, "sharded" as const],
+  ])("have the logits of each alone, on %j, in pieces of %i tokens (head: %s)", async (shares, piece, head) => {
+    await using ranks = await Ranks.start(demo, shares, options, { head });
     const expected: Float32Array[][] = [];
     for (const script of scripts.keys()) expected.push(await alone(ranks.first, script));
     const found = await together(ranks.first, piece);
@@ -105,8 +106,12 @@ describe("several sequences in one step", () => {
 });
 
 describe("hidden states", () => {
-  it.each([[[1]], [[1, 1]]])("are what the head multiplies, beside logits in one step, on %j", async (shares) => {
-    await using ranks = await Ranks.start(demo, shares, options);
+  it.each([
+    [[1], "coordinator" as const],
+    [[1, 1], "coordinator" as const],
+    [[1, 1], "sharded" as const],
+  ])("are what the head multiplies, beside logits in one step, on %j (head: %s)", async (shares, head) => {
+    await using ranks = await Ranks.start(demo, shares, options, { head });
     const { embeddingLength, vocabularySize } = ranks.first.description.hyperparameters;
     const tokens = scripts[1]!;
     const hidden = { slot: 1, tokens, position: 0, outputs: tokens.length, hidden: true };

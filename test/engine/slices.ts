@@ -2,10 +2,10 @@ import { deviceSlice, storedSlice } from "#stellium/cluster/deviceSlice";
 import { describe } from "#stellium/engine/architectures/support";
 import type { WeightOrigin } from "#stellium/engine/protocol";
 import { type RankDescription, rankDescription } from "#stellium/plan/rankDescription";
-import { planShares } from "#stellium/plan/shares";
+import { type HeadPlacement, planShares } from "#stellium/plan/shares";
 import { openFile } from "#stellium/weights/byteSource";
 import { readGguf } from "#stellium/weights/gguf/reader";
-import { cutBlocks } from "#stellium/weights/obtainSlice";
+import { SharedReading } from "#stellium/weights/sharedReading";
 import { plainRooms } from "#stellium/weights/window/ggufMap";
 
 /** A rank of a model, and its slice on the disk. */
@@ -17,15 +17,21 @@ export interface CutRank {
 }
 
 /** Cuts the slices of all ranks of a model into a directory. */
-export async function cutRanks(model: string, shares: readonly number[], cacheDir: string): Promise<CutRank[]> {
+export async function cutRanks(
+  model: string,
+  shares: readonly number[],
+  cacheDir: string,
+  head: HeadPlacement = "coordinator",
+): Promise<CutRank[]> {
   const whole = await describe(await readGguf(model));
-  const plan = planShares(whole, shares);
+  const plan = planShares(whole, shares, { head });
   const sources = await Promise.all(whole.files.map((file) => openFile(file, false)));
+  const reading = new SharedReading(sources, { readers: 1, shared: false });
   const ranks: CutRank[] = [];
   for (const rank of shares.keys()) {
     const description = rankDescription(whole, plan, rank);
     const slice = deviceSlice(description, { hash: "cd".repeat(32), name: "a model" });
-    const path = await storedSlice(slice, { source: cutBlocks(sources, slice.cut.blocks), cacheDir });
+    const path = await storedSlice(slice, { source: reading.join(slice.cut.blocks), cacheDir });
     ranks.push({ description, path, rooms: slice.rooms });
   }
   await Promise.all(sources.map((source) => source.close()));

@@ -86,9 +86,15 @@ describe("a slice that is spoilt", () => {
 });
 
 describe("a slice of rank 0 that is spoilt", () => {
-  it("fails the step on rank 0, and leaves the other ranks fit for the next", async () => {
-    const [first, second] = await cutRanks(join(directory, "model.gguf"), [1, 1], directory);
-    await damage(first!, 3);
+  it.each([
+    ["a layer", "coordinator" as const, 3],
+    ["its head", "coordinator" as const, -1],
+    ["its part of the head", "sharded" as const, -1],
+  ])("in %s fails the step on rank 0, and leaves the other ranks fit for the next", async (_, head, block) => {
+    const folder = join(directory, `${head}${block}`);
+    const [first, second] = await cutRanks(join(directory, "model.gguf"), [1, 1], folder, head);
+    const blocks = first!.description.blocks.length;
+    await damage(first!, (block + blocks) % blocks);
     const from = [first!, second!].map((rank) => ({ ...rank, origin: streamed(rank, 2) }));
     await using ranks = await Ranks.of(from, options);
     for (const tokens of [[1], [1, 2, 3], [4]]) {

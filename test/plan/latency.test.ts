@@ -48,6 +48,13 @@ describe("a device's memory", () => {
     }
   });
 
+  it("leaves room for what the process does besides", () => {
+    const capBytes = whole.totalBytes - 1_000_000;
+    const serving = planDeviceMemory(description, { ...demand, capBytes: capBytes + 5e6, hostBytes: 5e6 });
+    expect(serving.window).toEqual(planDeviceMemory(description, { ...demand, capBytes }).window);
+    expect(serving.totalBytes).toBeLessThanOrEqual(capBytes + 5e6);
+  });
+
   it("names the least cap that would do", () => {
     const plan = (capBytes: number) => planDeviceMemory(description, { ...demand, capBytes });
     expect(plan(whole.leastCapBytes).fits).toBe(true);

@@ -39,7 +39,7 @@ describe("a file of objects larger in memory than on disk", () => {
       code: "GGUF_INVALID",
       message: expect.stringContaining("more memory than any real model's"),
     });
-    expect(performance.now() - start).toBeLessThan(1000);
+    expect(performance.now() - start).toBeLessThan(3000);
   });
 
   it.each(cases)("grows the process by less than its size and 64 MB with as many %s as it may", async (...given) => {

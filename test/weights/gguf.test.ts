@@ -288,7 +288,7 @@ describe("real files", () => {
   it.each(found)("%s is read", async (path) => {
     const start = performance.now();
     const model = await readGguf(path);
-    expect(performance.now() - start).toBeLessThan(500);
+    expect(performance.now() - start).toBeLessThan(2000);
     expect(getString(model, "tokenizer.ggml.model")).toBeTypeOf("string");
     const theirs = await gguf(path, { allowLocalFile: true });
     expect(model.tensors.size).toBe(theirs.tensorInfos.length);

@@ -1,6 +1,6 @@
-import { mkdtemp, readdir, readFile, utimes, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readdir, readFile, utimes, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { cache, parseAge } from "#stellium/cli/cache";
@@ -34,7 +34,7 @@ async function said(values: Partial<Parameters<typeof cache>[0]>): Promise<strin
 describe("stellium cache", () => {
   it("lists slices, whole, half and broken ones", async () => {
     const directory = sliceDirectory(cacheDir);
-    expect(await said({})).toBe(`no slices in ${directory}\n`);
+    expect(await said({})).toBe(`no slices in ${cacheDir}\n`);
     await complete(directory, first);
     const writer = await openWriter(directory, second.header);
     await writer.writeBlock(0, plainBlock(second.source, second.cut, 0));
@@ -63,11 +63,35 @@ describe("stellium cache", () => {
     expect(await said({ action: "prune", olderThan: "30d" })).toMatch(/^removed 1 slice, /);
     const writer = await openWriter(directory, second.header);
     await complete(directory, first);
-    expect(JSON.parse(await said({ action: "prune", all: true, json: true })).removed).toHaveLength(1);
+    expect(JSON.parse(await said({ action: "prune", all: true, json: true })).removed.slices).toHaveLength(1);
     expect(await readdir(directory)).toHaveLength(1);
     await writer[Symbol.asyncDispose]();
     await said({ action: "prune" });
     expect(await readdir(directory)).toEqual([]);
+  });
+
+  it("knows what is kept of models behind URLs, and of networks", async () => {
+    const [heads, links] = [join(cacheDir, "heads"), join(cacheDir, "links")];
+    const [whole, broken, half] = ["ab", "cd", "ef"].map((byte) => join(heads, byte.repeat(16)));
+    const written = `${half}.${process.pid}-${Date.now().toString(36)}-01234567.part`;
+    const left = `${half}.0-${Date.now().toString(36)}-01234567.part`;
+    for (const folder of [whole!, broken!, written, left, links]) await mkdir(folder, { recursive: true });
+    await copyFile(demo, join(whole!, "model.gguf"));
+    await writeFile(join(broken!, "model.gguf"), "no model");
+    await writeFile(join(links, "a network.json"), "{}");
+    const text = await said({});
+    expect(text).toMatch(/^stellium-shakespeare-5m +vocabulary and embedding +5\.\d+ MB {2}complete +used \d{4}-/m);
+    expect(text).toMatch(/^cdcd\w+ +vocabulary and embedding .* unusable: it does not start with "GGUF"/m);
+    expect(text).toMatch(/^efef\S+ +vocabulary and embedding .* being written/m);
+    expect(text).toMatch(/^0 slices, 4 vocabularies, 1 network, [\d.]+ MB, in /m);
+    expect(JSON.parse(await said({ json: true }))).toMatchObject({
+      heads: expect.arrayContaining([expect.objectContaining({ path: whole, complete: true })]),
+      networks: [expect.objectContaining({ path: join(links, "a network.json") })],
+    });
+    expect(await said({ action: "prune" })).toMatch(/^removed 0 slices, 2 vocabularies, /);
+    expect((await readdir(heads)).map((name) => join(heads, name)).sort()).toEqual([whole, written].sort());
+    expect(await said({ action: "prune", all: true })).toMatch(/^removed 0 slices, 1 vocabulary, 1 network, /);
+    expect(await readdir(heads)).toEqual([basename(written)]);
   });
 
   it("refuses what it does not know", async () => {

@@ -7,7 +7,7 @@ import * as field from "./fields.ts";
  */
 export const protocolVersion = 1;
 /** SHA-256 of the tables' JSON Schemas. */
-export const tableFingerprint = "4bdc661b34d1e8c1bbd835cb750ddfea1d4c50681d80fdde13abd22ee0876f11";
+export const tableFingerprint = "71ab360a0605a691258327148269cd063f87bc901331e38814038ef1f81a494b";
 
 /**
  * The first message of both sides. It is read before anything else is, and its form is the same in all versions: what a
@@ -58,10 +58,14 @@ export const workerMessage = z.discriminatedUnion("type", [
   ready,
   z.strictObject({ type: z.literal("failed"), code: field.text(64, 1), message: field.text(2048) }),
   z.strictObject({ type: z.literal("stats"), figures: field.figures }),
+  /** What its last step was made of, block after block: milliseconds by `profiledParts`. */
+  z.strictObject({ type: z.literal("profile"), times: z.array(field.measure).max(65_536) }),
   z.strictObject({
     type: z.literal("trace"),
     /** Whether this was the last part. */
     last: z.boolean(),
+    /** Older events that there was no room for. */
+    dropped: field.amount,
     events: z
       .array(
         z.strictObject({
@@ -74,6 +78,12 @@ export const workerMessage = z.discriminatedUnion("type", [
         }),
       )
       .max(4096),
+  }),
+  z.strictObject({
+    type: z.literal("clock"),
+    sequence: field.amount,
+    /** Microseconds, by the clock that its trace is recorded with. */
+    now: field.measure,
   }),
   z.strictObject({ type: z.literal("leave"), reason: field.reason }),
 ]);
@@ -106,8 +116,9 @@ export const coordinatorMessage = z.discriminatedUnion("type", [
     /** Stream whose data frames bring the block. */
     stream: field.stream,
     bytes: field.amount,
-    sha256: field.sha256,
   }),
+  /** Follows on a block's bytes. */
+  z.strictObject({ type: z.literal("slice-checksum"), stream: field.stream, sha256: field.sha256 }),
   z.strictObject({
     type: z.literal("links"),
     rank: field.rank,
@@ -130,7 +141,9 @@ export const coordinatorMessage = z.discriminatedUnion("type", [
     collective: z.enum(["auto", "star", "exchange", "mesh", "ring", "tree"]),
   }),
   z.strictObject({ type: z.literal("stats-request") }),
+  z.strictObject({ type: z.literal("profile-request") }),
   z.strictObject({ type: z.literal("trace-request") }),
+  z.strictObject({ type: z.literal("clock-request"), sequence: field.amount }),
   z.strictObject({ type: z.literal("shutdown"), reason: field.reason }),
 ]);
 

@@ -6,7 +6,7 @@ import { describingContext } from "../layout.ts";
 import { loadCounter } from "../loader.ts";
 import type { Weights } from "../weights.ts";
 import type { BlockMap, MappedTensor } from "./blockMap.ts";
-import type { ReaderSetup } from "./reader.ts";
+import type { ReaderSetup, ReaderTrace } from "./reader.ts";
 import { TensorModels } from "./tensorModels.ts";
 import { awaitReaders } from "./waiting.ts";
 import { type BlockWindow, RingWindow, residentWindow } from "./window.ts";
@@ -54,13 +54,22 @@ export class BlockWeights implements Weights {
   readonly #ringMemory: NativeMemory | undefined;
   readonly #memory: WindowMemory;
   readonly #setup: ReaderSetup;
+  readonly #traces: readonly ReaderTrace[];
 
   /**
    * Makes room. Throws `SLICE_INVALID` where the device would have a tensor in another layout, `OUT_OF_MEMORY`.
    *
    * @param stopped - whether waiting for a block is to end
+   * @param traces - where each reader records what it does; nowhere if absent
    */
-  constructor(ggml: Ggml, device: Device, map: BlockMap, placement: Placement, stopped: () => boolean) {
+  constructor(
+    ggml: Ggml,
+    device: Device,
+    map: BlockMap,
+    placement: Placement,
+    stopped: () => boolean,
+    traces: readonly ReaderTrace[] = [],
+  ) {
     const tensors = map.blocks.flatMap((block) => block.tensors);
     const pinned = map.blocks.flatMap(({ room }, block) =>
       room > 0 && placement.pinned[block] !== false ? [block] : [],
@@ -71,6 +80,7 @@ export class BlockWeights implements Weights {
     const rooms = (blocks: readonly number[]) => blocks.map((block) => map.blocks[block]!.room);
     const read = (blocks: readonly number[]) => blocks.map((block) => sum(map.blocks[block]!.extents.map(bytesOf)));
     this.#ggml = ggml;
+    this.#traces = traces;
     this.#context = describingContext(ggml, Math.max(1, tensors.length));
     this.#memory = windowMemory(map.blocks.length);
     this.bytes = sum(tensors.map(({ bytes }) => bytes));
@@ -113,7 +123,7 @@ export class BlockWeights implements Weights {
   async load(_: number, counters: Int32Array): Promise<void> {
     const { cells, ready, bytes } = this.#memory;
     Atomics.store(cells, cell.readers, readerCount);
-    for (let reader = 0; reader < readerCount; reader++) startReader(this.#setup);
+    for (let reader = 0; reader < readerCount; reader++) startReader({ ...this.#setup, trace: this.#traces[reader] });
     const progress = () => {
       Atomics.store(counters, loadCounter.mebibytes, Number(Atomics.load(bytes, 0) >> 20n));
       const failure = failureIn(this.#memory);

@@ -2,6 +2,8 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import { reasonOf, StelliumError } from "../../errors.ts";
 import type { Pointer } from "../../native/ggml.ts";
 import { viewNative } from "../../native/memory.ts";
+import { openRecorder, type Recorder, type TraceMemory } from "../../trace/recorder.ts";
+import { type SpanKind, spanKind } from "../../trace/spans.ts";
 import { BlockChecksum } from "../checksum.ts";
 import { pageBytes, roundUp } from "../pages.ts";
 import { BlockFile } from "./blockFile.ts";
@@ -19,6 +21,14 @@ export interface ReaderSetup {
   /** Whether to read through the system's cache and leave there what was read. */
   readonly cached: boolean;
   readonly memory: WindowMemory;
+  /** What a trace is to say of it; nothing is recorded if absent. */
+  readonly trace?: ReaderTrace | undefined;
+}
+
+/** Where a reader records what it does, and what it calls the blocks, by their index: see `blockSubject`. */
+export interface ReaderTrace {
+  readonly memory: TraceMemory;
+  readonly subjects: readonly number[];
 }
 
 /** Bytes of one read: enough for a disk to be at its best, and so few that several readers share the work of a block. */
@@ -44,11 +54,13 @@ class Reader implements Disposable {
   readonly #memory: WindowMemory;
   readonly #files: readonly BlockFile[];
   readonly #pieces: readonly (readonly Extent[])[];
+  readonly #recorder: Recorder;
 
   constructor(setup: ReaderSetup) {
     const { map, cached, memory } = setup;
     this.#setup = setup;
     this.#memory = memory;
+    this.#recorder = openRecorder(setup.trace?.memory);
     this.#files = map.files.map((path) => new BlockFile(path, cached));
     this.#pieces = map.blocks.map(({ extents }) => extents.flatMap(cut));
   }
@@ -103,18 +115,22 @@ class Reader implements Disposable {
         before += count;
         visit = cursor.next();
       }
-      if (!this.#awaitRoom(visit, epoch)) return;
+      if (!this.#awaitRoom(visit, blocks[visit.block]!, epoch)) return;
       this.#read(blocks[visit.block]!, piecesOf(visit)[taken - before]!, address + BigInt(visit.offset));
     }
   }
 
   /** Waits until a visit's room is free. Returns false where the epoch has ended. */
-  #awaitRoom({ freed }: Visit, epoch: number): boolean {
+  #awaitRoom({ freed }: Visit, block: number, epoch: number): boolean {
     const { cells } = this.#memory;
-    for (;;) {
+    const started = this.#recorder.now();
+    for (let waited = false; ; waited = true) {
       const seen = Atomics.load(cells, cell.wake);
       if (this.#stopped() || this.#failed() || Atomics.load(cells, cell.epoch) !== epoch) return false;
-      if (Atomics.load(cells, cell.released) >= freed) return true;
+      if (Atomics.load(cells, cell.released) >= freed) {
+        if (waited) this.#record(spanKind.room, started, block);
+        return true;
+      }
       Atomics.wait(cells, cell.wake, seen);
     }
   }
@@ -136,7 +152,9 @@ class Reader implements Disposable {
   #read(block: number, { file, offset, bytes, at }: Extent, address: Pointer): void {
     const { done, ready, bytes: counted } = this.#memory;
     const target = viewNative(address + BigInt(at), roundUp(bytes, pageBytes));
+    const started = this.#recorder.now();
     this.#files[file]!.read(offset, target, bytes);
+    this.#record(spanKind.read, started, block, bytes);
     Atomics.add(counted, 0, BigInt(bytes));
     announce(this.#memory, cell.news);
     if (Atomics.add(done, block, 1) + 1 < this.#pieces[block]!.length) return;
@@ -150,8 +168,10 @@ class Reader implements Disposable {
   #verify(block: number, address: Pointer): void {
     const { tensors, recorded } = this.#setup.map.blocks[block]!;
     if (recorded === undefined || Atomics.load(this.#memory.verified, block) === 1) return;
+    const started = this.#recorder.now();
     const checksum = new BlockChecksum();
     for (const { at, bytes } of tensors) checksum.update(viewNative(address + BigInt(at), bytes));
+    this.#record(spanKind.verify, started, block);
     if (!Buffer.from(checksum.digest()).equals(recorded.checksum)) throw this.#damaged(block, recorded);
     Atomics.store(this.#memory.verified, block, 1);
   }
@@ -167,6 +187,10 @@ class Reader implements Disposable {
       return invalid(path, `its block ${block} is damaged, and that cannot be noted down: ${reasonOf(error)}`);
     }
     return invalid(path, `its block ${block} is damaged`);
+  }
+
+  #record(kind: SpanKind, started: number, block: number, bytes = 0): void {
+    this.#recorder.end(kind, started, this.#setup.trace?.subjects[block], bytes);
   }
 
   #stopped(): boolean {

@@ -6,7 +6,7 @@ import { StelliumError } from "../../errors.ts";
 import type { DeviceMemory } from "../../plan/deviceMemory.ts";
 import { type RankDescription, rankDescription } from "../../plan/rankDescription.ts";
 import { planShares, type RankShare } from "../../plan/shares.ts";
-import { type DeviceFigures, figureOf } from "../figures.ts";
+import { type DeviceFigures, figureOf } from "./deviceFigures.ts";
 
 /** How a model is to be shared out and run. */
 export interface WantedPlan {

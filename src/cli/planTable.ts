@@ -1,9 +1,9 @@
-import type { StepPrediction } from "../../plan/latency.ts";
-import { printable } from "../../weights/gguf/printable.ts";
-import { formatBytes } from "../format.ts";
-import type { PlanFacts } from "./facts.ts";
-import type { Source } from "./rates.ts";
-import { limitOfDevice } from "./report.ts";
+import type { PlanFacts } from "../library/planning/facts.ts";
+import type { Source } from "../library/planning/rates.ts";
+import { limitOfDevice } from "../library/planning/report.ts";
+import type { StepPrediction } from "../plan/latency.ts";
+import { printable } from "../weights/gguf/printable.ts";
+import { formatBytes } from "./format.ts";
 
 /** The plan as people read it. */
 export function planText(facts: PlanFacts): string {

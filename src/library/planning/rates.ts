@@ -1,6 +1,6 @@
 import { defaultThreads } from "../../cluster/threads.ts";
 import type { DeviceRates, LinkFigures } from "../../plan/latency.ts";
-import { type DeviceFigures, figureOf } from "../figures.ts";
+import { type DeviceFigures, figureOf } from "./deviceFigures.ts";
 import { measureCompute, measureDisk } from "./measure.ts";
 
 /** Where a figure comes from: the command line, this device, or nowhere. */

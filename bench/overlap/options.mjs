@@ -1,0 +1,47 @@
+import { tmpdir } from "node:os";
+import { parseArgs } from "node:util";
+
+const defaults = {
+  shape: "qwen3-0.6b",
+  type: "Q4_0",
+  ranks: "2",
+  latency: "1",
+  mbit: "300,100",
+  tokens: "512",
+  wire: "f16",
+  rounds: "5",
+  dir: tmpdir(),
+};
+
+/**
+ * @typedef {object} Options
+ * @property {string} shape
+ * @property {string} type
+ * @property {number} ranks
+ * @property {number} latencyMs One way.
+ * @property {number[]} mbit
+ * @property {number} tokens
+ * @property {string} wire
+ * @property {number} rounds
+ * @property {string} dir Where the model is made.
+ */
+
+/** @param {string[]} args @returns {Options} */
+export function readOptions(args) {
+  const names = Object.keys(defaults);
+  const config = Object.fromEntries(names.map((name) => [name, { type: /** @type {const} */ ("string") }]));
+  const given = /** @type {typeof defaults} */ ({ ...defaults, ...parseArgs({ args, options: config }).values });
+  return {
+    ...{ shape: given.shape, type: given.type, dir: given.dir, wire: given.wire },
+    ...{ ranks: within(given.ranks, 2, 64), latencyMs: within(given.latency, 0.01, 1000) },
+    mbit: given.mbit.split(",").map((text) => within(text, 1, 100_000)),
+    ...{ tokens: within(given.tokens, 64, 65_536), rounds: within(given.rounds, 1, 100) },
+  };
+}
+
+/** @param {string} text @param {number} least @param {number} most */
+function within(text, least, most) {
+  const value = Number(text);
+  if (value >= least && value <= most) return value;
+  throw new Error(`"${text}" is not a number from ${least} to ${most}`);
+}

@@ -1,0 +1,49 @@
+import type { JoinState } from "../cluster/control/client.ts";
+import type { LocalFailure, LocalOrders } from "../cluster/localWorkers.ts";
+import type { WorkerState } from "../cluster/worker.ts";
+import { StelliumError } from "../errors.ts";
+
+// A worker process on its coordinator's machine. Its modules load while the coordinator gets ready to be joined; then
+// it is told where. It ends with the process that started it.
+
+/** Time to free everything in once the coordinator's process is gone. */
+const patienceMs = 2000;
+
+const orphaned = new AbortController();
+const invited = new Promise<LocalOrders>((resolve) => process.once("message", resolve));
+process.once("disconnect", () => {
+  orphaned.abort("its coordinator's process ended");
+  setTimeout(() => process.exit(), patienceMs).unref();
+});
+// A terminal interrupts all processes at once; what that means for this one, its coordinator decides.
+process.on("SIGINT", () => {});
+
+const { work } = await import("../cluster/worker.ts");
+const [{ JoinToken }, { openGgml }, { tellOfThisProcess }] = await Promise.all([
+  import("../cluster/token.ts"),
+  import("../native/ggml.ts"),
+  import("./processes/registry.ts"),
+]);
+
+try {
+  if (!process.connected) process.exit();
+  openGgml();
+  const { token, ...orders } = await invited;
+  const [host, { signal }] = ["127.0.0.1", orphaned];
+  tellOfThisProcess({ command: "join", address: `${host}:${orders.port}`, memoryCap: orders.memory });
+  await work({ ...orders, host, token: JoinToken.parse(token), signal, onState: tell });
+} catch (error) {
+  if (!orphaned.signal.aborted) await fail(error);
+}
+
+function tell(state: JoinState | WorkerState): void {
+  if (state.state === "joined") tellOfThisProcess({ rank: state.rank, devices: state.size });
+}
+
+/** Tells the coordinator's process why it has to do without this one. */
+async function fail(error: unknown): Promise<void> {
+  const failed = error instanceof StelliumError ? `${error.message} (${error.code})` : String(error);
+  process.exitCode = 1;
+  await new Promise((resolve) => process.send!({ failed } satisfies LocalFailure, resolve));
+  process.disconnect();
+}

@@ -1,0 +1,108 @@
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { cacheDirectory } from "../../weights/sliceDirectory.ts";
+
+const facts = z.object({
+  /** The verb of the command line. */
+  command: z.string().max(40),
+  /** As the person who started it wrote it. */
+  model: z.string().max(10_000).optional(),
+  /** Where clients connect, or the coordinator that a device has joined. */
+  address: z.string().max(1000).optional(),
+  /** Which of the cluster's devices it is: 0 is the coordinator's. */
+  rank: z.number().int().min(0).max(1000).optional(),
+  /** How many devices share the model. */
+  devices: z.number().int().min(1).max(1000).optional(),
+  /** The most memory it may take. */
+  memoryCap: z.number().positive().optional(),
+});
+const entry = facts.extend({
+  pid: z.number().int().positive(),
+  /** When it was started, in ms since 1970. */
+  started: z.number().positive(),
+  /** Tells it from another process with the same number, where the system says so. */
+  birth: z.string().max(40).optional(),
+});
+
+/** What a process tells of itself. */
+export type ProcessFacts = z.infer<typeof facts>;
+/** A process as it is listed. */
+export type ListedProcess = z.infer<typeof entry>;
+
+/** Where processes are listed: a file for each. */
+export function processDirectory(cache: string = cacheDirectory()): string {
+  return join(cache, "processes");
+}
+
+/** Says that this process runs, until it ends. What was said before is added to. Where nothing can be written, it is not. */
+export function tellOfThisProcess(told: { readonly [K in keyof ProcessFacts]?: ProcessFacts[K] | undefined }): void {
+  const first = known === undefined;
+  known = { ...known, ...told };
+  try {
+    const directory = processDirectory();
+    const path = join(directory, `${process.pid}.json`);
+    if (first) mkdirSync(directory, { recursive: true, mode: 0o700 });
+    if (first) process.once("exit", () => rmSync(path, { force: true }));
+    const temporary = `${path}.tmp`;
+    writeFileSync(temporary, JSON.stringify({ ...ownEntry(), ...known }), { mode: 0o600 });
+    renameSync(temporary, path);
+  } catch {
+    // A list of processes is worth no failure.
+  }
+}
+
+let known: object | undefined;
+
+/** The processes that run, the oldest first. Removes what those have left that were killed. */
+export async function runningProcesses(directory: string = processDirectory()): Promise<ListedProcess[]> {
+  const names = (await readdir(directory).catch(() => [])).filter((name) => name.endsWith(".json"));
+  const found = await Promise.all(names.map((name) => runningAt(join(directory, name))));
+  return found.filter((process) => process !== undefined).sort((a, b) => a.started - b.started);
+}
+
+async function runningAt(path: string): Promise<ListedProcess | undefined> {
+  const listed = await read(path);
+  if (listed !== undefined && isRunning(listed)) return listed;
+  await rm(path, { force: true }).catch(() => {});
+  return undefined;
+}
+
+async function read(path: string): Promise<ListedProcess | undefined> {
+  try {
+    return entry.parse(JSON.parse(await readFile(path, "utf8")));
+  } catch {
+    return undefined;
+  }
+}
+
+function isRunning({ pid, birth }: ListedProcess): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") return false;
+  }
+  return birth === undefined || birth === birthOf(pid);
+}
+
+function ownEntry() {
+  return {
+    command: process.argv[2] ?? "",
+    pid: process.pid,
+    started: Math.round(Date.now() - process.uptime() * 1000),
+    birth: birthOf(process.pid),
+  };
+}
+
+/** When a process was started, in the system's own count; undefined where it has none that can be read. */
+function birthOf(pid: number): string | undefined {
+  try {
+    // The name, in parentheses, may have spaces. The 22nd field is the time.
+    return readFileSync(`/proc/${pid}/stat`, "utf8")
+      .replace(/^.*\) /s, "")
+      .split(" ")[19];
+  } catch {
+    return undefined;
+  }
+}

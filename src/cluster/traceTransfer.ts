@@ -1,0 +1,74 @@
+import { StelliumError } from "../errors.ts";
+import { StoredEvents, type TraceEvent, type TraceEvents, traceClock } from "../trace/events.ts";
+import { keptSpans } from "../trace/recorder.ts";
+import { tracedThreads } from "../trace/spans.ts";
+import type { CoordinatorChannel } from "./control/client.ts";
+import type { CoordinatorMessage, WorkerMessage } from "./control/messages.ts";
+
+/** Events of one message: with their names they stay far below the most bytes of one. */
+const messageEvents = 2048;
+/** All that a rank may have recorded. */
+const mostEvents = keptSpans * tracedThreads.length;
+/** Round trips that clocks are compared by. */
+const comparisons = 15;
+/** A rank that says nothing for so long is left out. */
+const patienceMs = 5000;
+
+/** Sends all that was recorded. */
+export async function sendTrace(channel: CoordinatorChannel, { events, dropped }: TraceEvents): Promise<void> {
+  const send = (part: TraceEvent[], last: boolean) => channel.send({ type: "trace", events: part, dropped, last });
+  let [part, left]: [TraceEvent[], number] = [[], events.length];
+  if (left === 0) await send([], true);
+  for (const event of events) {
+    part.push(event);
+    left--;
+    if (part.length < messageEvents && left > 0) continue;
+    await send(part, left === 0);
+    part = [];
+  }
+}
+
+/** The other end, as far as traces go. */
+export interface TracePeer {
+  send(message: CoordinatorMessage): Promise<void>;
+  take<T extends WorkerMessage["type"]>(type: T): Promise<Extract<WorkerMessage, { type: T }>>;
+}
+
+/** Asks a worker for all that it recorded. Throws `PROTOCOL_VIOLATION`, `WORKER_LOST`, and where it takes too long. */
+export async function receiveTrace(peer: TracePeer): Promise<TraceEvents> {
+  await peer.send({ type: "trace-request" });
+  const events = new StoredEvents();
+  for (;;) {
+    const message = await soon(peer.take("trace"));
+    events.add(message.events);
+    if (message.last && events.length <= mostEvents) return { events, dropped: message.dropped };
+    if (message.events.length > 0 && events.length <= mostEvents) continue;
+    const reason = `its trace has an empty part, or more than ${mostEvents} events`;
+    throw new StelliumError("PROTOCOL_VIOLATION", { peer: "a worker", reason });
+  }
+}
+
+/**
+ * Microseconds that a worker's clock is ahead of this device's: the median over some round trips, each of which is taken
+ * to last as long there as back.
+ */
+export async function clockAhead(peer: TracePeer): Promise<number> {
+  const ahead: number[] = [];
+  for (let sequence = 0; sequence < comparisons; sequence++) {
+    const sent = traceClock();
+    await peer.send({ type: "clock-request", sequence });
+    const { now } = await soon(peer.take("clock"));
+    ahead.push(now - (sent + traceClock()) / 2);
+  }
+  return ahead.sort((a, b) => a - b)[(comparisons - 1) / 2]!;
+}
+
+/** Rejects where an answer takes too long. */
+async function soon<T>(answer: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`it did not answer for ${patienceMs / 1000} s`)), patienceMs);
+  });
+  answer.catch(() => {});
+  return await Promise.race([answer, late]).finally(() => clearTimeout(timer));
+}

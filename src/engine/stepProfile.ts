@@ -1,0 +1,125 @@
+import type { Reducer } from "./reducer.ts";
+
+/** Milliseconds since the engine started that went into what a step is made of. */
+export interface StepTimes {
+  readonly computeMs: number;
+  /** Waiting for weights that are not in memory. */
+  readonly diskMs: number;
+  /** In sums, but for `waitMs`; ciphers included. */
+  readonly wireMs: number;
+  readonly cipherMs: number;
+  /** Until the first byte came from a rank that was due. */
+  readonly waitMs: number;
+}
+
+/** What the times of a block are kept as, in this order: they follow on each other, and exclude each other. */
+export const profiledParts = ["compute", "disk", "wire", "cipher", "wait"] as const;
+
+/** What the main thread sees of the last step: shared memory. */
+export interface ProfileMemory {
+  /** Steps so far, and blocks of the last one. */
+  readonly counts: Int32Array;
+  /** Milliseconds of all steps so far, by `profiledParts`. */
+  readonly totals: Float64Array;
+  /** Milliseconds by `profiledParts`, of block after block. */
+  readonly times: Float32Array;
+}
+
+/** Allocates what a step of so many blocks leaves behind; its tokens may go in two groups. */
+export function profileMemory(blocks: number): ProfileMemory {
+  return {
+    counts: new Int32Array(new SharedArrayBuffer(8)),
+    totals: new Float64Array(new SharedArrayBuffer(8 * profiledParts.length)),
+    times: new Float32Array(new SharedArrayBuffer(4 * profiledParts.length * (2 * blocks + 1))),
+  };
+}
+
+/**
+ * Takes the times of each block of a step: between sums, of which there is one behind every block. What another thread
+ * does meanwhile does not count, but waiting for it does: as time on the wire.
+ */
+export class StepProfiler {
+  readonly #memory: ProfileMemory;
+  readonly #read: () => StepTimes;
+  readonly #step: Float32Array;
+  #blocks = 0;
+  /** Spent waiting for another thread. */
+  #handedMs = 0;
+  #before: StepTimes = { computeMs: 0, diskMs: 0, wireMs: 0, cipherMs: 0, waitMs: 0 };
+
+  constructor(memory: ProfileMemory, read: () => StepTimes) {
+    this.#memory = memory;
+    this.#read = read;
+    this.#step = new Float32Array(memory.times.length);
+  }
+
+  /** A step begins. */
+  begin(): void {
+    this.#blocks = 0;
+    this.#handedMs = 0;
+    this.#before = this.#read();
+  }
+
+  /** The same reducer, whose sums are taken for the ends of blocks. */
+  follow(reducer: Reducer): Reducer {
+    const start: Reducer["start"] = (...sum) => {
+      reducer.start(...sum);
+      this.#mark();
+    };
+    return { ...reducer, start, wait: (lane) => this.#wait(reducer, lane) };
+  }
+
+  /** The step has ended, with what came behind the last sum: it can be seen now. */
+  end(): void {
+    this.#mark();
+    const { counts, times, totals } = this.#memory;
+    times.set(this.#step);
+    for (let i = 0; i < this.#blocks * profiledParts.length; i++) totals[i % profiledParts.length]! += this.#step[i]!;
+    counts[1] = this.#blocks;
+    Atomics.add(counts, 0, 1);
+  }
+
+  #wait(reducer: Reducer, lane: number): boolean {
+    const started = performance.now();
+    try {
+      return reducer.wait(lane);
+    } finally {
+      this.#handedMs += performance.now() - started;
+    }
+  }
+
+  #mark(): void {
+    const offset = this.#blocks * profiledParts.length;
+    if (offset >= this.#step.length) return;
+    const { computeMs, diskMs, wireMs, cipherMs, waitMs } = this.#read();
+    const before = this.#before;
+    const cipher = cipherMs - before.cipherMs;
+    this.#step[offset] = computeMs - before.computeMs;
+    this.#step[offset + 1] = diskMs - before.diskMs;
+    this.#step[offset + 2] = Math.max(0, wireMs - before.wireMs - cipher) + this.#handedMs;
+    this.#step[offset + 3] = cipher;
+    this.#step[offset + 4] = waitMs - before.waitMs;
+    this.#before = { computeMs, diskMs, wireMs, cipherMs, waitMs };
+    this.#handedMs = 0;
+    this.#blocks++;
+  }
+}
+
+/** The times of the last step, (parts, blocks); empty where there was none. */
+export function readProfile({ counts, times }: ProfileMemory): Float32Array {
+  for (;;) {
+    const step = Atomics.load(counts, 0);
+    const read = times.slice(0, counts[1]! * profiledParts.length);
+    if (Atomics.load(counts, 0) === step) return read;
+  }
+}
+
+/** Milliseconds of all steps so far, as figures that a device tells of itself. */
+export function profileFigures({ totals }: ProfileMemory): Record<string, number> {
+  return Object.fromEntries(profiledParts.map((part, i) => [stepFigure(part), totals[i]!]));
+}
+
+/** What a part of steps is called among a device's figures, such as `stepDiskMs`. */
+export function stepFigure(part: (typeof profiledParts)[number]): string {
+  return `step${part[0]!.toUpperCase()}${part.slice(1)}Ms`;
+}

@@ -1,0 +1,68 @@
+import { z } from "zod";
+import { parseAddress } from "../cluster/control/address.ts";
+import type { JoinState } from "../cluster/control/client.ts";
+import { locateCoordinator } from "../cluster/discovery/locate.ts";
+import { JoinToken } from "../cluster/token.ts";
+import { type WorkerState, work } from "../cluster/worker.ts";
+import { checkOptions, fields } from "./checkOptions.ts";
+
+/** How this device takes part in a cluster. */
+export interface JoinOptions {
+  /** The coordinator's token. */
+  readonly token: string;
+  /** Where the coordinator listens, such as `192.168.1.20:7711`; it is looked for in this network if absent. */
+  readonly address?: string | undefined;
+  /** What to call this device; its host name if absent. */
+  readonly name?: string | undefined;
+  /** Threads that compute; one for each physical core if absent. */
+  readonly threads?: number | undefined;
+  /** Bytes that this process may take in all; what is free, less a margin, if absent. */
+  readonly memory?: number | undefined;
+  /** Where slices of models are kept; see `STELLIUM_CACHE_DIR`. */
+  readonly cacheDir?: string | undefined;
+  /** Leaves the cluster. */
+  readonly signal: AbortSignal;
+  readonly onState?: ((state: JoinedState) => void) | undefined;
+}
+
+/** What a device does, as it does it. */
+export type JoinedState =
+  /** It looks for the coordinator in this network. */
+  { readonly state: "looking" } | JoinState | Exclude<WorkerState, { readonly state: "planned" }>;
+
+const schema = z.strictObject({
+  token: z.string(),
+  address: fields.text,
+  name: fields.text,
+  threads: fields.count(1, 512),
+  memory: fields.bytes,
+  cacheDir: fields.text,
+  signal: z.instanceof(AbortSignal),
+  onState: fields.action,
+});
+
+/**
+ * Has this device take part in a cluster until `signal` says otherwise. It joins again by itself when the coordinator
+ * restarts. Throws `BAD_USAGE`, `TOKEN_REJECTED`, `VERSION_MISMATCH`, and what makes this device unable to have its share.
+ */
+export async function join(options: JoinOptions): Promise<void> {
+  checkOptions("options", schema, options);
+  const { threads, memory, cacheDir, name, signal, onState } = options;
+  const token = JoinToken.parse(options.token);
+  try {
+    const coordinator = await coordinatorOf(options, token);
+    const tell = (state: JoinState | WorkerState) => state.state !== "planned" && onState?.(state);
+    await work({ ...coordinator, token, threads, memory, cacheDir, name, signal, onState: tell });
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}
+
+async function coordinatorOf({ address, signal, onState }: JoinOptions, token: JoinToken) {
+  if (address !== undefined) return parseAddress(address);
+  const relocate = async () => {
+    onState?.({ state: "looking" });
+    return await locateCoordinator({ token, signal });
+  };
+  return { ...(await relocate()), relocate };
+}

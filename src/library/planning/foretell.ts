@@ -1,0 +1,75 @@
+import { describe } from "../../engine/architectures/support.ts";
+import type { ModelDescription } from "../../engine/modelDescription.ts";
+import { readModelHeader } from "../../models/modelHeader.ts";
+import { type LinkFigures, type PlannedCluster, predictPrompt, predictStep } from "../../plan/latency.ts";
+import { getString, requireString } from "../../weights/gguf/metadata.ts";
+import type { GgufModel } from "../../weights/gguf/model.ts";
+import type { DeviceFigures } from "./deviceFigures.ts";
+import type { PlanFacts } from "./facts.ts";
+import { type PlannedModel, planModel, type WantedPlan } from "./plannedModel.ts";
+import { type Rates, ratesOf } from "./rates.ts";
+
+/** What is to be foretold, of which devices. */
+export interface Foretelling extends WantedPlan {
+  /** Path, URL or name. */
+  readonly model: string;
+  readonly offline?: boolean | undefined;
+  readonly threads: number | undefined;
+  /** Bytes of weights per second that each device computes with; measured here if absent. */
+  readonly compute: DeviceFigures | undefined;
+  /** Bytes per second that each device reads from its disk; measured here if absent. */
+  readonly disk: DeviceFigures | undefined;
+  readonly link: LinkFigures | undefined;
+  readonly collective: PlannedCluster["collective"] | undefined;
+  readonly promptTokens: number;
+  /** Prompt tokens that are computed in the time of one that is written. */
+  readonly promptSpeedup: number;
+}
+
+/**
+ * Tells how a model would be shared out, what each device's memory would hold, and how long a token would take. Nothing is
+ * loaded: its header is enough. Throws `SHARES_INVALID`, and what `readModelHeader` throws.
+ */
+export async function foretell(wanted: Foretelling, signal: AbortSignal | undefined): Promise<PlanFacts> {
+  const { model: name, offline } = wanted;
+  const model = await readModelHeader(name, { offline, signal, dataMayBeMissing: true });
+  const description = await describe(model);
+  const planned = planModel(description, wanted);
+  const measured = { ...wanted, path: model.files[0]!, weightBytes: mostWeightBytes(planned) };
+  const rates = await ratesOf(measured, planned.ranks.length);
+  return { model: modelFacts(model, description), ...predict(wanted, description, planned, rates) };
+}
+
+function modelFacts(model: GgufModel, { blocks }: ModelDescription): PlanFacts["model"] {
+  const weights = blocks.flatMap((block) => block.weights);
+  return {
+    path: model.files[0]!,
+    name: getString(model, "general.name") ?? null,
+    architecture: requireString(model, "general.architecture"),
+    weight_bytes: weights.reduce((sum, { tensor }) => sum + tensor.bytes, 0),
+  };
+}
+
+function mostWeightBytes({ ranks }: PlannedModel): number {
+  return Math.max(...ranks.map(({ memory }) => memory.weightBytes));
+}
+
+function predict(
+  { wire, collective = "auto", promptTokens, promptSpeedup }: Foretelling,
+  { hyperparameters }: ModelDescription,
+  planned: PlannedModel,
+  rates: Rates,
+): Omit<PlanFacts, "model"> {
+  const devices = planned.ranks.map(({ memory }, rank) => ({ memory, rates: rates.devices[rank]! }));
+  const { embeddingLength } = hyperparameters;
+  const cluster = { devices, embeddingLength, link: rates.link, wire, collective, promptSpeedup };
+  const { batch, context } = planned.engine;
+  return {
+    planned,
+    rates,
+    cluster,
+    decode: predictStep(cluster, 1),
+    prompt: predictPrompt(cluster, Math.min(promptTokens, context), batch),
+    fits: devices.every(({ memory }) => memory.fits),
+  };
+}

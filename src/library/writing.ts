@@ -1,0 +1,116 @@
+import { z } from "zod";
+import { StelliumError } from "../errors.ts";
+import type { GeneratedToken, GenerationRequest, GenerationResult } from "../serving/generation.ts";
+import { requireGrammar } from "../serving/grammar/constraint.ts";
+import { jsonSchemaGrammar } from "../serving/grammar/schema/jsonSchema.ts";
+import { defaultSampling, type SamplingParameters } from "../serving/samplingParameters.ts";
+import { fields } from "./checkOptions.ts";
+
+/** How a text is written; what is absent of how tokens are chosen is as `stellium run` has it. */
+export interface WritingOptions extends Partial<Readonly<SamplingParameters>> {
+  /** Most tokens to write; as many as the context holds if absent. */
+  readonly maxTokens?: number | undefined;
+  /** Texts that end it; they are not part of it. */
+  readonly stop?: readonly string[] | undefined;
+  /** A grammar in llama.cpp's GBNF that the text follows. */
+  readonly grammar?: string | undefined;
+  /** A JSON schema that the text, then JSON, keeps to. */
+  readonly jsonSchema?: unknown;
+  /** Ends it: what is being iterated then throws `ABORTED`. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+const samplingNames = Object.keys({ ...defaultSampling, seed: 0 }) as (keyof SamplingParameters)[];
+
+/** Names of how tokens are chosen; the sampler checks their values. */
+export const samplingFields = {
+  ...Object.fromEntries(samplingNames.map((name) => [name, z.number().optional()])),
+  logitBias: z.instanceof(Map).optional(),
+};
+
+/** Checks of `WritingOptions`. */
+export const writingFields = {
+  ...samplingFields,
+  maxTokens: fields.count(1, 2 ** 31 - 1),
+  stop: z.array(z.string().min(1).max(10_000)).max(1000).optional(),
+  grammar: z.string().max(10_000_000).optional(),
+  jsonSchema: z.unknown().optional(),
+  signal: fields.signal,
+};
+
+/** The request that writes after a prompt. Throws `GRAMMAR_INVALID`, `SCHEMA_UNSUPPORTED`, `BAD_USAGE`. */
+export function requestOf(prompt: Int32Array, options: WritingOptions, stop: readonly string[]): GenerationRequest {
+  const gbnf = grammarOf(options);
+  return {
+    prompt,
+    maxTokens: options.maxTokens,
+    sampling: samplingOf(options),
+    stop: [...stop, ...(options.stop ?? [])],
+    grammar: gbnf === undefined ? undefined : { gbnf },
+  };
+}
+
+/** How tokens are chosen, with what is absent as `stellium run` has it. */
+export function samplingOf(given: Partial<Readonly<SamplingParameters>>): SamplingParameters {
+  const chosen = samplingNames.filter((name) => given[name] !== undefined).map((name) => [name, given[name]]);
+  return { ...defaultSampling, ...Object.fromEntries(chosen) };
+}
+
+function grammarOf({ grammar, jsonSchema }: WritingOptions): string | undefined {
+  if (grammar !== undefined && jsonSchema !== undefined) {
+    throw new StelliumError("BAD_USAGE", { detail: "grammar and jsonSchema were both given; give one" });
+  }
+  const gbnf = jsonSchema === undefined ? grammar : jsonSchemaGrammar(jsonSchema);
+  if (gbnf !== undefined) requireGrammar(gbnf);
+  return gbnf;
+}
+
+/** How a text ended. */
+export type WritingResult = GenerationResult;
+
+/** Where a text comes from, and what is to be done when it has ended. */
+export type TextSource = () => AsyncGenerator<GeneratedToken, GenerationResult>;
+
+/**
+ * A text while it is written. Iterate it for its pieces, as they come, or await `text()` for all of it. It begins when
+ * it is iterated, once; who stops iterating ends it.
+ */
+export class Writing implements AsyncIterable<string> {
+  readonly #source: TextSource;
+  #begun = false;
+  #result: WritingResult | undefined;
+
+  constructor(source: TextSource) {
+    this.#source = source;
+  }
+
+  /** Its tokens, why it ended, and how long it took; undefined until it has ended. */
+  get result(): WritingResult | undefined {
+    return this.#result;
+  }
+
+  /** All of it, when it has ended. Throws what iterating throws. */
+  async text(): Promise<string> {
+    let text = "";
+    for await (const piece of this) text += piece;
+    return text;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
+    if (this.#begun) throw new StelliumError("BAD_USAGE", { detail: "a text is iterated once; ask for it again" });
+    this.#begun = true;
+    const tokens = this.#source();
+    try {
+      for (;;) {
+        const { done, value } = await tokens.next();
+        if (done) {
+          this.#result = value;
+          return;
+        }
+        if (value.text !== "") yield value.text;
+      }
+    } finally {
+      await tokens.return(undefined as never);
+    }
+  }
+}

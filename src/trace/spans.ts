@@ -1,0 +1,93 @@
+/** What a span may be, by number. */
+export const spanKind = {
+  /** One step of a sequence, or of several. */
+  step: 0,
+  /** Reading rows of the embedding. */
+  embedding: 1,
+  /** What the step is, and its rows of the embedding, on their way to all ranks. */
+  broadcast: 2,
+  /** Computing a block. */
+  compute: 3,
+  /** The engine waiting for sums that the communication thread adds up. */
+  sums: 4,
+  /** Adding up what all ranks have of a block. */
+  reduce: 5,
+  /** Sending, until all of it is with the system. */
+  send: 6,
+  /** Waiting for the first byte of a rank. */
+  peer: 7,
+  /** Encrypting a frame, or decrypting one. */
+  cipher: 8,
+  /** Reading what stays in memory of the weights. */
+  load: 9,
+  /** The engine waiting for a block that is not in memory yet. */
+  disk: 10,
+  /** Reading a piece of a block from the disk. */
+  read: 11,
+  /** Comparing a block's checksum. */
+  verify: 12,
+  /** Waiting until there is room to read a block to. */
+  room: 13,
+} as const;
+
+/** A number of `spanKind`. */
+export type SpanKind = (typeof spanKind)[keyof typeof spanKind];
+
+/** The threads of a rank that record, in the order of their rows. A thread that is to record has its name added here. */
+export const tracedThreads = ["engine", "communication", "reader 1", "reader 2"] as const;
+
+/** A name of `tracedThreads`. */
+export type TracedThread = (typeof tracedThreads)[number];
+
+const blockKinds = ["attention", "ffn", "head"] as const;
+const layers = 2 ** 16;
+const severalBlocks = blockKinds.length * layers;
+/** The subject of weights that are in no block. */
+export const otherSubject = severalBlocks + 1;
+
+/** The subject of what concerns one block, or all that are in one graph. */
+export function blockSubject(blocks: readonly { readonly kind: string; readonly layer: number }[]): number {
+  const [block] = blocks;
+  if (block === undefined || blocks.length > 1) return severalBlocks;
+  return blockKinds.indexOf(block.kind as (typeof blockKinds)[number]) * layers + block.layer;
+}
+
+/** What a span is called, such as `attention 3` or `sum ffn 0`. */
+export function spanName(kind: SpanKind, subject: number): string {
+  return names[kind](subject);
+}
+
+const names: Record<SpanKind, (subject: number) => string> = {
+  [spanKind.step]: () => "step",
+  [spanKind.embedding]: () => "embedding",
+  [spanKind.broadcast]: () => "broadcast",
+  [spanKind.compute]: blockName,
+  [spanKind.sums]: (subject) => `wait for sum ${blockName(subject)}`,
+  [spanKind.reduce]: (subject) => `sum ${blockName(subject)}`,
+  [spanKind.send]: () => "send",
+  [spanKind.peer]: (rank) => `wait for rank ${rank}`,
+  [spanKind.cipher]: () => "cipher",
+  [spanKind.load]: () => "load",
+  [spanKind.disk]: (subject) => `wait for disk ${blockName(subject)}`,
+  [spanKind.read]: (subject) => `read ${blockName(subject)}`,
+  [spanKind.verify]: (subject) => `verify ${blockName(subject)}`,
+  [spanKind.room]: (subject) => `room for ${blockName(subject)}`,
+};
+
+/** What the amount of a span counts; undefined where it has none. */
+export const amountName: Readonly<Partial<Record<SpanKind, "tokens" | "bytes">>> = {
+  [spanKind.step]: "tokens",
+  [spanKind.broadcast]: "bytes",
+  [spanKind.compute]: "tokens",
+  [spanKind.reduce]: "bytes",
+  [spanKind.cipher]: "bytes",
+  [spanKind.load]: "bytes",
+  [spanKind.read]: "bytes",
+};
+
+function blockName(subject: number): string {
+  if (subject === otherSubject) return "other weights";
+  if (subject === severalBlocks) return "blocks";
+  const kind = blockKinds[Math.floor(subject / layers)]!;
+  return kind === "head" ? kind : `${kind} ${subject % layers}`;
+}

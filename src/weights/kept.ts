@@ -1,0 +1,55 @@
+import { readdir, rm } from "node:fs/promises";
+import { StelliumError } from "../errors.ts";
+
+/** Something that this device keeps in its cache directory: a file, or a directory of its own. */
+export interface Kept {
+  readonly path: string;
+  /** What it takes of the disk. */
+  readonly bytes: number;
+  readonly lastUsed: Date;
+  /** Whether a process is writing it. */
+  readonly busy: boolean;
+  /** Whether it is of no use: unreadable, or half of what it is to be. */
+  readonly useless: boolean;
+}
+
+/** What to remove. */
+export interface PruneOptions {
+  /** Everything. */
+  readonly all: boolean;
+  /** What was last used before. */
+  readonly before?: Date | undefined;
+}
+
+/** What is of no use, and what `options` name; never what is being written. */
+export function prunable<T extends Kept>(kept: readonly T[], { all, before }: PruneOptions): T[] {
+  const old = ({ lastUsed }: T) => before !== undefined && lastUsed < before;
+  return kept.filter((each) => !each.busy && (all || each.useless || old(each)));
+}
+
+/** Removes what is kept. A process that has it loaded goes on undisturbed. Throws `FILE_UNREADABLE`. */
+export async function remove(kept: readonly Kept[]): Promise<void> {
+  for (const { path } of kept) {
+    await rm(path, { force: true, recursive: true }).catch((error: Error) => {
+      throw new StelliumError("FILE_UNREADABLE", { path, reason: error.message }, { cause: error });
+    });
+  }
+}
+
+/** What a file takes of the disk: one with holes, less than its length. Windows has no count of blocks. */
+export function bytesOnDisk({ size, blocks }: { readonly size: number; readonly blocks: number }): number {
+  return Math.min(size, blocks === 0 ? size : blocks * 512);
+}
+
+/** The entries of a directory; none where there is no such directory. Throws `FILE_UNREADABLE`. */
+export async function entriesOf(directory: string): Promise<string[]> {
+  return await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    throw new StelliumError("FILE_UNREADABLE", { path: directory, reason: error.message }, { cause: error });
+  });
+}
+
+/** The most recently used first. */
+export function byUse<T extends Kept>(kept: readonly (T | undefined)[]): T[] {
+  return kept.filter((each) => each !== undefined).sort((a, b) => b.lastUsed.getTime() - a.lastUsed.getTime());
+}

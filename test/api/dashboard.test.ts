@@ -1,0 +1,118 @@
+import { get } from "node:http";
+import { gunzipSync } from "node:zlib";
+import { afterEach, describe, expect, it } from "vitest";
+import type { ApiServer } from "#stellium/api/server";
+import { StatusBoard } from "#stellium/cluster/status/board";
+import { StatusFeed } from "#stellium/cluster/status/feed";
+import type { ClusterStatus } from "#stellium/cluster/status/schema";
+import { FakeModel } from "./fakeModel.ts";
+import { eventsOf, json, testApp, testServer } from "./harness.ts";
+
+const served = new FakeModel();
+const open = { allowedHosts: [], corsOrigins: [] };
+const texts = ["/", "/dashboard.js", "/dashboard.css"];
+const fonts = ["/newsreader-400.woff2", "/newsreader-600.woff2"];
+
+describe("the dashboard's files", () => {
+  const { get: ask } = testApp({ served, access: { ...open, apiKey: "secret" } });
+
+  it("are small, and need no key", async () => {
+    let bytes = 0;
+    for (const path of fonts) bytes += (await (await ask(path)).arrayBuffer()).byteLength;
+    for (const path of texts) {
+      const response = await ask(path, { headers: { "accept-encoding": "gzip, br" } });
+      expect([response.status, response.headers.get("content-encoding")]).toEqual([200, "gzip"]);
+      const zipped = Buffer.from(await response.arrayBuffer());
+      expect(gunzipSync(zipped).toString()).toBe(await (await ask(path)).text());
+      bytes += zipped.length;
+    }
+    expect(bytes).toBeLessThan(100_000);
+  });
+
+  it("may load nothing from elsewhere, nor run what is not theirs", async () => {
+    const response = await ask("/");
+    const policy = response.headers.get("content-security-policy");
+    expect(policy).toMatch(/default-src 'none'; script-src 'self'; style-src 'self';/);
+    expect(policy).not.toMatch(/unsafe|\*|https?:/);
+    expect(response.headers.get("x-content-type-options")).toBe("nosniff");
+    const page = await response.text();
+    expect(page.match(/(?<=(?:src|href)=")[^"#]*/g)?.filter((link) => !link.startsWith("data:"))).toEqual([
+      "/newsreader-400.woff2",
+      "/dashboard.css",
+      "/dashboard.js",
+    ]);
+  });
+
+  it("say whether a key is needed", async () => {
+    expect(await (await ask("/")).text()).toContain('data-key="needed"');
+    expect(await (await testApp({ served }).get("/")).text()).toContain('data-key="none"');
+  });
+
+  it("are not sent again to who has them, and refused to who calls the server by a strange name", async () => {
+    const tag = (await ask("/dashboard.js")).headers.get("etag")!;
+    expect((await ask("/dashboard.js", { headers: { "if-none-match": tag } })).status).toBe(304);
+    expect((await ask("/", { headers: { host: "evil.example" } })).status).toBe(403);
+  });
+});
+
+describe("the status of the cluster", () => {
+  let server: ApiServer | undefined;
+  afterEach(async () => {
+    await server?.close(0);
+    server = undefined;
+  });
+
+  /** A feed that tells of a join line. */
+  function secretive(): Pick<StatusFeed, "current" | "subscribe"> {
+    const feed = new StatusFeed({ version: "0", board: new StatusBoard(), work: () => undefined });
+    const join = { joined: 0, wanted: 1, local: false, command: "stellium join here:1 --token secret" };
+    const withJoin = (status: ClusterStatus) => ({ ...status, join });
+    return {
+      current: async () => withJoin(await feed.current()),
+      subscribe: (listener) => feed.subscribe((status) => listener(withJoin(status))),
+    };
+  }
+
+  async function command(url: string, headers: Record<string, string> = {}): Promise<unknown> {
+    return (await json(fetch(`${url}/cluster`, { headers }))).join.command;
+  }
+
+  it("needs the key, and tells the token to who has it", async () => {
+    server = await testServer({ served, status: secretive(), access: { ...open, apiKey: "secret" } });
+    expect((await fetch(`${server.url}/cluster`)).status).toBe(401);
+    expect((await fetch(`${server.url}/v1/cluster/events`)).status).toBe(401);
+    expect(await command(server.url, { "x-api-key": "secret" })).toMatch(/--token secret$/);
+  });
+
+  it("tells the token without a key on this machine only, to no other origin, and not through proxies", async () => {
+    server = await testServer({ served, status: secretive(), access: { allowedHosts: [], corsOrigins: ["*"] } });
+    expect(await command(server.url)).toMatch(/--token secret$/);
+    expect(await command(server.url, { origin: server.url })).toMatch(/--token secret$/);
+    expect(await command(server.url, { origin: "https://evil.example" })).toBeNull();
+    expect(await command(server.url, { origin: "null" })).toBeNull();
+    expect(await command(server.url, { "x-forwarded-for": "203.0.113.7" })).toBeNull();
+    // What comes over no socket comes from nowhere.
+    const { get: ask } = testApp({ served, status: secretive() });
+    expect((await json(ask("/cluster"))).join.command).toBeNull();
+  });
+
+  it("is streamed as it changes, until the server ends", async () => {
+    const board = new StatusBoard();
+    const status = new StatusFeed({ version: "0", board, work: () => undefined });
+    server = await testServer({ served, status });
+    const { url } = server;
+    const events = await new Promise<string>((resolve, reject) => {
+      get(`${url}/cluster/events`, (response) => {
+        let text = "";
+        response.setEncoding("utf8").on("data", (part: string) => {
+          const begun = text !== "";
+          text += part;
+          if (!begun) board.note("lost", "pi was lost", "pi");
+          else if (text.includes("pi was lost")) void server!.close(5000);
+        });
+        response.on("end", () => resolve(text)).on("error", reject);
+      }).on("error", reject);
+    });
+    expect(eventsOf(events).at(-1)?.data.events).toMatchObject([{ kind: "lost", device: "pi" }]);
+  });
+});
