@@ -36,6 +36,11 @@ const commands = {
     about: "[--count 100000] [--seed N]: hostile frames and messages against live devices",
     run: fuzz,
   },
+  large: {
+    about: `[--shape llama-2-70b] [--type Q4_0] [--layers N] [--devices 8] [--worker 512] [--leader 768] [--alone 3000]
+              [--tokens 16] [--dir DIR]: a model that lies on no disk, under caps in MB: on several devices, then on one`,
+    run: large,
+  },
   load: {
     about: `[--clients 200] [--seconds 300] [--seed N] [--devices 1]: many clients of a server of the bundled model, some of
               which leave: answers as alone, no slot taken, no memory lost`,
@@ -136,6 +141,12 @@ async function answers(args) {
 /** @param {string[]} args */
 async function fuzz(args) {
   const { run } = await import("./fuzz.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function large(args) {
+  const { run } = await import("./large.mjs");
   await run(args);
 }
 

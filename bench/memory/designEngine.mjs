@@ -34,9 +34,8 @@ process.stdout.write(JSON.stringify(reply), () => process.exit(0));
 async function answer(request) {
   const source = await ModelSource.open(request.model);
   const { engine, streamedBytes } = await start(source, request);
-  const { offset, bytes } = /** @type {{ offset: number, bytes: number }} */ (
-    source.model.tensors.get("token_embd.weight")
-  );
+  const embedding = source.model.tensors.get("token_embd.weight");
+  const { offset, bytes } = /** @type {{ offset: number, bytes: number }} */ (embedding);
   const readVocabulary = request.vocabulary ? reading(request.model, offset, bytes) : () => {};
   const sampler = createSampler({ ...defaultSampling, temperature: 0 });
   /** @type {number[]} */

@@ -12,6 +12,7 @@ import { inGroups, replyOf, startIn } from "./contained.mjs";
  *
  * @typedef {object} Run
  * @property {number} capBytes Of each device: of its control group, and what it is told by `--memory`.
+ * @property {number} [leaderCapBytes] Of the first device, where it has another one.
  * @property {number} devices
  * @property {number} threads Of each device.
  * @property {number} readBps Most that each device's group may read from a disk per second; 0 for no limit.
@@ -44,12 +45,13 @@ const context = 256;
  * @returns {Promise<{ answer: Answer, charged: Charged }>}
  */
 export function generate(subject, run) {
-  const { capBytes: memory, readBps, devices } = run;
+  const { capBytes: memory, leaderCapBytes = memory, readBps, devices } = run;
   return inGroups(devices, { memory, readBps }, async ([first, ...others]) => {
+    first.limit({ memory: leaderCapBytes, readBps });
     const start = (/** @type {import("../lan/cgroups.mjs").Group} */ group, /** @type {string[]} */ args) =>
       startIn(group, [program, ...args], { signal: subject.signal, env: { STELLIUM_TOKEN: token } });
     const common = (/** @type {number} */ rank) => [
-      ...["--memory", String(memory), "-t", String(run.threads)],
+      ...["--memory", String(rank === 0 ? leaderCapBytes : memory), "-t", String(run.threads)],
       ...["--cache-dir", join(subject.cacheDir, String(rank))],
     ];
     const workers = others.map((group, i) => start(group, ["join", `127.0.0.1:${port}`, ...common(i + 1)]));
