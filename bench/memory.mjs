@@ -6,7 +6,7 @@ import { compareDesigns } from "./memory/design.mjs";
 import { measureRow } from "./memory/limit.mjs";
 import { compareWithLlama } from "./memory/llama.mjs";
 import { readOptions } from "./memory/options.mjs";
-import { designTable, limitLine, limitTable, llamaTable } from "./memory/tables.mjs";
+import { designTable, limitLine, limitTable, llamaLine, llamaTable } from "./memory/tables.mjs";
 import { abortOnSignals } from "./single/interruption.mjs";
 import { machine } from "./single/machine.mjs";
 import { withModel } from "./single/modelFile.mjs";
@@ -114,7 +114,9 @@ async function compareAll(subject, options) {
   const compared = [];
   for (const capBytes of llamaCaps) {
     process.stderr.write(`against llama.cpp in ${capBytes / 1e6} MB\n`);
-    compared.push(await compareWithLlama(subject, capBytes, options));
+    const comparison = await compareWithLlama(subject, capBytes, options);
+    process.stderr.write(`  ${llamaLine(comparison)}\n`);
+    compared.push(comparison);
   }
   return compared;
 }

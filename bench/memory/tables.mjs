@@ -31,6 +31,11 @@ function limitRow({ shape, row, ...figures }) {
   ];
 }
 
+/** One comparison in short. @param {Comparison} comparison */
+export function llamaLine({ ours, mapped, converted }) {
+  return `tokens/s: Stellium ${speed(ours)}, llama.cpp over mmap ${speed(mapped)}, as it comes ${speed(converted)}`;
+}
+
 const llamaHead = [
   ...["cap", "Stellium, tokens/s", "llama.cpp over mmap", "ratio", "llama.cpp as it comes"],
   ...["Stellium, to the first token", "llama.cpp over mmap"],
