@@ -79,7 +79,7 @@ async function start(source, request) {
   const placement = request.unpinned ? unpinned(memory, request.window) : origin.placement;
   const engine = await Engine.start({
     ...{ description, origin: { ...origin, placement } },
-    options: { ...shared, threads, poll: 50, outputs: 1, graphs: "whole" },
+    options: { ...shared, threads, poll: 0, outputs: 1, graphs: "whole" },
   });
   return { engine, streamedBytes: memory.weightBytes - engine.statistics.pinnedBytes };
 }

@@ -226,8 +226,8 @@ function startEngine(
   { threads, cluster, onProgress, signal }: CoordinatorOptions,
 ): Promise<Engine> {
   const among = cluster?.local ? threadsAmong(cluster.workers + 1) : undefined;
-  const options = planEngine(description, shared, threads ?? among);
-  const { pinnedBytes } = memory.window;
+  const { pinnedBytes, streamedBytes } = memory.window;
+  const options = planEngine(description, shared, { threads: threads ?? among, streaming: streamedBytes > 0 });
   return Engine.start({
     description,
     options,

@@ -38,6 +38,16 @@ const defaultContext = 8192;
 const defaultBatch = 512;
 /** Idle compute threads spin for a moment, as ggml's own default has it: shorter waits than waking them takes. */
 const defaultPoll = 50;
+/** Where blocks are streamed, threads that wait for a block leave the cores to those who read it. */
+const streamingPoll = 0;
+
+/** How one device computes. */
+export interface Computing {
+  /** As many as are best if absent. */
+  readonly threads: number | undefined;
+  /** Whether blocks are brought from the disk for every step. */
+  readonly streaming: boolean;
+}
 
 /**
  * Fills in the defaults for a model. Throws `BAD_USAGE` for more sequences than there can be.
@@ -72,9 +82,13 @@ export function plannedKvBytes(description: RankDescription, shared: SharedEngin
 }
 
 /** Options of the engine of rank 0, which gives logits. */
-export function planEngine(description: RankDescription, shared: SharedEngineOptions, threads?: number): EngineOptions {
-  const computing = threads ?? defaultThreads(weightBytes(description));
-  return { ...shared, threads: computing, poll: defaultPoll, outputs: shared.slots, graphs: "whole" };
+export function planEngine(
+  description: RankDescription,
+  shared: SharedEngineOptions,
+  { threads = defaultThreads(weightBytes(description)), streaming }: Computing,
+): EngineOptions {
+  const poll = streaming ? streamingPoll : defaultPoll;
+  return { ...shared, threads, poll, outputs: shared.slots, graphs: "whole" };
 }
 
 /** Bytes of keys and values of one cell in all layers. */
@@ -86,7 +100,7 @@ function storedCellBytes(h: Hyperparameters, type: KvType): number {
 export function planWorkerEngine(
   description: RankDescription,
   shared: SharedEngineOptions,
-  threads?: number,
+  computing: Computing,
 ): EngineOptions {
-  return { ...planEngine(description, shared, threads), outputs: 0 };
+  return { ...planEngine(description, shared, computing), outputs: 0 };
 }

@@ -113,10 +113,11 @@ async function load(channel: CoordinatorChannel, options: WorkerOptions, before:
     const path = await storedSlice(slice, { source, cacheDir: options.cacheDir, onProgress });
     returnMemory();
     options.onState?.({ state: "loading" });
-    const cached = memory.window.streamedBytes === 0 && cap.from === "free";
+    const streaming = memory.window.streamedBytes > 0;
+    const cached = !streaming && cap.from === "free";
     return await Engine.start({
       description,
-      options: planWorkerEngine(description, plan.engine, options.threads),
+      options: planWorkerEngine(description, plan.engine, { threads: options.threads, streaming }),
       origin: { kind: "slice", path, placement: placementOf(memory, cached) },
       signal: options.signal,
     });

@@ -78,7 +78,10 @@ async function openWeights(ggml: Ggml, device: Device, origin: WeightOrigin): Pr
 function readerTraces(): ReaderTrace[] {
   if (shared.trace === undefined) return [];
   const subjects = [...description.blocks.map((block) => blockSubject([block])), otherSubject];
-  return [shared.trace["reader 1"], shared.trace["reader 2"]].map((memory) => ({ memory, subjects }));
+  return [shared.trace["reader 1"], shared.trace["reader 2"], shared.trace["reader 3"]].map((memory) => ({
+    memory,
+    subjects,
+  }));
 }
 
 /** What has to be in memory: all weights of all blocks. Of a tied head that is the embedding, too. */

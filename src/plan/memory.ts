@@ -33,8 +33,8 @@ const vocabularyBytes = 400;
 /** Loading stages a piece of a tensor in each of its threads. */
 const stagingBytes = 32e6;
 
-/** What four threads record, and a copy when it is read. */
-const traceBytes = 17e6;
+/** What five threads record, and a copy when it is read. */
+const traceBytes = 21e6;
 
 /** Estimates a device's memory before anything is loaded. `kvBytes` is that of the whole context. */
 export function planMemory(description: RankDescription, demand: MemoryDemand, kvBytes: number): MemoryPlan {

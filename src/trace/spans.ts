@@ -34,7 +34,7 @@ export const spanKind = {
 export type SpanKind = (typeof spanKind)[keyof typeof spanKind];
 
 /** The threads of a rank that record, in the order of their rows. A thread that is to record has its name added here. */
-export const tracedThreads = ["engine", "communication", "reader 1", "reader 2"] as const;
+export const tracedThreads = ["engine", "communication", "reader 1", "reader 2", "reader 3"] as const;
 
 /** A name of `tracedThreads`. */
 export type TracedThread = (typeof tracedThreads)[number];

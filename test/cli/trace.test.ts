@@ -71,7 +71,11 @@ describe("--trace", () => {
     const trace = readTrace(path);
     const ranks = [0, 1, 2];
     // Workers have their slices read by threads of their own, also where all of it stays in memory.
-    const threads = (rank: number) => ["engine", "communication", ...(rank > 0 ? ["reader 1", "reader 2"] : [])];
+    const threads = (rank: number) => [
+      "engine",
+      "communication",
+      ...(rank > 0 ? ["reader 1", "reader 2", "reader 3"] : []),
+    ];
     const rows = ranks.flatMap((rank) => threads(rank).map((thread) => `${rank} ${thread}`));
     // One reader may have been done before the other began.
     expect(rows).toEqual(expect.arrayContaining(trace.rows));
@@ -154,7 +158,7 @@ describe("--trace", () => {
     expect(device.peak_rss_bytes).toBeLessThanOrEqual(device.memory_cap_bytes);
     const { traceEvents } = JSON.parse(readFileSync(path, "utf8"));
     const trace = readTrace(path);
-    expect(trace.rows).toEqual(["0 engine", "0 reader 1", "0 reader 2"]);
+    expect(trace.rows).toEqual(["0 engine", "0 reader 1", "0 reader 2", "0 reader 3"]);
     const reads = traceEvents.filter(({ cat, ph, tid }: TraceSpan & { cat: string; ph: string }) => {
       return ph === "X" && tid > 2 && /^read (attention|ffn|head|other)/.test(cat);
     });

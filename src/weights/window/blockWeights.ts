@@ -22,7 +22,7 @@ export interface Placement {
 }
 
 /** Threads that read: while one waits for the disk or compares a checksum, the disk has work from another. */
-const readerCount = 2;
+const readerCount = 3;
 /** A reader has hardly anything of its own. */
 const readerLimits = { maxOldGenerationSizeMb: 24, maxYoungGenerationSizeMb: 2 };
 const waitInterval = 50;
