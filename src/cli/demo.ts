@@ -34,8 +34,9 @@ export async function demo(values: DemoValues, { signal }: Interruption): Promis
   process.stderr.write(epilogue(textModel, scene, seed, await deviceReports(textModel)));
 }
 
-const absent = { context: undefined, batch: undefined, kv: undefined, gpuLayers: undefined, trace: undefined };
-const noOptions = { offline: true, ...absent };
+/** Its prompts are a few tokens. Batches too small to be divided spare every device a communication thread at the start. */
+const batch = 32;
+const noOptions = { offline: true, batch, context: undefined, kv: undefined, gpuLayers: undefined, trace: undefined };
 
 /** Loads the bundled model on as many devices as were asked for; where nobody asked, one has to do if several cannot. */
 async function load(values: DemoValues, signal: AbortSignal): Promise<TextModel> {

@@ -6,6 +6,7 @@ import type { ModelSource } from "../weights/modelSource.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";
 import type { Placement } from "../weights/window/blockWeights.ts";
 import { plainRooms } from "../weights/window/ggufMap.ts";
+import { sliceMap } from "../weights/window/sliceMap.ts";
 import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
 import { deviceSlice, storedSlice } from "./deviceSlice.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
@@ -63,7 +64,7 @@ export async function ownWeights(
   if (options.noSlice) return plainWeights(demand, shared);
   try {
     const path = await cutSlice(model, demand, options);
-    return { memory, origin: { kind: "slice", path, placement: placementOf(memory, cached) } };
+    return { memory, origin: { kind: "slice", map: await sliceMap(path), placement: placementOf(memory, cached) } };
   } catch (error) {
     if (remote || !(error instanceof StelliumError && error.code === "DISK_FULL")) throw error;
     log("warn", `${error.message}; the model is streamed from its own file, from which computing is slower`);

@@ -8,6 +8,7 @@ import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { traceClock } from "../trace/events.ts";
+import { sliceMap } from "../weights/window/sliceMap.ts";
 import type { Address } from "./control/address.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
@@ -118,7 +119,7 @@ async function load(channel: CoordinatorChannel, options: WorkerOptions, before:
     return await Engine.start({
       description,
       options: planWorkerEngine(description, plan.engine, { threads: options.threads, streaming }),
-      origin: { kind: "slice", path, placement: placementOf(memory, cached) },
+      origin: { kind: "slice", map: await sliceMap(path), placement: placementOf(memory, cached) },
       signal: options.signal,
     });
   });

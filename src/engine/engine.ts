@@ -74,7 +74,7 @@ export class Engine implements AsyncDisposable {
     if (signal?.aborted) throw aborted(signal);
     const from = origin ?? { kind: "gguf", files: description.files };
     if (from.kind === "gguf" && from.cached !== false) beginReading(from.files[0]!);
-    if (from.kind === "slice" && from.placement.cached) beginReading(from.path);
+    if (from.kind === "slice" && from.placement.cached) beginReading(from.map.files[0]!);
     // Loaded here first: the thread that loads the backends is the one that receives native code's log.
     openGgml();
     const blocks = description.blocks.length;

@@ -11,7 +11,6 @@ import type { Weights } from "../weights/weights.ts";
 import { BlockWeights } from "../weights/window/blockWeights.ts";
 import { ggufMap } from "../weights/window/ggufMap.ts";
 import type { ReaderTrace } from "../weights/window/reader.ts";
-import { sliceMap } from "../weights/window/sliceMap.ts";
 import { EngineLoop } from "./engineLoop.ts";
 import { KvCache } from "./kvCache.ts";
 import {
@@ -37,7 +36,7 @@ try {
 async function main(): Promise<void> {
   const ggml = openGgml();
   const device = cpuDevice(ggml);
-  using weights = await openWeights(ggml, device, setup.origin);
+  using weights = openWeights(ggml, device, setup.origin);
   shared.statistics[statistic.weightBytes] = weights.bytes;
   shared.statistics[statistic.pinnedBytes] = weights.pinnedBytes;
   shared.statistics[statistic.windowBytes] = weights.windowBytes;
@@ -58,14 +57,14 @@ async function load(weights: Weights): Promise<void> {
   recorder.end(spanKind.load, started, 0, weights.pinnedBytes);
 }
 
-async function openWeights(ggml: Ggml, device: Device, origin: WeightOrigin): Promise<Weights> {
+function openWeights(ggml: Ggml, device: Device, origin: WeightOrigin): Weights {
   const { files, blocks } = description;
   if (origin.kind === "gguf") {
     return new WeightStore(ggml, device, ggufWeights(files, origin.cached), storedTensors(description));
   }
   const map =
     origin.kind === "slice"
-      ? await sliceMap(origin.path)
+      ? origin.map
       : ggufMap(
           origin.files,
           [...blocks.map((block) => block.weights), ropeFactors(description)],

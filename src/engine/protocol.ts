@@ -3,6 +3,7 @@ import type { Pointer } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { type TraceMemory, traceMemory } from "../trace/recorder.ts";
 import { type TracedThread, tracedThreads } from "../trace/spans.ts";
+import type { BlockMap } from "../weights/window/blockMap.ts";
 import type { Placement } from "../weights/window/blockWeights.ts";
 import { readValue, writeValue } from "./exchange.ts";
 import type { KvType } from "./kvCache.ts";
@@ -39,7 +40,7 @@ export interface EngineOptions {
  */
 export type WeightOrigin =
   | { readonly kind: "gguf"; readonly files: readonly string[]; readonly cached?: boolean }
-  | { readonly kind: "slice"; readonly path: string; readonly placement: Placement }
+  | { readonly kind: "slice"; readonly map: BlockMap; readonly placement: Placement }
   | { readonly kind: "plain"; readonly files: readonly string[]; readonly placement: Placement };
 
 /** What the engine thread is started with. Memory in it is shared. */

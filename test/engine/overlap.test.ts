@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { demo, difference, logitsOf, options, outputs, prompt } from "./dividedPrompt.ts";
 import { engineDefaults, startEngine } from "./oracle.ts";
 import { type LinkOptions, Ranks } from "./ranks.ts";
-import { cutRanks, streamed } from "./slices.ts";
+import { cutRanks, streamedRanks } from "./slices.ts";
 
 let alone: Float32Array[];
 beforeAll(async () => {
@@ -85,8 +85,7 @@ describe("ranks that stream blocks while they communicate and compute", () => {
     const cut = await cutRanks(demo, [2, 1], directory);
     const written: Float32Array[][] = [];
     for (const isPinned of [() => true, () => false]) {
-      const origins = cut.map((rank) => ({ ...rank, origin: streamed(rank, 1, isPinned) }));
-      await using ranks = await Ranks.of(origins, options);
+      await using ranks = await Ranks.of(await streamedRanks(cut, 1, isPinned), options);
       written.push(await logitsOf(ranks.first));
     }
     for (const [i, logits] of written[1]!.entries())

@@ -7,6 +7,7 @@ import { openFile } from "#stellium/weights/byteSource";
 import { readGguf } from "#stellium/weights/gguf/reader";
 import { SharedReading } from "#stellium/weights/sharedReading";
 import { plainRooms } from "#stellium/weights/window/ggufMap";
+import { sliceMap } from "#stellium/weights/window/sliceMap";
 
 /** A rank of a model, and its slice on the disk. */
 export interface CutRank {
@@ -39,8 +40,17 @@ export async function cutRanks(
 }
 
 /** A slice of which all blocks but the pinned ones are streamed through a ring that holds so many of them. */
-export function streamed({ path, rooms }: CutRank, blocks: number, isPinned = (_: number) => false): WeightOrigin {
-  return { kind: "slice", path, placement: placementOf(rooms, blocks, isPinned) };
+export async function streamed(
+  { path, rooms }: CutRank,
+  blocks: number,
+  isPinned = (_: number) => false,
+): Promise<WeightOrigin> {
+  return { kind: "slice", map: await sliceMap(path), placement: placementOf(rooms, blocks, isPinned) };
+}
+
+/** The same of several ranks, as what their engines start with. */
+export function streamedRanks(ranks: readonly CutRank[], blocks: number, isPinned?: (block: number) => boolean) {
+  return Promise.all(ranks.map(async (rank) => ({ ...rank, origin: await streamed(rank, blocks, isPinned) })));
 }
 
 /** The model's own files in the same way, in the plain layout. */

@@ -7,7 +7,7 @@ import { Engine } from "#stellium/engine/engine";
 import { generateModel } from "../../bench/generateModel.mjs";
 import { argmax, engineDefaults } from "./oracle.ts";
 import { Ranks } from "./ranks.ts";
-import { type CutRank, cutRanks, streamed, streamedPlain } from "./slices.ts";
+import { type CutRank, cutRanks, streamed, streamedPlain, streamedRanks } from "./slices.ts";
 
 const demo = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
 const options = { ...engineDefaults, graphs: "block" } as const;
@@ -51,7 +51,7 @@ describe.each([
 
   it.each([1, 2, 3, 5])("writes the same through a window of %i blocks", async (blocks) => {
     const [rank] = ranks;
-    await using engine = await Engine.start({ ...rank!, options, origin: streamed(rank!, blocks) });
+    await using engine = await Engine.start({ ...rank!, options, origin: await streamed(rank!, blocks) });
     expect(await logitsOf(engine)).toEqual(resident);
     const { windowBytes, pinnedBytes, diskBytes } = engine.statistics;
     expect(windowBytes).toBeGreaterThan(0);
@@ -61,7 +61,7 @@ describe.each([
 
   it("writes the same where some blocks are pinned, and reads less", async () => {
     const [rank] = ranks;
-    const origin = streamed(rank!, 2, (block) => block % 3 !== 1);
+    const origin = await streamed(rank!, 2, (block) => block % 3 !== 1);
     await using engine = await Engine.start({ ...rank!, options: { ...options, graphs: "whole" }, origin });
     expect(await logitsOf(engine)).toEqual(resident);
     expect(engine.statistics.diskBytes).toBeLessThan(6 * engine.weightBytes);
@@ -82,10 +82,8 @@ describe.each([
     const cut = await cutRanks(path, shares, directory);
     const written = [];
     for (const blocks of [undefined, 1, 3]) {
-      await using linked = await Ranks.of(
-        cut.map((rank) => ({ ...rank, origin: streamed(rank, blocks ?? 1, () => blocks === undefined) })),
-        options,
-      );
+      const ranks = await streamedRanks(cut, blocks ?? 1, () => blocks === undefined);
+      await using linked = await Ranks.of(ranks, options);
       written.push(await logitsOf(linked.first));
     }
     expect(written[1]).toEqual(written[0]);

@@ -7,7 +7,7 @@ import { openSlice } from "#stellium/weights/sliceStore";
 import { generateModel } from "../../bench/generateModel.mjs";
 import { engineDefaults } from "./oracle.ts";
 import { Ranks } from "./ranks.ts";
-import { type CutRank, cutRanks, streamed } from "./slices.ts";
+import { type CutRank, cutRanks, streamed, streamedRanks } from "./slices.ts";
 
 const options = { ...engineDefaults, graphs: "block" } as const;
 const step = { tokens: [1, 2, 3], position: 0, outputs: 1 };
@@ -21,7 +21,7 @@ beforeAll(async () => {
   const path = join(directory, "model.gguf");
   await generateModel({ shape: "tiny-llama", type: "Q4_0", seed: 3, path });
   whole = (await cutRanks(path, [1], directory))[0]!;
-  await using engine = await Engine.start({ ...whole, options, origin: streamed(whole, 2) });
+  await using engine = await Engine.start({ ...whole, options, origin: await streamed(whole, 2) });
   expected = Float32Array.from(await engine.step(step));
 });
 afterAll(() => rm(directory, { recursive: true }));
@@ -48,7 +48,7 @@ describe("a slice that is spoilt", () => {
   it("in a pinned block is not loaded, and the block will be fetched again", async () => {
     const rank = await copied("pinned");
     await damage(rank, 2);
-    const started = Engine.start({ ...rank, options, origin: streamed(rank, 2, () => true) });
+    const started = Engine.start({ ...rank, options, origin: await streamed(rank, 2, () => true) });
     await expect(started).rejects.toMatchObject({ code: "SLICE_INVALID" });
     expect(await incomplete(rank)).toEqual([2]);
   });
@@ -56,7 +56,7 @@ describe("a slice that is spoilt", () => {
   it("in a streamed block fails the step that reads it, again and again, and the block will be fetched again", async () => {
     const rank = await copied("streamed");
     await damage(rank, 3);
-    await using engine = await Engine.start({ ...rank, options, origin: streamed(rank, 2) });
+    await using engine = await Engine.start({ ...rank, options, origin: await streamed(rank, 2) });
     await expect(engine.step(step)).rejects.toMatchObject({ code: "SLICE_INVALID" });
     await expect(engine.step(step)).rejects.toMatchObject({ code: "SLICE_INVALID" });
     expect(await incomplete(rank)).toEqual([3]);
@@ -64,7 +64,7 @@ describe("a slice that is spoilt", () => {
 
   it("by being cut while it is in use fails the step", async () => {
     const rank = await copied("cut");
-    await using engine = await Engine.start({ ...rank, options, origin: streamed(rank, 1) });
+    await using engine = await Engine.start({ ...rank, options, origin: await streamed(rank, 1) });
     expect(await engine.step(step)).toEqual(expected);
     const { size } = await stat(rank.path);
     await truncate(rank.path, size / 2);
@@ -78,7 +78,7 @@ describe("a slice that is spoilt", () => {
 
   it("by being deleted while it is in use goes on being read", async () => {
     const rank = await copied("deleted");
-    await using engine = await Engine.start({ ...rank, options, origin: streamed(rank, 1) });
+    await using engine = await Engine.start({ ...rank, options, origin: await streamed(rank, 1) });
     expect(await engine.step(step)).toEqual(expected);
     await unlink(rank.path);
     expect(await engine.step(step)).toEqual(expected);
@@ -95,7 +95,7 @@ describe("a slice of rank 0 that is spoilt", () => {
     const [first, second] = await cutRanks(join(directory, "model.gguf"), [1, 1], folder, head);
     const blocks = first!.description.blocks.length;
     await damage(first!, (block + blocks) % blocks);
-    const from = [first!, second!].map((rank) => ({ ...rank, origin: streamed(rank, 2) }));
+    const from = await streamedRanks([first!, second!], 2);
     await using ranks = await Ranks.of(from, options);
     for (const tokens of [[1], [1, 2, 3], [4]]) {
       await expect(ranks.first.step({ ...step, tokens })).rejects.toMatchObject({ code: "SLICE_INVALID" });
@@ -106,7 +106,7 @@ describe("a slice of rank 0 that is spoilt", () => {
 
 describe("a step through a window", () => {
   it("that was stopped anywhere leaves the window fit for the next", async () => {
-    await using engine = await Engine.start({ ...whole, options, origin: streamed(whole, 1) });
+    await using engine = await Engine.start({ ...whole, options, origin: await streamed(whole, 1) });
     for (let delay = 0; delay < 12; delay++) {
       const stop = new AbortController();
       const stopped = engine.step({ ...step, tokens: Array(400).fill(1) }, stop.signal);
@@ -117,7 +117,7 @@ describe("a step through a window", () => {
   });
 
   it("ends with the engine", async () => {
-    const engine = await Engine.start({ ...whole, options, origin: streamed(whole, 1) });
+    const engine = await Engine.start({ ...whole, options, origin: await streamed(whole, 1) });
     const running = engine.step({ ...step, tokens: Array(400).fill(1) });
     running.catch(() => {});
     await engine[Symbol.asyncDispose]();
