@@ -13,7 +13,10 @@ import { locateModel, requireModel } from "./requireModel.ts";
 import { traceFile } from "./traceFile.ts";
 
 /** How many requests a model takes at a time, what it keeps of them, and who is told what there is to see. */
-export type RequestOptions = Pick<TextModelOptions, "parallel" | "queue" | "prefixBytes" | "hostBytes" | "status">;
+export type RequestOptions = Pick<
+  TextModelOptions,
+  "parallel" | "queue" | "prefixBytes" | "prefixFile" | "hostBytes" | "status"
+>;
 
 /** Loaded while local devices start. */
 const loadServing = () => import("../serving/textModel.ts");

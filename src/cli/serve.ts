@@ -59,8 +59,8 @@ async function loadUntil(values: ServeValues, signal: AbortSignal, status: Statu
   if (signal.aborted) stop();
   signal.addEventListener("abort", stop);
   try {
-    const { parallel, queue, prefixCache: prefixBytes } = values;
-    const requests = { parallel, queue, prefixBytes, hostBytes: serverBytes, status };
+    const { parallel, queue, prefixCache: prefixBytes, prefixFile } = values;
+    const requests = { parallel, queue, prefixBytes, prefixFile, hostBytes: serverBytes, status };
     return await loadModel(values, loading.signal, requests);
   } finally {
     signal.removeEventListener("abort", stop);

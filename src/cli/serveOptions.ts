@@ -53,6 +53,11 @@ export const serveOptions = {
     value: "SIZE",
     summary: "memory, on each device, for prefixes whose slot was taken (default: none)",
   }),
+  prefixFile: text({
+    flag: "prefix-file",
+    value: "FILE",
+    summary: "keeps those prefixes, and what they say, from one start to the next (one device only)",
+  }),
   grace: number({
     flag: "grace",
     value: "SECONDS",

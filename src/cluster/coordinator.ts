@@ -1,7 +1,9 @@
 import { hostname } from "node:os";
 import { describe } from "../engine/architectures/support.ts";
+import type { CellPlace } from "../engine/cellFile.ts";
 import { Engine, type StepRequest } from "../engine/engine.ts";
 import type { ModelDescription } from "../engine/modelDescription.ts";
+import type { CellBringing, CellKeeping } from "../engine/protocol.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
@@ -158,6 +160,16 @@ export class Coordinator implements AsyncDisposable {
   /** Moves cells of the KV cache on all ranks; see `Engine.moveCells`. Fails as `step` does. */
   async moveCells(move: CellMove, signal?: AbortSignal): Promise<void> {
     await this.#guard(() => this.engine.moveCells(move), signal);
+  }
+
+  /** Writes copies of this rank's cells to a file; see `Engine.keepCells`. */
+  keepCells(keeping: CellKeeping): Promise<CellPlace[]> {
+    return this.engine.keepCells(keeping);
+  }
+
+  /** Takes copies of this rank's cells from a file; see `Engine.bringCells`. */
+  bringCells(bringing: CellBringing): Promise<number[]> {
+    return this.engine.bringCells(bringing);
   }
 
   /** Bytes of the control channels, but for their encryption: slices that were sent, and plans and messages. */

@@ -92,7 +92,7 @@ export function planEngine(
 }
 
 /** Bytes of keys and values of one cell in all layers. */
-function storedCellBytes(h: Hyperparameters, type: KvType): number {
+export function storedCellBytes(h: Hyperparameters, type: KvType): number {
   return 2 * h.blockCount * cellBytes(h, type);
 }
 

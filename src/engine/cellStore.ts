@@ -30,23 +30,43 @@ export class CellStore implements Disposable {
     else this[Symbol.dispose]();
   }
 
-  [Symbol.dispose](): void {
-    for (const key of [...this.#stored.keys()]) this.#drop(key);
+  /** The bytes of a copy, valid until it is dropped. Throws `PROTOCOL_VIOLATION` where there is none. */
+  stored(key: number): { cells: number; bytes: Uint8Array } {
+    const { cells, memory } = this.#find(key, 0);
+    return { cells, bytes: memory.view.subarray(0, this.#kv.bytesOf(cells)) };
   }
 
-  #save(key: number, slot: number, cells: number): void {
+  /**
+   * Makes room for a copy, in place of one of the same key, for its bytes to be written. Throws `PROTOCOL_VIOLATION` where
+   * there is no room.
+   */
+  allocate(key: number, cells: number): Uint8Array {
     this.#drop(key);
     const stored = [...this.#stored.values()].reduce((sum, entry) => sum + entry.cells, 0);
     if (stored + cells > this.#most) throw violation(`${stored + cells} cells exceed the ${this.#most} to be kept`);
     const memory = allocateNative(Math.max(1, this.#kv.bytesOf(cells)));
     this.#stored.set(key, { cells, memory });
-    this.#kv.read(slot, cells, memory.address);
+    return this.stored(key).bytes;
+  }
+
+  [Symbol.dispose](): void {
+    for (const key of [...this.#stored.keys()]) this.#drop(key);
+  }
+
+  #save(key: number, slot: number, cells: number): void {
+    this.allocate(key, cells);
+    this.#kv.read(slot, cells, this.#find(key, cells).memory.address);
   }
 
   #restore(key: number, slot: number, cells: number): void {
+    const stored = this.#find(key, cells);
+    this.#kv.write(slot, cells, stored.memory.address, stored.cells);
+  }
+
+  #find(key: number, cells: number): StoredCells {
     const stored = this.#stored.get(key);
     if (stored === undefined || stored.cells < cells) throw violation(`no ${cells} cells are kept by ${key}`);
-    this.#kv.write(slot, cells, stored.memory.address, stored.cells);
+    return stored;
   }
 
   #drop(key: number): void {

@@ -6,7 +6,10 @@ import { shutdownSocket } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { readEvents, type TraceEvents } from "../trace/events.ts";
 import { beginReading, loadCounter } from "../weights/loader.ts";
+import type { CellPlace } from "./cellFile.ts";
 import {
+  type CellBringing,
+  type CellKeeping,
   command,
   control,
   type EngineMemory,
@@ -159,6 +162,16 @@ export class Engine implements AsyncDisposable {
     this.#checkOpen();
     if (!moveFits(move, this.#limits)) throw new RangeError(`${JSON.stringify(move)} does not fit`);
     await this.#lead(move);
+  }
+
+  /** Writes copies of this rank's cells to a new file, at most `mostKeptCopies`. Throws `FILE_UNWRITABLE`. */
+  keepCells(keeping: CellKeeping): Promise<CellPlace[]> {
+    return this.#request(command.keepCells, keeping);
+  }
+
+  /** Takes copies of this rank's cells from a file, at most `mostKeptCopies`. Returns the keys of those that are sound. */
+  bringCells(bringing: CellBringing): Promise<number[]> {
+    return this.#request(command.bringCells, bringing);
   }
 
   /** Opens a socket for links to other ranks; those that were open are closed. Returns the port. */

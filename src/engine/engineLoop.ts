@@ -6,6 +6,7 @@ import type { RankDescription } from "../plan/rankDescription.ts";
 import { openRecorder, type Recorder } from "../trace/recorder.ts";
 import { spanKind } from "../trace/spans.ts";
 import type { Weights } from "../weights/weights.ts";
+import { readCells, writeCells } from "./cellFile.ts";
 import { CellStore } from "./cellStore.ts";
 import { Communication } from "./communication.ts";
 import { Embedding } from "./embedding.ts";
@@ -13,6 +14,8 @@ import { Forward } from "./forward.ts";
 import type { KvCache } from "./kvCache.ts";
 import { LogitCollector } from "./logits.ts";
 import {
+  type CellBringing,
+  type CellKeeping,
   command,
   control,
   type EngineMemory,
@@ -102,6 +105,8 @@ export class EngineLoop implements Disposable {
       if (asked === command.listen) return this.#listen();
       if (asked === command.link) return this.#link();
       if (asked === command.follow) return this.#follow();
+      if (asked === command.keepCells) return this.#keepCells();
+      if (asked === command.bringCells) return this.#bringCells();
       throw new RangeError(`there is no command ${asked}`);
     } catch (error) {
       const failure = failureOf(error);
@@ -209,6 +214,18 @@ export class EngineLoop implements Disposable {
     this.#forward = this.#openForward();
     this.#shared.statistics[statistic.openingBytes] = this.#links.openingBytes;
     putExchange(this.#shared, { sockets: this.#links.sockets, network: this.#links.network });
+    return status.done;
+  }
+
+  #keepCells(): number {
+    const { path, keys } = takeExchange<CellKeeping>(this.#shared);
+    putExchange(this.#shared, writeCells(this.#stored, path, keys));
+    return status.done;
+  }
+
+  #bringCells(): number {
+    const { path, places } = takeExchange<CellBringing>(this.#shared);
+    putExchange(this.#shared, readCells(this.#stored, path, places));
     return status.done;
   }
 

@@ -5,6 +5,7 @@ import { type TraceMemory, traceMemory } from "../trace/recorder.ts";
 import { type TracedThread, tracedThreads } from "../trace/spans.ts";
 import type { BlockMap } from "../weights/window/blockMap.ts";
 import type { Placement } from "../weights/window/blockWeights.ts";
+import type { CellPlace } from "./cellFile.ts";
 import { readValue, writeValue } from "./exchange.ts";
 import type { KvType } from "./kvCache.ts";
 import { commandInts } from "./rankCommand.ts";
@@ -89,9 +90,22 @@ export const control = {
 
 /**
  * What the engine thread is asked to do: what `rankCommand` says, a step or a move of cells; end; open a socket for links
- * (`LinkListener`); open the links to the other ranks (`LinkSetup`); do what rank 0 does, until the links are closed.
+ * (`LinkListener`); open the links to the other ranks (`LinkSetup`); do what rank 0 does, until the links are closed;
+ * write copies of cells to a file (`CellKeeping`), or take them from one (`CellBringing`).
  */
-export const command = { lead: 1, close: 2, listen: 3, link: 4, follow: 5 } as const;
+export const command = { lead: 1, close: 2, listen: 3, link: 4, follow: 5, keepCells: 6, bringCells: 7 } as const;
+
+/** Which copies are written where. */
+export interface CellKeeping {
+  readonly path: string;
+  readonly keys: readonly number[];
+}
+
+/** Which copies are taken from where. */
+export interface CellBringing {
+  readonly path: string;
+  readonly places: readonly CellPlace[];
+}
 
 /** How it went. */
 export const status = { done: 0, aborted: 1, failed: 2 } as const;

@@ -26,6 +26,13 @@ export class PrefixStore {
     return [...this.#entries.values()].reduce((sum, { tokens }) => sum + tokens.length, 0);
   }
 
+  /** Takes up copies that the ranks have already, least recently used first, in place of all others. */
+  adopt(prefixes: readonly StoredPrefix[]): void {
+    this.#entries.clear();
+    for (const prefix of prefixes) this.#entries.set(prefix.key, prefix);
+    this.#nextKey = Math.max(-1, ...this.#entries.keys()) + 1;
+  }
+
   /** Says that a copy was of use. */
   touch(key: number): void {
     const entry = this.#entries.get(key);

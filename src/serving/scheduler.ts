@@ -1,7 +1,9 @@
 import type { Coordinator } from "../cluster/coordinator.ts";
 import type { StepRequest } from "../engine/engine.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
-import { StelliumError } from "../errors.ts";
+import { reasonOf, StelliumError } from "../errors.ts";
+import { log } from "../log.ts";
+import type { KeptPrefixes } from "./keptPrefixes.ts";
 import { shareBatch } from "./shareBatch.ts";
 import { type Slot, SlotTable } from "./slots.ts";
 import type { Task } from "./task.ts";
@@ -62,6 +64,7 @@ export class Scheduler implements AsyncDisposable {
   readonly #table: SlotTable;
   readonly #queue: Task[] = [];
   readonly #mostQueued: number;
+  readonly #kept: KeptPrefixes | undefined;
   /** Tasks that ended while a step was under way; their slots are free behind it. */
   readonly #cancelled = new Set<Task>();
   readonly #ended: Promise<void>;
@@ -72,10 +75,14 @@ export class Scheduler implements AsyncDisposable {
   /** Whether the ranks may have copies of cells that are not known here any more. */
   #stale = false;
 
-  /** @param mostQueued - tasks that may wait for a slot */
-  constructor(ranks: StepTaker, mostQueued: number) {
+  /**
+   * @param mostQueued - tasks that may wait for a slot
+   * @param kept - what an earlier run left, and this one leaves
+   */
+  constructor(ranks: StepTaker, mostQueued: number, kept?: KeptPrefixes) {
     this.#ranks = ranks;
     this.#mostQueued = mostQueued;
+    this.#kept = kept;
     this.#table = new SlotTable(ranks.slots, ranks.storedCells);
     this.#ended = this.#loop();
   }
@@ -131,6 +138,7 @@ export class Scheduler implements AsyncDisposable {
   }
 
   async #loop(): Promise<void> {
+    if (this.#kept) this.#table.adopt(await this.#kept.bring(this.#ranks.storedCells));
     while (!this.#closed) {
       try {
         this.#release();
@@ -141,6 +149,17 @@ export class Scheduler implements AsyncDisposable {
       } catch (error) {
         this.#fail(error);
       }
+    }
+    if (this.#kept) await this.#keep(this.#kept);
+  }
+
+  /** Leaves to the next run what slots and copies hold. */
+  async #keep(kept: KeptPrefixes): Promise<void> {
+    try {
+      await this.#move(this.#table.storeAll());
+      await kept.keep(this.#table.stored);
+    } catch (error) {
+      log("warn", "prefixes could not be kept", { reason: reasonOf(error) });
     }
   }
 

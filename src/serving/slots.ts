@@ -1,6 +1,6 @@
 import type { StepRequest } from "../engine/engine.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
-import { commonLength, PrefixStore } from "./prefixStore.ts";
+import { commonLength, PrefixStore, type StoredPrefix } from "./prefixStore.ts";
 import type { Task } from "./task.ts";
 
 /** Tokens that are worth copying, or keeping, cells for: fewer are computed as fast. */
@@ -81,6 +81,22 @@ export class SlotTable {
     if (taken !== undefined) moves.push(taken.move);
     this.#settle(slot, task, taken?.cells ?? own);
     return { slot, moves };
+  }
+
+  /** Takes up what the ranks have in store already, least recently used first. */
+  adopt(prefixes: readonly StoredPrefix[]): void {
+    this.#store.adopt(prefixes);
+  }
+
+  /** Stores what the slots hold, as far as there is room, the most recently used last. Returns what the ranks have to do. */
+  storeAll(): CellMove[] {
+    const worth = this.slots.filter(({ cached }) => cached.length >= worthwhile).sort((a, b) => a.used - b.used);
+    return worth.flatMap(({ id, cached }) => this.#store.save(id, cached));
+  }
+
+  /** What is in store, least recently used first. */
+  get stored(): readonly StoredPrefix[] {
+    return [...this.#store.entries];
   }
 
   /** Forgets what the cache holds. */

@@ -1,10 +1,12 @@
 import { Coordinator, type CoordinatorOptions } from "../cluster/coordinator.ts";
+import { storedCellBytes } from "../cluster/engineOptions.ts";
 import { StelliumError } from "../errors.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import { localHead } from "../weights/localHead.ts";
 import { ModelSource, type RemoteOptions } from "../weights/modelSource.ts";
 import { embed } from "./embedText.ts";
 import { type GeneratedToken, type GenerationRequest, type GenerationResult, generate } from "./generation.ts";
+import { KeptPrefixes } from "./keptPrefixes.ts";
 import { Scheduler, type SchedulerCounters, type SlotState } from "./scheduler.ts";
 import { openTokenizer, type Tokenizer } from "./tokenizer.ts";
 
@@ -12,6 +14,8 @@ import { openTokenizer, type Tokenizer } from "./tokenizer.ts";
 export interface TextModelOptions extends CoordinatorOptions {
   /** Requests that may wait while as many as `parallel` says are answered; 512 if absent. */
   readonly queue?: number | undefined;
+  /** A file that keeps prefixes, with the keys and values of their tokens, for the next run; none if absent. One device only. */
+  readonly prefixFile?: string | undefined;
   /** What is sent along to an address of a remote model: see `AttemptOptions`. */
   readonly headers?: RemoteOptions["headers"];
   /** Told what was stored of a remote model so that text can be made of it: bytes, and where. */
@@ -19,6 +23,11 @@ export interface TextModelOptions extends CoordinatorOptions {
 }
 
 const defaultQueue = 512;
+
+interface Requests {
+  readonly queue?: number | undefined;
+  readonly kept: KeptPrefixes | undefined;
+}
 
 /** A model that text goes into and comes out of, ready to run. */
 export class TextModel implements AsyncDisposable {
@@ -33,12 +42,14 @@ export class TextModel implements AsyncDisposable {
    * `GGUF_INVALID`, `MODEL_UNSUPPORTED` and `OUT_OF_MEMORY` before anything is loaded, and `ABORTED`.
    */
   static async open(name: string, options: TextModelOptions = {}): Promise<TextModel> {
+    checkPrefixFile(options);
     const source = await ModelSource.open(name, { signal: options.signal, headers: options.headers });
     let coordinator: Coordinator | undefined;
     try {
       const files = source.remote ? await storedHead(source, options) : source.model.files;
       coordinator = await Coordinator.start(source, { ...options, files });
-      return new TextModel(source, openTokenizer(files[0]!), coordinator, options.queue ?? defaultQueue);
+      const kept = await openKept(source, coordinator, options);
+      return new TextModel(source, openTokenizer(files[0]!), coordinator, { ...options, kept });
     } catch (error) {
       await coordinator?.[Symbol.asyncDispose]();
       await source[Symbol.asyncDispose]();
@@ -46,13 +57,13 @@ export class TextModel implements AsyncDisposable {
     }
   }
 
-  private constructor(source: ModelSource, tokenizer: Tokenizer, coordinator: Coordinator, queue: number) {
+  private constructor(source: ModelSource, tokenizer: Tokenizer, coordinator: Coordinator, requests: Requests) {
     checkVocabulary(source.model, tokenizer);
     this.gguf = source.model;
     this.#source = source;
     this.tokenizer = tokenizer;
     this.coordinator = coordinator;
-    this.#scheduler = new Scheduler(coordinator, queue);
+    this.#scheduler = new Scheduler(coordinator, requests.queue ?? defaultQueue, requests.kept);
   }
 
   /** Tokens a sequence may have. */
@@ -115,6 +126,23 @@ export class TextModel implements AsyncDisposable {
     const { vocabularySize, embeddingLength } = this.coordinator.description.hyperparameters;
     return { tokenizer, context, vocabularySize, embeddingLength, scheduler: this.#scheduler };
   }
+}
+
+/** Throws `BAD_USAGE` where prefixes could not be kept. */
+function checkPrefixFile({ prefixFile, prefixBytes = 0, cluster }: TextModelOptions): void {
+  if (prefixFile === undefined) return;
+  const refuse = (detail: string) => new StelliumError("BAD_USAGE", { detail });
+  if (prefixBytes === 0) throw refuse("prefixes need memory before they can be kept: set --prefix-cache, too");
+  if (cluster)
+    throw refuse("workers would keep what they know of your texts on their disks: one device alone keeps prefixes");
+}
+
+async function openKept(source: ModelSource, coordinator: Coordinator, { prefixFile }: TextModelOptions) {
+  if (prefixFile === undefined) return undefined;
+  const { kvType } = coordinator.engine.options;
+  const { hyperparameters } = coordinator.description;
+  const identity = { model: await source.hash(), kvType, cellBytes: storedCellBytes(hyperparameters, kvType) };
+  return await KeptPrefixes.open(prefixFile, identity, coordinator);
 }
 
 async function storedHead(source: ModelSource, { cacheDir, onStored }: TextModelOptions): Promise<readonly string[]> {

@@ -1,0 +1,92 @@
+import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import { reasonOf, StelliumError } from "../errors.ts";
+import { BlockChecksum } from "../weights/checksum.ts";
+import type { CellStore } from "./cellStore.ts";
+
+/** Most copies in a file: what is said of them fits into a message between the threads. */
+export const mostKeptCopies = 256;
+const mostAtOnce = 2 ** 26;
+
+/** A copy of cells in a file. */
+export interface CellPlace {
+  readonly key: number;
+  readonly cells: number;
+  /** In bytes. */
+  readonly offset: number;
+  /** Of its bytes, in hexadecimal digits. */
+  readonly checksum: string;
+}
+
+/**
+ * Writes copies to a new file that only its owner may read, one behind the other. Blocks.
+ * Throws `FILE_UNWRITABLE`, and `PROTOCOL_VIOLATION` where there is no such copy.
+ */
+export function writeCells(store: CellStore, path: string, keys: readonly number[]): CellPlace[] {
+  const file = asUnwritable(path, () => openSync(path, "w", 0o600));
+  try {
+    let offset = 0;
+    return keys.map((key) => {
+      const { cells, bytes } = store.stored(key);
+      asUnwritable(path, () => writeWhole(file, bytes, offset));
+      offset += bytes.length;
+      return { key, cells, offset: offset - bytes.length, checksum: checksumOf(bytes) };
+    });
+  } finally {
+    closeSync(file);
+  }
+}
+
+/**
+ * Takes copies from a file. Blocks. What is not as it was written is left out.
+ *
+ * @returns keys of those that are there now
+ */
+export function readCells(store: CellStore, path: string, places: readonly CellPlace[]): number[] {
+  const file = openSync(path, "r");
+  try {
+    return places.filter((place) => readPlace(store, file, place)).map(({ key }) => key);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function readPlace(store: CellStore, file: number, { key, cells, offset, checksum }: CellPlace): boolean {
+  const bytes = store.allocate(key, cells);
+  const sound = readWhole(file, bytes, offset) && checksumOf(bytes) === checksum;
+  if (!sound) store.move({ move: "drop", key });
+  return sound;
+}
+
+function writeWhole(file: number, bytes: Uint8Array, offset: number): void {
+  for (let done = 0; done < bytes.length; ) {
+    done += writeSync(file, bytes, done, Math.min(mostAtOnce, bytes.length - done), offset + done);
+  }
+}
+
+/** Whether all of it could be read. */
+function readWhole(file: number, bytes: Uint8Array, offset: number): boolean {
+  try {
+    for (let done = 0; done < bytes.length; ) {
+      const read = readSync(file, bytes, done, Math.min(mostAtOnce, bytes.length - done), offset + done);
+      if (read === 0) return false;
+      done += read;
+    }
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function checksumOf(bytes: Uint8Array): string {
+  const checksum = new BlockChecksum();
+  checksum.update(bytes);
+  return Buffer.from(checksum.digest()).toString("hex");
+}
+
+function asUnwritable<T>(path: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw new StelliumError("FILE_UNWRITABLE", { path, reason: reasonOf(error) }, { cause: error });
+  }
+}
