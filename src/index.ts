@@ -1,3 +1,5 @@
+export type { CollectiveName } from "./collective/collective.ts";
+export type { WireName } from "./collective/wire.ts";
 export { type ErrorCode, errorTable, StelliumError } from "./errors.ts";
 export { type GenerateOptions, generate } from "./library/generate.ts";
 export { type JoinedState, type JoinOptions, join } from "./library/join.ts";
@@ -8,4 +10,7 @@ export { type PullOptions, pull } from "./library/pull.ts";
 export { type ModelServer, type ServeOptions, serve } from "./library/serve.ts";
 export type { Writing, WritingOptions, WritingResult } from "./library/writing.ts";
 export type { PullProgress } from "./models/pull.ts";
+export type { LinkFigures } from "./plan/latency.ts";
+export type { GenerationResult } from "./serving/generation.ts";
 export type { SamplingParameters } from "./serving/samplingParameters.ts";
+export type { Timings } from "./serving/timings.ts";

@@ -22,6 +22,7 @@ export interface JoinOptions {
   readonly cacheDir?: string | undefined;
   /** Leaves the cluster. */
   readonly signal: AbortSignal;
+  /** Told what this device does, each time that changes. */
   readonly onState?: ((state: JoinedState) => void) | undefined;
 }
 

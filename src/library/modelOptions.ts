@@ -70,6 +70,7 @@ export interface ModelOptions {
   readonly cacheDir?: string | undefined;
   /** Whether nothing may be fetched: the model has to be on this device. */
   readonly offline?: boolean | undefined;
+  /** Told how far loading is, several times a second. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
 

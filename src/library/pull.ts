@@ -5,6 +5,7 @@ import { checkOptions, fields } from "./checkOptions.ts";
 
 /** How a model is fetched. */
 export interface PullOptions {
+  /** Told how much is there, several times a second. */
   readonly onProgress?: ((progress: PullProgress) => void) | undefined;
   /** Stops it. What has come is kept, and gone on with the next time. */
   readonly signal?: AbortSignal | undefined;

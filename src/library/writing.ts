@@ -96,6 +96,7 @@ export class Writing implements AsyncIterable<string> {
     return text;
   }
 
+  /** The pieces as they are written. Throws what ended the text before its end. */
   async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
     if (this.#begun) throw new StelliumError("BAD_USAGE", { detail: "a text is iterated once; ask for it again" });
     this.#begun = true;

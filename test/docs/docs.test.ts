@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { expect, it } from "vitest";
@@ -28,6 +29,12 @@ function links(page: string): string[] {
   const text = readFileSync(join(root, page), "utf8").replace(/^```.*?^```/gms, "");
   return [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target!).filter((target) => !/^\w+:/.test(target));
 }
+
+it("documents all that programs import", () => {
+  const typedoc = join(root, "node_modules/typedoc/bin/typedoc");
+  const { status, stdout } = spawnSync(process.execPath, [typedoc, "--emit", "none"], { cwd: root, encoding: "utf8" });
+  expect({ status, stdout }).toMatchObject({ status: 0 });
+}, 120_000);
 
 it("lists every error with what helps", async () => {
   expect(readFileSync(join(root, "docs/troubleshooting.md"), "utf8")).toBe(await troubleshootingPage());
