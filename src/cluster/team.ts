@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { fasterCipher } from "../collective/cipher.ts";
 import type { WireName } from "../collective/wire.ts";
 import type { Engine } from "../engine/engine.ts";
@@ -21,6 +21,7 @@ import { LocalWorkers } from "./localWorkers.ts";
 import { Member, type Place } from "./member.ts";
 import { orAborted } from "./orAborted.ts";
 import { outlineOf, type RankPlan } from "./rankPlan.ts";
+import { rankKept, type SliceKey, shareKey } from "./sliceKeys.ts";
 import type { StatusBoard } from "./status/board.ts";
 import { threadsAmong } from "./threads.ts";
 import { JoinToken } from "./token.ts";
@@ -110,6 +111,8 @@ export class Team implements AsyncDisposable {
   readonly #session = randomBytes(16).toString("hex");
   readonly #members: (Member | undefined)[] = [];
   readonly #watched = new WeakSet<Member>();
+  /** Workers that have no slice of a free rank, in the order they came. */
+  #waiting: WorkerConnection[] = [];
   #hash = "";
   #shared: SharedEngineOptions | undefined;
   #mending: Promise<void> | undefined;
@@ -153,7 +156,8 @@ export class Team implements AsyncDisposable {
   /** Where and how devices join. */
   get entrance(): Entrance {
     const { listener, token, options } = this.#parts;
-    const joined = this.#present().filter(({ connection }) => connection.channel.isOpen).length;
+    const connections = [...this.#present().map(({ connection }) => connection), ...this.#waiting];
+    const joined = connections.filter(({ channel }) => channel.isOpen).length;
     return { address: listener.address, token, joined, wanted: options.workers, local: options.local };
   }
 
@@ -241,7 +245,8 @@ export class Team implements AsyncDisposable {
     this.#closing = true;
     await this.#parts.announcement?.[Symbol.asyncDispose]();
     await this.#parts.listener.close();
-    await Promise.all(this.#present().map((member) => member.connection.channel.close("the coordinator stopped")));
+    const connections = [...this.#present().map(({ connection }) => connection), ...this.#waiting];
+    await Promise.all(connections.map(({ channel }) => channel.close("the coordinator stopped")));
     await this.#local?.[Symbol.asyncDispose]();
   }
 
@@ -256,27 +261,43 @@ export class Team implements AsyncDisposable {
     return this.#members.filter((member) => member !== undefined);
   }
 
-  /** Waits for workers until every rank has one, and each has its slice in memory. */
+  /**
+   * Waits for workers until every rank has one, and each has its slice in memory. A worker gets a rank whose slice it has;
+   * who has none of them waits until all are there, and gets what is left.
+   */
   async #fill(): Promise<void> {
     const loading: Promise<void>[] = [];
-    for (let rank = 1; rank < this.plan.ranks.length; rank++) {
-      if (this.#members[rank]?.connection.channel.isOpen) continue;
-      this.#announce();
-      const { value: connection } = await this.#nextArrival();
-      if (!connection) throw new StelliumError("ABORTED", { reason: "no longer listening for workers" });
+    const seat = async (rank: number, connection: WorkerConnection) => {
       const member = await Member.place(connection, this.#placeOf(rank));
       this.#members[rank] = member;
       this.#tell(member);
       loading.push(handled(member.loaded()));
+    };
+    let free = this.#free();
+    for (; free.size > this.#waiting.length; free = this.#free()) {
+      this.#announce();
+      const connection = await this.#nextArrival();
+      const kept = rankKept(connection.hello.cache, free);
+      if (kept !== undefined) await seat(kept, connection);
+      else this.#waiting = [...this.#waiting, connection].filter(({ channel }) => channel.isOpen);
     }
+    for (const rank of free.keys()) await seat(rank, this.#waiting.shift()!);
     this.#announce();
     this.#parts.reading.open();
     await Promise.all(loading);
   }
 
-  #nextArrival(): Promise<IteratorResult<WorkerConnection, void>> {
+  /** Ranks that nobody has, and what a device would have that had the slice. */
+  #free(): Map<number, SliceKey> {
+    const keys = this.plan.ranks.map((share, rank) => [rank, { model: this.#hash, share: shareKey(share) }] as const);
+    return new Map(keys.filter(([rank]) => rank > 0 && !this.#members[rank]?.connection.channel.isOpen));
+  }
+
+  async #nextArrival(): Promise<WorkerConnection> {
     const next = this.#arrivals.next();
-    return this.#local === undefined ? next : Promise.race([next, this.#local.failed]);
+    const { value } = await (this.#local === undefined ? next : Promise.race([next, this.#local.failed]));
+    if (value) return value;
+    throw new StelliumError("ABORTED", { reason: "no longer listening for workers" });
   }
 
   #announce(): void {
@@ -300,8 +321,7 @@ export class Team implements AsyncDisposable {
     const plan: RankPlan = { rank, shares: sharing, model, engine: { ...this.#shared! } };
     const description = rankDescription(whole, sharePlan, rank);
     const { blocks } = cutPlan(description, { hash: this.#hash, name: model.name });
-    const share = createHash("sha256").update(JSON.stringify(description.share)).digest("hex");
-    return { size: shares.length, session: this.#session, plan, share, reading, blocks };
+    return { size: shares.length, session: this.#session, plan, share: shareKey(description.share), reading, blocks };
   }
 
   /**

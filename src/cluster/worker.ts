@@ -19,6 +19,7 @@ import { Mailbox, type Messages } from "./mailbox.ts";
 import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
 import { placementOf } from "./ownWeights.ts";
 import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
+import { storedKeys } from "./sliceKeys.ts";
 import { receivedBlocks } from "./sliceTransfer.ts";
 import { defaultThreads } from "./threads.ts";
 import type { JoinToken } from "./token.ts";
@@ -223,7 +224,7 @@ async function report(channel: CoordinatorChannel, error: unknown): Promise<void
   await channel.send({ type: "failed", code, message: reasonOf(error).slice(0, 2048) }).catch(() => {});
 }
 
-function introduction({ name, threads, memory }: WorkerOptions): WorkerHello {
+async function introduction({ name, threads, memory, cacheDir }: WorkerOptions): Promise<WorkerHello> {
   const ggml = openGgml();
   return {
     type: "hello",
@@ -233,6 +234,6 @@ function introduction({ name, threads, memory }: WorkerOptions): WorkerHello {
     memoryCap: memory ?? null,
     features: deviceFeatures(cpuDevice(ggml)),
     ggml: ggml.version(),
-    cache: [],
+    cache: await storedKeys(cacheDir),
   };
 }
