@@ -19,6 +19,8 @@ const settings = /** @type {const} */ ({
   leader: { type: text, default: "768" },
   alone: { type: text, default: "3000" },
   tokens: { type: text, default: "16" },
+  // Rounds less than the default, so that tokens can be compared with those of one device.
+  wire: { type: text, default: "f32" },
   dir: { type: text, default: tmpdir() },
 });
 /** Beyond the slices: what Stellium leaves free, headers, vocabulary and embedding. */
@@ -30,7 +32,7 @@ const spareBytes = 2e9;
  * @param {string[]} args
  */
 export async function run(args) {
-  const { shape, type, layers, dir, ...counts } = parseArgs({ args, options: settings }).values;
+  const { shape, type, layers, dir, wire, ...counts } = parseArgs({ args, options: settings }).values;
   const { devices, worker, leader, alone, tokens } = wholeNumbers(counts);
   requireGroups();
   const interruption = abortOnSignals();
@@ -39,7 +41,7 @@ export async function run(args) {
   try {
     requireRoom(folder, server.fileBytes);
     const subject = { shape, path: server.url, signal: interruption.signal };
-    const common = { readBps: 0, prompt: "", tokens };
+    const common = { readBps: 0, prompt: "", tokens, wire };
     const caps = { capBytes: worker * 1e6, leaderCapBytes: leader * 1e6 };
     const shared = await measure(subject, folder, { ...common, ...caps, devices, threads: threadsOfEach(devices) });
     const single = { ...common, capBytes: alone * 1e6, devices: 1, threads: threadsOfEach(1) };

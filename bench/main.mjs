@@ -38,7 +38,8 @@ const commands = {
   },
   large: {
     about: `[--shape llama-2-70b] [--type Q4_0] [--layers N] [--devices 8] [--worker 512] [--leader 768] [--alone 3000]
-              [--tokens 16] [--dir DIR]: a model that lies on no disk, under caps in MB: on several devices, then on one`,
+              [--tokens 16] [--wire f32] [--dir DIR]: a model that lies on no disk, under caps in MB: several
+              devices, then one`,
     run: large,
   },
   load: {

@@ -1,14 +1,11 @@
-import { writeFile } from "node:fs/promises";
 import { planModel } from "./generateModel.mjs";
 import { abortOnSignals } from "./single/interruption.mjs";
-import { machine } from "./single/machine.mjs";
 import { measureModel } from "./single/measure.mjs";
 import { readOptions } from "./single/options.mjs";
 import { ratiosOf } from "./single/ratios.mjs";
 import { printRatios, printTable } from "./single/report.mjs";
+import { saveModel } from "./single/results.mjs";
 import { batch, context } from "./single/rounds.mjs";
-
-/** @typedef {import("./single/measure.mjs").ModelFigures & { ratios: import("./single/ratios.mjs").Ratio[] }} ModelResult */
 
 /**
  * `single`: compares one device with llama.cpp on models of random weights, made one at a time and removed again.
@@ -19,13 +16,11 @@ export async function run(args) {
   // Throws for a name that does not exist before the first model takes its time.
   for (const shape of options.shapes) for (const type of options.types) planModel({ shape, type });
   const interruption = abortOnSignals();
-  /** @type {ModelResult[]} */
-  const models = [];
   try {
     for (const shape of options.shapes)
       for (const type of options.types) {
-        models.push(await compare(shape, type, options, interruption.signal));
-        if (options.json) await save(options.json, options, models);
+        const model = await compare(shape, type, options, interruption.signal);
+        if (options.json) saveModel(options.json, { ...model, settings: settingsOf(options) });
       }
   } finally {
     interruption.end();
@@ -37,7 +32,6 @@ export async function run(args) {
  * @param {string} type
  * @param {import("./single/options.mjs").Options} options
  * @param {AbortSignal} signal
- * @returns {Promise<ModelResult>}
  */
 async function compare(shape, type, options, signal) {
   const figures = await measureModel(shape, type, options, signal);
@@ -47,14 +41,7 @@ async function compare(shape, type, options, signal) {
   return { ...figures, ratios };
 }
 
-/**
- * After each model, so that an interrupted run leaves what it has.
- * @param {string} path
- * @param {import("./single/options.mjs").Options} options
- * @param {ModelResult[]} models
- */
-async function save(path, { rounds, steps, prompt, polls }, models) {
-  const settings = { rounds, steps, prompt, polls, context, batch, kv: "f16" };
-  const result = { machine: machine(), llama: models[0]?.llama, settings, models };
-  await writeFile(path, `${JSON.stringify(result, null, 2)}\n`);
+/** @param {import("./single/options.mjs").Options} options */
+function settingsOf({ rounds, steps, prompt, polls }) {
+  return { rounds, steps, prompt, polls, context, batch, kv: "f16" };
 }

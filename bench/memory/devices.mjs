@@ -18,6 +18,7 @@ import { inGroups, replyOf, startIn } from "./contained.mjs";
  * @property {number} readBps Most that each device's group may read from a disk per second; 0 for no limit.
  * @property {string} prompt
  * @property {number} tokens
+ * @property {string} [wire] How partial sums travel; as by default if absent.
  *
  * @typedef {object} DeviceFigures As `stellium generate --json` tells them.
  * @property {number} peak_rss_bytes
@@ -55,7 +56,8 @@ export function generate(subject, run) {
       ...["--cache-dir", join(subject.cacheDir, String(rank))],
     ];
     const workers = others.map((group, i) => start(group, ["join", `127.0.0.1:${port}`, ...common(i + 1)]));
-    const cluster = devices === 1 ? [] : ["--workers", String(devices - 1), "--listen", `127.0.0.1:${port}`];
+    const shared = ["--workers", String(devices - 1), "--listen", `127.0.0.1:${port}`, "--wire", run.wire ?? "f16"];
+    const cluster = devices === 1 ? [] : shared;
     const leader = start(first, [...asked(subject, run), ...common(0), ...cluster]);
     // A leader without its workers, and workers without their leader, would wait for others.
     for (const worker of workers) worker.outcome.then(leader.kill, () => {});

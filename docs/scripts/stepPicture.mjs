@@ -15,10 +15,10 @@ const kinds = [
     thick: 1,
     label: "computing",
   },
-  { kind: "sum", matches: /^sum /, color: "#e0a458", thick: 1, label: "adding up over the ranks" },
+  { kind: "sum", matches: /^sum /, color: "#e0a458", thick: 1, label: "adding up" },
   { kind: "wait", matches: /^wait for rank$/, color: "#d9d9d9", thick: 0.7, label: "waiting for a rank" },
   { kind: "send", matches: /^send$/, color: "#b4541a", thick: 0.7, label: "sending" },
-  { kind: "cipher", matches: /^cipher$/, color: "#8b4fb5", thick: 0.45, label: "encrypting, decrypting" },
+  { kind: "cipher", matches: /^cipher$/, color: "#8b4fb5", thick: 0.45, label: "encrypting" },
   { kind: "disk", matches: /^(read|verify|wait for disk)/, color: "#2d8a4e", thick: 1, label: "disk" },
 ];
 

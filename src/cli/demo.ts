@@ -92,7 +92,7 @@ function epilogue(textModel: TextModel, { tokens, firstAt, lastAt }: Scene, seed
     "",
     "Try next:",
     `  stellium run ${file}`,
-    `  stellium run ${file} --workers 1   prints the line that lets another machine take part`,
+    `  stellium run ${file} --workers 1   with another machine`,
     "  stellium help",
     "",
   ].join("\n");
