@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import koffi, { type LibraryHandle } from "koffi";
 import { reasonOf, StelliumError } from "../errors.ts";
+import { giveLargeBlocksBack } from "./allocator.ts";
 import { logNative } from "./nativeLog.ts";
 
 /** Platform packages that hold ggml and llama.cpp, by `process.platform`-`process.arch`. */
@@ -67,6 +68,7 @@ export function orIncompatible<T>(directory: string, bind: () => T): T {
 }
 
 function loadLibraries(directory: string): NativeLibraries {
+  giveLargeBlocksBack();
   const base = load(directory, "ggml-base");
   const ggml = load(directory, "ggml");
   orIncompatible(directory, () => {

@@ -1,0 +1,22 @@
+import koffi from "koffi";
+
+/** glibc's `M_MMAP_THRESHOLD`. */
+const mmapThreshold = -3;
+const largeBytes = 128 * 1024;
+
+/**
+ * Has glibc give blocks from 128 KiB on back to the system as soon as they are freed. It begins so, too, but raises that
+ * bound to the largest block ever freed; below it, aligned blocks that were freed are hardly found again before glibc 2.38
+ * (its bug 14581), and a server that keeps copies of KV cells of many sizes grows without end. A no-op elsewhere.
+ */
+export function giveLargeBlocksBack(): void {
+  if (process.platform !== "linux") return;
+  let mallopt: (parameter: number, value: number) => number;
+  try {
+    mallopt = koffi.load(null).func("int mallopt(int, int)");
+  } catch {
+    // Another C library, with an allocator of its own.
+    return;
+  }
+  mallopt(mmapThreshold, largeBytes);
+}
