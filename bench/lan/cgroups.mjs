@@ -6,7 +6,9 @@ import { pause } from "./shell.mjs";
 
 const controllers = ["memory", "cpu", "cpuacct", "blkio"];
 const root = "/sys/fs/cgroup";
-const cpuPeriodUs = 10_000;
+/** The kernel gives no less at a time. */
+const leastQuotaUs = 1000;
+const defaultPeriodUs = 100_000;
 const beyondMemory = 65_536;
 const killMs = 3000;
 
@@ -60,10 +62,11 @@ export class Group {
     if (swap && bytes) this.#write("memory", "memsw.limit_in_bytes", bytes + beyondMemory);
   }
 
-  /** @param {number} cores */
+  /** In periods as short as they can be: a slow processor does not stand still for milliseconds. @param {number} cores */
   #limitCpu(cores) {
-    this.#write("cpu", "cfs_period_us", cpuPeriodUs);
-    this.#write("cpu", "cfs_quota_us", cores ? Math.max(1000, Math.round(cores * cpuPeriodUs)) : -1);
+    const period = cores ? Math.ceil(leastQuotaUs / Math.min(cores, 1)) : defaultPeriodUs;
+    this.#write("cpu", "cfs_period_us", period);
+    this.#write("cpu", "cfs_quota_us", cores ? Math.max(leastQuotaUs, Math.round(cores * period)) : -1);
   }
 
   stat() {

@@ -5,7 +5,7 @@ import { readResults } from "./results.mjs";
 /** @typedef {import("./summary.mjs").ThreadFigures} ThreadFigures */
 /** @typedef {{ label: string, limit: number, bars: number[] }} Group Tokens per second. */
 
-const [left, width, barHeight, gap, top] = [190, 560, 12, 14, 60];
+const [left, width, barHeight, gap, top] = [205, 545, 12, 14, 60];
 const series = [
   { name: "Stellium", color: "#1f6fb2" },
   { name: "llama.cpp's fastest decile", color: "#8a8a8a" },

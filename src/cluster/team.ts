@@ -21,7 +21,8 @@ import { LocalWorkers } from "./localWorkers.ts";
 import { Member, type Place } from "./member.ts";
 import { orAborted } from "./orAborted.ts";
 import { outlineOf, type RankPlan } from "./rankPlan.ts";
-import { rankKept, type SliceKey, shareKey } from "./sliceKeys.ts";
+import { Seating } from "./seating.ts";
+import { type SliceKey, shareKey } from "./sliceKeys.ts";
 import type { StatusBoard } from "./status/board.ts";
 import { threadsAmong } from "./threads.ts";
 import { JoinToken } from "./token.ts";
@@ -106,13 +107,11 @@ const mendPauseMs = 200;
 /** The workers of a cluster, as their coordinator leads them. */
 export class Team implements AsyncDisposable {
   readonly #parts: TeamParts;
-  readonly #arrivals: AsyncIterator<WorkerConnection, void>;
   readonly #local: LocalWorkers | undefined;
+  readonly #seating: Seating;
   readonly #session = randomBytes(16).toString("hex");
   readonly #members: (Member | undefined)[] = [];
   readonly #watched = new WeakSet<Member>();
-  /** Workers that have no slice of a free rank, in the order they came. */
-  #waiting: WorkerConnection[] = [];
   #hash = "";
   #shared: SharedEngineOptions | undefined;
   #mending: Promise<void> | undefined;
@@ -139,8 +138,8 @@ export class Team implements AsyncDisposable {
 
   private constructor(parts: TeamParts) {
     this.#parts = parts;
-    this.#arrivals = parts.listener[Symbol.asyncIterator]();
     this.#local = parts.options.local ? startLocalWorkers(parts) : undefined;
+    this.#seating = new Seating(parts.listener, this.#local?.failed);
   }
 
   /** Who shares the model by which shares. */
@@ -156,8 +155,7 @@ export class Team implements AsyncDisposable {
   /** Where and how devices join. */
   get entrance(): Entrance {
     const { listener, token, options } = this.#parts;
-    const connections = [...this.#present().map(({ connection }) => connection), ...this.#waiting];
-    const joined = connections.filter(({ channel }) => channel.isOpen).length;
+    const joined = this.#connections().filter(({ channel }) => channel.isOpen).length;
     return { address: listener.address, token, joined, wanted: options.workers, local: options.local };
   }
 
@@ -245,8 +243,7 @@ export class Team implements AsyncDisposable {
     this.#closing = true;
     await this.#parts.announcement?.[Symbol.asyncDispose]();
     await this.#parts.listener.close();
-    const connections = [...this.#present().map(({ connection }) => connection), ...this.#waiting];
-    await Promise.all(connections.map(({ channel }) => channel.close("the coordinator stopped")));
+    await Promise.all(this.#connections().map(({ channel }) => channel.close("the coordinator stopped")));
     await this.#local?.[Symbol.asyncDispose]();
   }
 
@@ -257,31 +254,28 @@ export class Team implements AsyncDisposable {
     void member.gone.then(() => engine.cutLinks());
   }
 
+  /** Workers that have a rank, and those that wait for one. */
+  #connections(): WorkerConnection[] {
+    return [...this.#present().map(({ connection }) => connection), ...this.#seating.waiting];
+  }
+
   #present(): Member[] {
     return this.#members.filter((member) => member !== undefined);
   }
 
-  /**
-   * Waits for workers until every rank has one, and each has its slice in memory. A worker gets a rank whose slice it has;
-   * who has none of them waits until all are there, and gets what is left.
-   */
+  /** Waits for workers until every rank has one, and each has its slice in memory. */
   async #fill(): Promise<void> {
     const loading: Promise<void>[] = [];
-    const seat = async (rank: number, connection: WorkerConnection) => {
+    const seats = this.#seating.fill(
+      () => this.#free(),
+      () => this.#announce(),
+    );
+    for await (const [rank, connection] of seats) {
       const member = await Member.place(connection, this.#placeOf(rank));
       this.#members[rank] = member;
       this.#tell(member);
       loading.push(handled(member.loaded()));
-    };
-    let free = this.#free();
-    for (; free.size > this.#waiting.length; free = this.#free()) {
-      this.#announce();
-      const connection = await this.#nextArrival();
-      const kept = rankKept(connection.hello.cache, free);
-      if (kept !== undefined) await seat(kept, connection);
-      else this.#waiting = [...this.#waiting, connection].filter(({ channel }) => channel.isOpen);
     }
-    for (const rank of free.keys()) await seat(rank, this.#waiting.shift()!);
     this.#announce();
     this.#parts.reading.open();
     await Promise.all(loading);
@@ -291,13 +285,6 @@ export class Team implements AsyncDisposable {
   #free(): Map<number, SliceKey> {
     const keys = this.plan.ranks.map((share, rank) => [rank, { model: this.#hash, share: shareKey(share) }] as const);
     return new Map(keys.filter(([rank]) => rank > 0 && !this.#members[rank]?.connection.channel.isOpen));
-  }
-
-  async #nextArrival(): Promise<WorkerConnection> {
-    const next = this.#arrivals.next();
-    const { value } = await (this.#local === undefined ? next : Promise.race([next, this.#local.failed]));
-    if (value) return value;
-    throw new StelliumError("ABORTED", { reason: "no longer listening for workers" });
   }
 
   #announce(): void {

@@ -1,0 +1,51 @@
+import { StelliumError } from "../errors.ts";
+import type { WorkerConnection } from "./control/server.ts";
+import { rankKept, type SliceKey } from "./sliceKeys.ts";
+
+/** A rank, and who gets it. */
+export type Seat = readonly [rank: number, connection: WorkerConnection];
+
+/** Gives free ranks to workers as they arrive. */
+export class Seating {
+  readonly #arrivals: AsyncIterator<WorkerConnection, void>;
+  readonly #failed: Promise<never> | undefined;
+  /** Workers that have no slice of a free rank, in the order they came. */
+  #waiting: WorkerConnection[] = [];
+
+  /** @param failed - rejects where workers will not come */
+  constructor(arrivals: AsyncIterable<WorkerConnection, void>, failed: Promise<never> | undefined) {
+    this.#arrivals = arrivals[Symbol.asyncIterator]();
+    this.#failed = failed;
+  }
+
+  /** Workers that have arrived and have no rank yet. */
+  get waiting(): readonly WorkerConnection[] {
+    return this.#waiting;
+  }
+
+  /**
+   * Gives all free ranks to somebody. A worker gets a rank whose slice it has, at once; who has none of them waits until all
+   * are there, and gets what is left.
+   *
+   * @param free - ranks that are free at that time, and what a device would have that had the slice
+   * @param onWait - told each time before another worker is waited for
+   */
+  async *fill(free: () => ReadonlyMap<number, SliceKey>, onWait: () => void): AsyncGenerator<Seat, void> {
+    let ranks = free();
+    for (; ranks.size > this.#waiting.length; ranks = free()) {
+      onWait();
+      const connection = await this.#next();
+      const kept = rankKept(connection.hello.cache, ranks);
+      if (kept !== undefined) yield [kept, connection];
+      else this.#waiting = [...this.#waiting, connection].filter(({ channel }) => channel.isOpen);
+    }
+    for (const rank of ranks.keys()) yield [rank, this.#waiting.shift()!];
+  }
+
+  async #next(): Promise<WorkerConnection> {
+    const next = this.#arrivals.next();
+    const { value } = await (this.#failed === undefined ? next : Promise.race([next, this.#failed]));
+    if (value) return value;
+    throw new StelliumError("ABORTED", { reason: "no longer listening for workers" });
+  }
+}
