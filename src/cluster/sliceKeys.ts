@@ -16,9 +16,12 @@ export function shareKey({ kvHeads, ffn, vocabulary }: RankShare): string {
   return createHash("sha256").update(JSON.stringify(bounds)).digest("hex");
 }
 
-/** The slices in a cache directory, begun ones included, the most recently used first. */
+/**
+ * The slices in a cache directory, begun ones included, the most recently used first; none where they cannot be listed. What
+ * is wrong with the directory, storing a slice will tell.
+ */
 export async function storedKeys(cacheDir: string | undefined): Promise<SliceKey[]> {
-  const slices = await listSlices(sliceDirectory(cacheDir));
+  const slices = await listSlices(sliceDirectory(cacheDir)).catch(() => []);
   const keys = slices.flatMap(({ content }) =>
     "problem" in content ? [] : [{ model: content.model.hash, share: shareKey(content.share) }],
   );
