@@ -189,6 +189,8 @@ export class WorkerListener implements AsyncDisposable {
   }
 
   #drop(from: string, reason: string): void {
+    // At its own end, those that come are dropped as well: no news to anybody.
+    if (this.#closed || this.#options.signal?.aborted) return;
     this.#admission.dropped(from, printable(reason, 200));
     this.#options.onDrop?.(from, reason);
   }
