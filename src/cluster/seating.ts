@@ -1,6 +1,5 @@
 import { StelliumError } from "../errors.ts";
 import type { WorkerConnection } from "./control/server.ts";
-import { rankKept, type SliceKey } from "./sliceKeys.ts";
 
 /** A rank, and who gets it. */
 export type Seat = readonly [rank: number, connection: WorkerConnection];
@@ -27,10 +26,10 @@ export class Seating {
    * Gives all free ranks to somebody. A worker gets a rank whose slice it has, at once; who has none of them waits until all
    * are there, and gets what is left.
    *
-   * @param free - ranks that are free at that time, and what a device would have that had the slice
+   * @param free - ranks that are free at that time, and the names of their slices
    * @param onWait - told each time before another worker is waited for
    */
-  async *fill(free: () => ReadonlyMap<number, SliceKey>, onWait: () => void): AsyncGenerator<Seat, void> {
+  async *fill(free: () => ReadonlyMap<number, string>, onWait: () => void): AsyncGenerator<Seat, void> {
     let ranks = free();
     for (; ranks.size > this.#waiting.length; ranks = free()) {
       onWait();
@@ -48,4 +47,13 @@ export class Seating {
     if (value) return value;
     throw new StelliumError("ABORTED", { reason: "no longer listening for workers" });
   }
+}
+
+/**
+ * The rank that a device is to have, so that it need not be sent anything: the first of the free ones whose slice it has.
+ *
+ * @param free - names of the slices of free ranks
+ */
+export function rankKept(cache: readonly string[], free: ReadonlyMap<number, string>): number | undefined {
+  return [...free].find(([, name]) => cache.includes(name))?.[0];
 }

@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { fasterCipher } from "../collective/cipher.ts";
 import type { WireName } from "../collective/wire.ts";
 import type { Engine } from "../engine/engine.ts";
@@ -11,7 +11,8 @@ import { type HeadPlacement, planShares, type RankShare, type SharePlan } from "
 import type { RankTrace } from "../trace/events.ts";
 import type { ModelSource } from "../weights/modelSource.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";
-import { cutPlan } from "../weights/sliceLayout.ts";
+import { sliceName } from "../weights/sliceDirectory.ts";
+import { type CutPlan, cutPlan } from "../weights/sliceLayout.ts";
 import type { Traffic } from "./control/channel.ts";
 import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
 import { Announcement } from "./discovery/announcement.ts";
@@ -22,7 +23,6 @@ import { Member, type Place } from "./member.ts";
 import { orAborted } from "./orAborted.ts";
 import { outlineOf, type RankPlan } from "./rankPlan.ts";
 import { Seating } from "./seating.ts";
-import { type SliceKey, shareKey } from "./sliceKeys.ts";
 import type { StatusBoard } from "./status/board.ts";
 import { threadsAmong } from "./threads.ts";
 import { JoinToken } from "./token.ts";
@@ -113,6 +113,8 @@ export class Team implements AsyncDisposable {
   readonly #members: (Member | undefined)[] = [];
   readonly #watched = new WeakSet<Member>();
   #hash = "";
+  /** By rank. */
+  #sliceNames: readonly string[] = [];
   #shared: SharedEngineOptions | undefined;
   #mending: Promise<void> | undefined;
   #mends = 0;
@@ -174,6 +176,7 @@ export class Team implements AsyncDisposable {
   async place(shared: SharedEngineOptions): Promise<void> {
     this.#shared = shared;
     this.#hash = await this.#parts.source.hash();
+    this.#sliceNames = this.plan.ranks.map((_, rank) => sliceName(this.#cut(rank).content));
     await this.#fill();
   }
 
@@ -281,10 +284,10 @@ export class Team implements AsyncDisposable {
     await Promise.all(loading);
   }
 
-  /** Ranks that nobody has, and what a device would have that had the slice. */
-  #free(): Map<number, SliceKey> {
-    const keys = this.plan.ranks.map((share, rank) => [rank, { model: this.#hash, share: shareKey(share) }] as const);
-    return new Map(keys.filter(([rank]) => rank > 0 && !this.#members[rank]?.connection.channel.isOpen));
+  /** Ranks that nobody has, and the names of their slices. */
+  #free(): Map<number, string> {
+    const names = this.#sliceNames.entries();
+    return new Map([...names].filter(([rank]) => rank > 0 && !this.#members[rank]?.connection.channel.isOpen));
   }
 
   #announce(): void {
@@ -302,13 +305,19 @@ export class Team implements AsyncDisposable {
   }
 
   #placeOf(rank: number): Place {
-    const { shares, description: whole, plan: sharePlan, source, reading } = this.#parts;
+    const { shares, plan: sharePlan, source, reading } = this.#parts;
     const model = outlineOf(source.model, this.#hash);
     const sharing = { relative: [...shares], head: sharePlan.head };
     const plan: RankPlan = { rank, shares: sharing, model, engine: { ...this.#shared! } };
-    const description = rankDescription(whole, sharePlan, rank);
-    const { blocks } = cutPlan(description, { hash: this.#hash, name: model.name });
-    return { size: shares.length, session: this.#session, plan, share: shareKey(description.share), reading, blocks };
+    const { content, blocks } = this.#cut(rank);
+    const share = createHash("sha256").update(JSON.stringify(content.share)).digest("hex");
+    return { size: shares.length, session: this.#session, plan, share, reading, blocks };
+  }
+
+  /** What a rank's slice consists of, and is cut from. Only devices that store it want the model's name in it. */
+  #cut(rank: number): CutPlan {
+    const { description, plan } = this.#parts;
+    return cutPlan(rankDescription(description, plan, rank), { hash: this.#hash, name: "" });
   }
 
   /**

@@ -8,10 +8,12 @@ import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { traceClock } from "../trace/events.ts";
+import { sliceDirectory } from "../weights/sliceDirectory.ts";
+import { sliceNames } from "../weights/sliceList.ts";
 import { sliceMap } from "../weights/window/sliceMap.ts";
 import type { Address } from "./control/address.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
-import type { CoordinatorMessage, WorkerHello } from "./control/messages.ts";
+import { type CoordinatorMessage, mostSliceNames, type WorkerHello } from "./control/messages.ts";
 import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
 import { type DeviceSlice, deviceSlice, repaired, storedSlice } from "./deviceSlice.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
@@ -19,7 +21,6 @@ import { Mailbox, type Messages } from "./mailbox.ts";
 import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
 import { placementOf } from "./ownWeights.ts";
 import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
-import { storedKeys } from "./sliceKeys.ts";
 import { receivedBlocks } from "./sliceTransfer.ts";
 import { defaultThreads } from "./threads.ts";
 import type { JoinToken } from "./token.ts";
@@ -234,6 +235,7 @@ async function introduction({ name, threads, memory, cacheDir }: WorkerOptions):
     memoryCap: memory ?? null,
     features: deviceFeatures(cpuDevice(ggml)),
     ggml: ggml.version(),
-    cache: await storedKeys(cacheDir),
+    // What is wrong with the directory, storing a slice will tell.
+    cache: (await sliceNames(sliceDirectory(cacheDir)).catch(() => [])).slice(0, mostSliceNames),
   };
 }

@@ -4,7 +4,7 @@ import { cpuDevice, type Device, type Ggml, openGgml } from "../native/ggml.ts";
 import { viewNative } from "../native/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { openRecorder } from "../trace/recorder.ts";
-import { blockSubject, otherSubject, spanKind } from "../trace/spans.ts";
+import { blockSubject, otherSubject, readerThreads, spanKind } from "../trace/spans.ts";
 import { Layouts } from "../weights/layout.ts";
 import { ggufWeights, type StoredTensor, WeightStore } from "../weights/weightStore.ts";
 import type { Weights } from "../weights/weights.ts";
@@ -77,10 +77,8 @@ function openWeights(ggml: Ggml, device: Device, origin: WeightOrigin): Weights 
 function readerTraces(): ReaderTrace[] {
   if (shared.trace === undefined) return [];
   const subjects = [...description.blocks.map((block) => blockSubject([block])), otherSubject];
-  return [shared.trace["reader 1"], shared.trace["reader 2"], shared.trace["reader 3"]].map((memory) => ({
-    memory,
-    subjects,
-  }));
+  const { trace } = shared;
+  return readerThreads.map((thread) => ({ memory: trace[thread], subjects }));
 }
 
 /** What has to be in memory: all weights of all blocks. Of a tied head that is the embedding, too. */

@@ -33,8 +33,11 @@ export const spanKind = {
 /** A number of `spanKind`. */
 export type SpanKind = (typeof spanKind)[keyof typeof spanKind];
 
+/** The threads that read where weights are streamed: while one waits or compares a checksum, the disk has work from another. */
+export const readerThreads = ["reader 1", "reader 2", "reader 3"] as const;
+
 /** The threads of a rank that record, in the order of their rows. A thread that is to record has its name added here. */
-export const tracedThreads = ["engine", "communication", "reader 1", "reader 2", "reader 3"] as const;
+export const tracedThreads = ["engine", "communication", ...readerThreads] as const;
 
 /** A name of `tracedThreads`. */
 export type TracedThread = (typeof tracedThreads)[number];

@@ -28,6 +28,13 @@ export async function listSlices(directory: string): Promise<ListedSlice[]> {
   return byUse(await Promise.all(names.map((name) => listed(join(directory, name)))));
 }
 
+/** Names of the slices in a directory, those that are not complete included; see `sliceName`. Opens no file. */
+export async function sliceNames(directory: string): Promise<string[]> {
+  const entries = await entriesOf(directory);
+  const names = entries.flatMap((entry) => /^([0-9a-f]{16}-[0-9a-f]{16})\..*(slice|part)$/.exec(entry)?.[1] ?? []);
+  return [...new Set(names)];
+}
+
 /** Undefined where the file was removed meanwhile. */
 async function listed(path: string): Promise<ListedSlice | undefined> {
   const partial = path.endsWith(sliceSuffix.partial);

@@ -19,7 +19,7 @@ export const hello: WorkerHello = {
   memoryCap: 3e9,
   features: ["neon", "dotprod"],
   ggml: "0.9.4",
-  cache: [{ model: "ab".repeat(32), share: "cd".repeat(8) }],
+  cache: [`${"ab".repeat(8)}-${"cd".repeat(8)}`],
 };
 
 /** A listener on loopback that logs nothing of what it drops, but collects it. */

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
-import { rankKept, shareKey } from "#stellium/cluster/sliceKeys";
+import { rankKept } from "#stellium/cluster/seating";
 import { JoinToken } from "#stellium/cluster/token";
 import { TextModel } from "#stellium/serving/textModel";
 import { listSlices } from "#stellium/weights/sliceList";
@@ -73,18 +73,12 @@ describe("devices that join", () => {
 });
 
 describe("a rank for a device", () => {
-  const shares = [1, 2, 3].map((start) => ({
-    kvHeads: { start, count: 1 },
-    ffn: { start: 0, count: 8 },
-    vocabulary: { start: 0, count: 0 },
-  }));
-  const keyOf = (at: number, model = "a") => ({ model, share: shareKey(shares[at]!) });
-  const free = new Map([0, 1, 2].map((at) => [at + 1, keyOf(at)]));
+  const free = new Map([1, 2, 3].map((rank) => [rank, `model-${rank}`]));
 
   it("is the first free one whose slice it has of this model", () => {
-    expect(rankKept([keyOf(2), keyOf(1)], free)).toBe(2);
-    expect(rankKept([keyOf(0, "b"), keyOf(2)], free)).toBe(3);
-    expect(rankKept([keyOf(0, "b")], free)).toBeUndefined();
+    expect(rankKept(["model-3", "model-2"], free)).toBe(2);
+    expect(rankKept(["other-1", "model-3"], free)).toBe(3);
+    expect(rankKept(["other-1"], free)).toBeUndefined();
     expect(rankKept([], free)).toBeUndefined();
   });
 });

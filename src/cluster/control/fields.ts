@@ -40,6 +40,8 @@ export const blocks = z.array(block).min(1).max(mostBlocks);
 export const stream = whole(2 ** 32 - 1);
 /** Name or address of a host; of an IPv6 address without brackets, with zone. */
 export const host = z.string().regex(/^[0-9A-Za-z.:%_-]{1,253}$/, "is no host");
+/** See `sliceName`. */
+export const sliceName = z.string().regex(/^[0-9a-f]{16}-[0-9a-f]{16}$/, "is no slice's name");
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "is no SHA-256 in hex");
 /** A key of 32 bytes, in base64. */
 export const key = z.string().regex(/^[A-Za-z0-9+/]{43}=$/, "is no key of 32 bytes in base64");

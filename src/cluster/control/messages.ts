@@ -7,7 +7,7 @@ import * as field from "./fields.ts";
  */
 export const protocolVersion = 1;
 /** SHA-256 of the tables' JSON Schemas. */
-export const tableFingerprint = "71ab360a0605a691258327148269cd063f87bc901331e38814038ef1f81a494b";
+export const tableFingerprint = "d253adce7e4355e2900350b523309da9906121f22d4ac975c56f8e87ae29bc4e";
 
 /**
  * The first message of both sides. It is read before anything else is, and its form is the same in all versions: what a
@@ -19,6 +19,9 @@ export const versionMessage = z.object({
   /** Version of Stellium, for people. */
   stellium: field.text(64),
 });
+
+/** Slices that a worker may tell of. */
+export const mostSliceNames = 1024;
 
 /** What a slice is of: a model and a share of it. */
 const sliceKey = z.strictObject({ model: field.sha256, share: z.string().regex(/^[0-9a-f]{16,64}$/) });
@@ -49,8 +52,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     /** What the CPU can do, as ggml names it, and the layouts that follow from it. */
     features: z.array(field.text(64, 1)).max(128),
     ggml: field.text(64),
-    /** Slices on its disk. */
-    cache: z.array(sliceKey).max(1024),
+    /** Slices on its disk, by their names. */
+    cache: z.array(field.sliceName).max(mostSliceNames),
   }),
   z.strictObject({ type: z.literal("slice-request"), blocks: field.blocks }),
   z.strictObject({ type: z.literal("slice-progress"), bytes: field.amount, total: field.amount }),

@@ -2,6 +2,7 @@ import { Worker } from "node:worker_threads";
 import type { Buffer, Context, Device, Ggml, Pointer, Tensor } from "../../native/ggml.ts";
 import { allocatePages, type NativeMemory, preferHugePages } from "../../native/memory.ts";
 import type { Repoint } from "../../native/tensorData.ts";
+import { readerThreads } from "../../trace/spans.ts";
 import { describingContext } from "../layout.ts";
 import { loadCounter } from "../loader.ts";
 import type { Weights } from "../weights.ts";
@@ -21,8 +22,6 @@ export interface Placement {
   readonly cached: boolean;
 }
 
-/** Threads that read: while one waits for the disk or compares a checksum, the disk has work from another. */
-const readerCount = 3;
 /** A reader has hardly anything of its own. */
 const readerLimits = { maxOldGenerationSizeMb: 24, maxYoungGenerationSizeMb: 2 };
 const waitInterval = 50;
@@ -122,14 +121,14 @@ export class BlockWeights implements Weights {
 
   async load(_: number, counters: Int32Array): Promise<void> {
     const { cells, ready, bytes } = this.#memory;
-    Atomics.store(cells, cell.readers, readerCount);
-    for (let reader = 0; reader < readerCount; reader++) startReader({ ...this.#setup, trace: this.#traces[reader] });
+    Atomics.store(cells, cell.readers, readerThreads.length);
+    for (const reader of readerThreads.keys()) startReader({ ...this.#setup, trace: this.#traces[reader] });
     const progress = () => {
       Atomics.store(counters, loadCounter.mebibytes, Number(Atomics.load(bytes, 0) >> 20n));
       const failure = failureIn(this.#memory);
       if (failure !== undefined) throw failure;
       // From here on it does not matter when a file is deleted: all who read it have it open.
-      const opened = Atomics.load(cells, cell.opened) === readerCount;
+      const opened = Atomics.load(cells, cell.opened) === readerThreads.length;
       return opened && this.#setup.pinned.every(({ block }) => Atomics.load(ready, block) > 0);
     };
     const stopped = () => Atomics.load(counters, loadCounter.stop) !== 0;
