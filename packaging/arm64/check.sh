@@ -28,10 +28,11 @@ if [ ! -d node ]; then
   mkdir node && tar -xzf "$archive" -C node && rm "$archive"
 fi
 
-# Stellium as npm would install it there.
-tarball=$(cd "$root" && npm pack --silent --pack-destination "$directory")
+# Stellium as npm would install it there, with the demo's model.
+rm -f stellium-*.tgz
+(cd "$root" && npm pack --silent --workspaces --include-workspace-root --pack-destination "$directory")
 rm -rf app && mkdir app && cd app
-npm install --silent --no-audit --no-fund --ignore-scripts --cpu arm64 --os linux "../$tarball"
+npm install --silent --no-audit --no-fund --ignore-scripts --cpu arm64 --os linux ../stellium-*.tgz
 
 run() {
   QEMU_LD_PREFIX="$directory/system" qemu-aarch64-static ../node/package/bin/node \

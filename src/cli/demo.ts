@@ -14,7 +14,7 @@ import { TextOutput } from "./textOutput.ts";
 
 type DemoValues = Values<typeof demoOptions>;
 
-const bundledModel = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
+const demoModel = "stellium-demo-model";
 const openings = ["ROMEO:", "JULIET:", "KING RICHARD III:", "First Citizen:", "MENENIUS:", "DUKE VINCENTIO:"];
 const sampling = { ...defaultSampling, temperature: 0.7, topK: 40 };
 const defaultDevices = 4;
@@ -26,21 +26,36 @@ interface Scene {
   readonly lastAt: number;
 }
 
-/** Has the bundled model write a scene, on four devices unless told otherwise, and tells what that took. */
+interface Source {
+  readonly model: string;
+  readonly seed: number;
+}
+
+/** Has a tiny model write a scene, on four devices unless told otherwise, and tells what that took. */
 export async function demo(values: DemoValues, { signal }: Interruption): Promise<void> {
   const seed = values.seed ?? randomInt(2 ** 32);
-  await using textModel = await load(values, signal);
+  const model = demoModelFile();
+  await using textModel = await load({ ...values, model }, signal);
   const scene = await play(textModel, seed, values.predict ?? Infinity, signal);
-  process.stderr.write(epilogue(textModel, scene, seed, await deviceReports(textModel)));
+  process.stderr.write(epilogue(textModel, scene, { model, seed }, await deviceReports(textModel)));
+}
+
+/** The file of the model, which is a package of its own. Throws `DEMO_MODEL_MISSING`. */
+function demoModelFile(): string {
+  try {
+    return fileURLToPath(import.meta.resolve(`${demoModel}/model.gguf`));
+  } catch (error) {
+    throw new StelliumError("DEMO_MODEL_MISSING", { package: demoModel }, { cause: error });
+  }
 }
 
 /** Its prompts are a few tokens. Batches too small to be divided spare every device a communication thread at the start. */
 const batch = 32;
 const noOptions = { offline: true, batch, context: undefined, kv: undefined, gpuLayers: undefined, trace: undefined };
 
-/** Loads the bundled model on as many devices as were asked for; where nobody asked, one has to do if several cannot. */
-async function load(values: DemoValues, signal: AbortSignal): Promise<TextModel> {
-  const asked = { ...noOptions, ...values, model: bundledModel };
+/** Loads the demo's model on as many devices as were asked for; where nobody asked, one has to do if several cannot. */
+async function load(values: DemoValues & { model: string }, signal: AbortSignal): Promise<TextModel> {
+  const asked = { ...noOptions, ...values };
   const { devices, workers, shares, listen } = values;
   if ([devices, workers, shares, listen].some((option) => option !== undefined)) return await loadModel(asked, signal);
   try {
@@ -80,10 +95,11 @@ async function play(textModel: TextModel, seed: number, length: number, signal: 
 
 type Devices = Awaited<ReturnType<typeof deviceReports>>;
 
-function epilogue(textModel: TextModel, { tokens, firstAt, lastAt }: Scene, seed: number, devices: Devices): string {
+function epilogue(textModel: TextModel, scene: Scene, { model, seed }: Source, devices: Devices): string {
+  const { tokens, firstAt, lastAt } = scene;
   const perSecond = Math.round(((tokens - 1) * 1000) / (lastAt - firstAt));
-  const found = relative(process.cwd(), bundledModel);
-  const file = found.startsWith("..") ? bundledModel : found;
+  const found = relative(process.cwd(), model);
+  const file = found.startsWith("..") ? model : found;
   return [
     "",
     ...(devices.length > 1 ? deviceTable(devices) : [memoryOfOne(textModel)]),

@@ -2,6 +2,7 @@ import { broadcast } from "./broadcast.ts";
 import { type Correction, type LinkMeasurements, predictMs } from "./choose.ts";
 import { collectiveNames, openCollective } from "./collective.ts";
 import type { Group } from "./group.ts";
+import { limitInFlight } from "./inFlight.ts";
 import type { Wire } from "./wire.ts";
 
 /** A payload that is tried. */
@@ -39,6 +40,7 @@ export type Trials = readonly Trial[];
  * the same. Throws `LINK_LOST`.
  */
 export function calibrate(group: Group, measurements: LinkMeasurements): Trials {
+  limitInFlight(group, measurements);
   return fitting(group).map((probe) => ({ bytes: probe.bytes, factors: tryAll(group, measurements, probe) }));
 }
 

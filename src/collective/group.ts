@@ -52,6 +52,8 @@ export class Group implements Disposable {
   readonly wire: Wire;
   readonly deadlineMs: number;
   readonly maxElements: number;
+  /** Bytes of all frames of a message but the last: as many as fit, in whole blocks and aligned for their decoding. */
+  readonly frameBytes: number;
   /** Room for one encoded payload: own contributions go out from here, and results. */
   readonly encoded: Uint8Array;
   readonly pollSet: PollSet;
@@ -70,6 +72,8 @@ export class Group implements Disposable {
     this.wire = wire;
     this.deadlineMs = deadlineMs;
     this.maxElements = maxElements;
+    const maxPayload = Math.min(Number.MAX_SAFE_INTEGER, ...[...links.values()].map((link) => link.maxPayload));
+    this.frameBytes = maxPayload - (maxPayload % (wire.blockBytes * 2));
     this.encoded = new Uint8Array(wire.bytes(maxElements));
     this.pollSet = new PollSet(2 * size);
     this.#links = links;

@@ -30,16 +30,22 @@ function valuesAt(group: Group, values: Float32Array, part: Uint8Array, offset: 
   return values.subarray(start, start + (part.length / blockBytes) * blockElements);
 }
 
+function decodingTo(group: Group, values: Float32Array): Incoming["take"] {
+  return (part, offset) => group.wire.decode(part, valuesAt(group, values, part, offset));
+}
+
+function addingTo(group: Group, values: Float32Array): Incoming["take"] {
+  return (part, offset) => group.wire.accumulate(part, valuesAt(group, values, part, offset));
+}
+
 /** Values from `from` take the place of `values`. */
 export function replacing(group: Group, from: number, values: Float32Array): Incoming {
-  const take: Incoming["take"] = (part, offset) => group.wire.decode(part, valuesAt(group, values, part, offset));
-  return { link: group.link(from), bytes: group.wire.bytes(values.length), take };
+  return { link: group.link(from), bytes: group.wire.bytes(values.length), take: decodingTo(group, values) };
 }
 
 /** Values from `from` are added to `values`. */
 export function adding(group: Group, from: number, values: Float32Array): Incoming {
-  const take: Incoming["take"] = (part, offset) => group.wire.accumulate(part, valuesAt(group, values, part, offset));
-  return { link: group.link(from), bytes: group.wire.bytes(values.length), take };
+  return { link: group.link(from), bytes: group.wire.bytes(values.length), take: addingTo(group, values) };
 }
 
 /** Like `replacing`, and keeps the bytes as they came in `encoded`, to be passed on. */
@@ -59,12 +65,11 @@ export function keeping(group: Group, from: number, values: Float32Array, encode
  * two summands rank 1 takes its own first, which gives the same sum, so that it is done while the other's come.
  */
 export function summing(group: Group, values: Float32Array, own: Uint8Array): Incoming[] {
-  const { rank, size, wire } = group;
+  const { rank, size } = group;
   const ranks = Array.from({ length: size }, (_, i) => i);
   if (rank === 1) ranks.splice(0, 2, 1, 0);
   return ranks.map((from, i): Incoming => {
-    if (from !== rank) return i === 0 ? replacing(group, from, values) : adding(group, from, values);
-    const take = (part: Uint8Array) => (i === 0 ? wire.decode(part, values) : wire.accumulate(part, values));
-    return { link: undefined, bytes: own, take };
+    const take = i === 0 ? decodingTo(group, values) : addingTo(group, values);
+    return from === rank ? { link: undefined, bytes: own, take } : { link: group.link(from), bytes: own.length, take };
   });
 }

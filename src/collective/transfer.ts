@@ -2,7 +2,6 @@ import { readiness } from "../native/sockets.ts";
 import { spanKind } from "../trace/spans.ts";
 import type { Group } from "./group.ts";
 import { type Link, orLost } from "./link.ts";
-import type { Wire } from "./wire.ts";
 
 /** Bytes to send over a link, cut into frames. They must not change until the transfer ends. */
 export interface Outgoing {
@@ -21,9 +20,10 @@ export interface Incoming {
 }
 
 /**
- * Sends everything, at the same time, and receives everything, in the order given, at the same time: nobody stops
- * receiving because it sends, so that ranks cannot block each other whatever the sizes. Both sides cut what they
- * exchange into frames alike. Throws `LINK_LOST`.
+ * Sends everything, at the same time, and receives everything, at the same time: nobody stops receiving because it
+ * sends, so that ranks cannot block each other whatever the sizes. Both sides cut what they exchange into frames alike.
+ * The first frames of all messages are taken in the order given, then the second ones, and so on: each place of a sum
+ * gets its summands in that order, and no sender is held up until all of another's message has come. Throws `LINK_LOST`.
  */
 export function transfer(group: Group, outgoing: readonly Outgoing[], incoming: readonly Incoming[]): void {
   const started = performance.now();
@@ -32,16 +32,12 @@ export function transfer(group: Group, outgoing: readonly Outgoing[], incoming: 
   group.times.wireMs += performance.now() - started - (group.times.waitMs - waitedBefore);
 }
 
-/** Bytes of all frames of a message but the last: as many as fit, in whole blocks and aligned for their decoding. */
-function frameStep(wire: Wire, maxPayload: number): number {
-  return maxPayload - (maxPayload % (wire.blockBytes * 2));
-}
-
 class Transfer {
   readonly #group: Group;
   readonly #outgoing: Sender[];
   readonly #incoming: readonly Incoming[];
-  /** The incoming message at hand, and how much of it has come. */
+  readonly #longest: number;
+  /** The message whose frame is due, and where the frame begins in it. */
   #message = 0;
   #offset = 0;
   readonly #started: number;
@@ -49,17 +45,22 @@ class Transfer {
   constructor(group: Group, outgoing: readonly Outgoing[], incoming: readonly Incoming[]) {
     this.#group = group;
     this.#started = group.recorder.now();
-    this.#outgoing = outgoing.map(({ link, bytes }) => new Sender(link, bytes, frameStep(group.wire, link.maxPayload)));
+    this.#outgoing = outgoing.map(({ link, bytes }) => new Sender(link, bytes, group.frameBytes));
     this.#incoming = incoming;
+    this.#longest = Math.max(0, ...incoming.map(lengthOf));
   }
 
   run(): void {
     for (;;) {
       const moved = this.#send();
       const received = this.#receive();
-      if (this.#outgoing.length === 0 && this.#message === this.#incoming.length) return;
+      if (this.#outgoing.length === 0 && this.#receivedAll) return;
       if (!moved && !received) this.#wait();
     }
+  }
+
+  get #receivedAll(): boolean {
+    return this.#offset >= this.#longest;
   }
 
   /** Gets each sender on by a frame. Returns whether one could. */
@@ -75,33 +76,36 @@ class Transfer {
     return moved;
   }
 
-  /** Takes frames of the message at hand, and of the next ones, while sending has nothing to do in between. */
+  /** Takes the frame that is due, and the next ones, while sending has nothing to do in between. */
   #receive(): boolean {
     let moved = false;
-    while (this.#message < this.#incoming.length) {
-      if (!this.#receiveFrame(this.#incoming[this.#message]!)) return moved;
+    while (!this.#receivedAll) {
+      if (!this.#takeFrame(this.#incoming[this.#message]!)) return moved;
+      this.#turn();
       moved = true;
       if (this.#outgoing.length > 0) return true;
     }
     return moved;
   }
 
-  #receiveFrame({ link, bytes, take }: Incoming): boolean {
-    const total = typeof bytes === "number" ? bytes : bytes.length;
-    if (total > 0) {
-      const part = link === undefined ? (bytes as Uint8Array) : this.#nextFrame(link, total);
-      if (part === undefined) return false;
-      take(part, this.#offset);
-      this.#offset += part.length;
-    }
-    if (this.#offset < total) return true;
-    this.#message++;
-    this.#offset = 0;
+  /** Takes a message's frame at the offset, if it has one. False: it has not come yet. */
+  #takeFrame(incoming: Incoming): boolean {
+    const { link, bytes, take } = incoming;
+    const end = Math.min(this.#offset + this.#group.frameBytes, lengthOf(incoming));
+    if (end <= this.#offset) return true;
+    const own = () => (bytes as Uint8Array).subarray(this.#offset, end);
+    const part = link === undefined ? own() : link.receive(end - this.#offset);
+    if (part === undefined) return false;
+    take(part, this.#offset);
     return true;
   }
 
-  #nextFrame(link: Link, total: number): Uint8Array | undefined {
-    return link.receive(Math.min(frameStep(this.#group.wire, link.maxPayload), total - this.#offset));
+  /** On to the next message's frame at the same offset, or to the next frame of the first one. */
+  #turn(): void {
+    this.#message++;
+    if (this.#message < this.#incoming.length) return;
+    this.#message = 0;
+    this.#offset += this.#group.frameBytes;
   }
 
   #wait(): void {
@@ -117,6 +121,10 @@ class Transfer {
     times.waitMs += performance.now() - started;
     recorder.end(spanKind.peer, waiting, link.peer);
   }
+}
+
+function lengthOf({ bytes }: Incoming): number {
+  return typeof bytes === "number" ? bytes : bytes.length;
 }
 
 /** Sends one message, frame by frame. */

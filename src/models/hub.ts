@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
-import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { StelliumError } from "../errors.ts";
+import { homeDirectory } from "../homeDirectory.ts";
 import { checkUrl } from "../weights/modelUrl.ts";
 
 /** Where models come from, and where they are kept. */
@@ -46,7 +46,7 @@ export function endpointOf(environment: Environment): string {
   return given.replace(/\/+$/, "");
 }
 
-/** The directory that programs of Hugging Face keep models in. */
+/** The directory that programs of Hugging Face keep models in. Throws `HOME_UNKNOWN`. */
 export function hubDirectory(environment: Environment): string {
   const own = environment["HF_HUB_CACHE"] || environment["HUGGINGFACE_HUB_CACHE"];
   return own ? expanded(own) : join(homeOf(environment), "hub");
@@ -55,7 +55,7 @@ export function hubDirectory(environment: Environment): string {
 function homeOf(environment: Environment): string {
   const { HF_HOME: own, XDG_CACHE_HOME: xdg } = environment;
   if (own) return expanded(own);
-  return join(xdg && isAbsolute(xdg) ? xdg : join(homedir(), ".cache"), "huggingface");
+  return join(xdg && isAbsolute(xdg) ? xdg : join(homeDirectory(), ".cache"), "huggingface");
 }
 
 async function tokenOf(environment: Environment): Promise<string | undefined> {
@@ -71,7 +71,7 @@ async function tokenOf(environment: Environment): Promise<string | undefined> {
 }
 
 function expanded(path: string): string {
-  return path.replace(/^~(?=$|[\\/])/, homedir());
+  return path.replace(/^~(?=$|[\\/])/, () => homeDirectory());
 }
 
 function isOn(value = ""): boolean {

@@ -29,8 +29,8 @@ export class SocketError extends Error {
 /** Names of `<sys/socket.h>` and `<fcntl.h>` whose numbers differ between systems. */
 const numbers =
   process.platform === "darwin"
-    ? { nonBlocking: 0x4, solSocket: 0xffff, reuseAddress: 0x4, socketError: 0x1007, noSignal: 0 }
-    : { nonBlocking: 0x800, solSocket: 1, reuseAddress: 2, socketError: 4, noSignal: 0x4000 };
+    ? { nonBlocking: 0x4, solSocket: 0xffff, reuseAddress: 0x4, socketError: 0x1007, noSignal: 0, sendBuffer: 0x1001 }
+    : { nonBlocking: 0x800, solSocket: 1, reuseAddress: 2, socketError: 4, noSignal: 0x4000, sendBuffer: 7 };
 const streamSocket = 1;
 const setDescriptorFlags = { command: 2, closeOnExec: 1 };
 const setStatusFlags = 4;
@@ -249,10 +249,18 @@ function withoutBlocking(socket: Socket): Socket {
   return socket;
 }
 
+/** What Linux lets a program ask for, unless it was set up otherwise. */
+export const mostLimit = 208 * 1024;
+
 /**
- * What every connection gets. The sizes of the system's buffers stay: fixing them would end their growing with the
- * link's needs, and at less than bulk takes.
+ * Lets about so many bytes, `mostLimit` at most, be sent that the peer has not acknowledged. The system's own limit
+ * grows with what the link takes; this one does not.
  */
+export function limitSending(socket: Socket, bytes: number): void {
+  setOption(socket, numbers.solSocket, numbers.sendBuffer, bytes);
+}
+
+/** What every connection gets. */
 function prepareStream(socket: Socket): Socket {
   withoutBlocking(socket);
   setOption(socket, tcp.level, tcp.noDelay, 1);

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
-import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
+import { homeDirectory } from "../homeDirectory.ts";
 import type { SliceContent } from "./sliceHeader.ts";
 
 /** Ends the names of complete slices, and of those that are being written. */
@@ -8,7 +8,7 @@ export const sliceSuffix = { complete: ".slice", partial: ".part" } as const;
 
 /**
  * The directory for what can be fetched again: `STELLIUM_CACHE_DIR`, or `stellium` where the system keeps such things.
- * An `XDG_CACHE_HOME` that is not absolute counts for nothing, as its specification demands.
+ * An `XDG_CACHE_HOME` that is not absolute counts for nothing, as its specification demands. Throws `HOME_UNKNOWN`.
  */
 export function cacheDirectory(
   environment: Readonly<Record<string, string | undefined>> = process.env,
@@ -21,9 +21,9 @@ export function cacheDirectory(
 
 function systemCache(environment: Readonly<Record<string, string | undefined>>, platform: NodeJS.Platform): string {
   const { LOCALAPPDATA: local, XDG_CACHE_HOME: xdg } = environment;
-  if (platform === "win32") return local || join(homedir(), "AppData", "Local");
-  if (platform === "darwin") return join(homedir(), "Library", "Caches");
-  return xdg && isAbsolute(xdg) ? xdg : join(homedir(), ".cache");
+  if (platform === "win32") return local || join(homeDirectory(), "AppData", "Local");
+  if (platform === "darwin") return join(homeDirectory(), "Library", "Caches");
+  return xdg && isAbsolute(xdg) ? xdg : join(homeDirectory(), ".cache");
 }
 
 /** Where slices are, in a cache directory. */
