@@ -13,12 +13,15 @@ import { generate } from "./devices.mjs";
  * @property {number} tokenMs Of the tokens after that.
  * @property {number} peakBytes
  *
- * @typedef {{ firstMs: number, tokenMs: number, peakBytes: number } | "killed"} Figures Medians.
+ * @typedef {"killed" | "stalled"} Failure By the system for its memory, or by this benchmark for its slowness.
+ * @typedef {{ firstMs: number, tokenMs: number, peakBytes: number } | Failure} Figures Medians.
  * @typedef {{ capBytes: number, ours: Figures, mapped: Figures, converted: Figures }} Comparison
  */
 
 const script = join(import.meta.dirname, "llamaMmap.mjs");
 const context = 256;
+/** So long llama.cpp may take for all tokens: in a group that is almost large enough, it may not get anywhere. */
+export const patienceMs = 180_000;
 
 /**
  * Decodes under a cap with Stellium and with llama.cpp over the mapped file, in turns.
@@ -28,14 +31,15 @@ const context = 256;
  * @returns {Promise<Comparison>}
  */
 export async function compareWithLlama(subject, capBytes, effort) {
-  /** @type {Record<"ours" | "mapped" | "converted", (Sample | "killed")[]>} */
+  /** @type {Record<"ours" | "mapped" | "converted", (Sample | Failure)[]>} */
   const samples = { ours: [], mapped: [], converted: [] };
   // Cuts the slice.
   await ours(subject, capBytes, { ...effort, tokens: 2 });
   for (let round = 0; round < effort.rounds; round++) {
     samples.ours.push(await ours(subject, capBytes, effort));
-    samples.mapped.push(await theirs(subject, capBytes, effort, false));
-    samples.converted.push(await theirs(subject, capBytes, effort, true));
+    // What failed once is not tried again.
+    if (!failureOf(samples.mapped)) samples.mapped.push(await theirs(subject, capBytes, effort, false));
+    if (!failureOf(samples.converted)) samples.converted.push(await theirs(subject, capBytes, effort, true));
   }
   const { mapped, converted } = samples;
   return { capBytes, ours: middle(samples.ours), mapped: middle(mapped), converted: middle(converted) };
@@ -57,28 +61,42 @@ async function ours(subject, capBytes, { threads, tokens }) {
  * @param {number} memory
  * @param {Effort} effort
  * @param {boolean} converted
- * @returns {Promise<Sample | "killed">}
+ * @returns {Promise<Sample | Failure>}
  */
 async function theirs({ path: model, signal }, memory, { threads, tokens: steps }, converted) {
   // What others have in the cache would not count against this group.
   await dropCache(model);
   const input = JSON.stringify({ model, threads, context, steps, converted });
+  const patience = AbortSignal.timeout(patienceMs);
   const { outcome, charged } = await inGroups(1, { memory }, async ([group]) => {
-    const child = startIn(group, [script], { signal, input });
-    return { outcome: await child.outcome };
+    const child = startIn(group, [script], { signal: AbortSignal.any([signal, patience]), input });
+    return { outcome: await child.outcome.catch((error) => unlessPatienceEnded(error)) };
   });
   if (charged.oomKills > 0) return "killed";
+  if (outcome === undefined) return "stalled";
   const { loadMs, stepMs } = /** @type {import("./llamaMmap.mjs").LlamaReply} */ (replyOf("llama.cpp", outcome));
   const [first = Number.NaN, ...others] = stepMs;
   return { firstMs: loadMs + first, tokenMs: mean(others), peakBytes: charged.peakBytes };
 }
 
-/** @param {(Sample | "killed")[]} samples @returns {Figures} */
+/** @param {unknown} error */
+function unlessPatienceEnded(error) {
+  if (error instanceof DOMException && error.name === "TimeoutError") return undefined;
+  throw error;
+}
+
+/** @param {(Sample | Failure)[]} samples @returns {Figures} */
 function middle(samples) {
-  const lasting = samples.filter((sample) => sample !== "killed");
-  if (lasting.length < samples.length) return "killed";
+  const failure = failureOf(samples);
+  if (failure !== undefined) return failure;
+  const lasting = samples.filter((sample) => typeof sample !== "string");
   const of = (/** @type {keyof Sample} */ key) => median(lasting.map((sample) => sample[key]));
   return { firstMs: of("firstMs"), tokenMs: of("tokenMs"), peakBytes: of("peakBytes") };
+}
+
+/** @param {(Sample | Failure)[]} samples */
+function failureOf(samples) {
+  return samples.find((sample) => typeof sample === "string");
 }
 
 /** @param {number[]} values */

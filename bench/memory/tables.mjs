@@ -1,3 +1,5 @@
+import { patienceMs } from "./llama.mjs";
+
 /** @typedef {import("./limit.mjs").Figures} Figures */
 /** @typedef {import("./llama.mjs").Comparison} Comparison */
 /** @typedef {import("./design.mjs").DesignFigures} DesignFigures */
@@ -46,20 +48,23 @@ export function llamaTable(rows) {
   return table(
     llamaHead,
     rows.map(({ capBytes, ours, mapped, converted }) => {
-      const ratio = ours === "killed" || mapped === "killed" ? "" : (mapped.tokenMs / ours.tokenMs).toFixed(2);
+      const failed = typeof ours === "string" || typeof mapped === "string";
+      const ratio = failed ? "" : (mapped.tokenMs / ours.tokenMs).toFixed(2);
       return [megabytes(capBytes), speed(ours), speed(mapped), ratio, speed(converted), first(ours), first(mapped)];
     }),
   );
 }
 
+const failures = { killed: "killed: out of memory", stalled: `no end within ${patienceMs / 1000} s` };
+
 /** @param {Comparison["ours"]} figures */
 function speed(figures) {
-  return figures === "killed" ? "killed: out of memory" : (1000 / figures.tokenMs).toFixed(2);
+  return typeof figures === "string" ? failures[figures] : (1000 / figures.tokenMs).toFixed(2);
 }
 
 /** @param {Comparison["ours"]} figures */
 function first(figures) {
-  return figures === "killed" ? "" : `${(figures.firstMs / 1000).toFixed(1)} s`;
+  return typeof figures === "string" ? "" : `${(figures.firstMs / 1000).toFixed(1)} s`;
 }
 
 /** @param {DesignFigures[]} rows */
