@@ -37,14 +37,14 @@ export async function run(args) {
 }
 
 /** @param {string} model @param {number} mbit @param {Options} options @param {AbortSignal} signal */
-async function compare(model, mbit, { ranks, latencyMs, tokens, rounds, wire }, signal) {
+async function compare(model, mbit, { ranks, latencyMs, tokens, rounds, wire, cpu }, signal) {
   const lan = await startLan({ devices: ranks, latencyMs, mbit });
   try {
     const addresses = lan.devices.map(({ address: host }) => ({ host, port }));
     const shared = { addresses, secret: randomBytes(32).toString("hex"), model, tokens, rounds, wire };
     const children = lan.devices.map((device, index) =>
       device.spawn(process.execPath, [script], {
-        cores: String(index % availableParallelism()),
+        ...{ cpu, cores: String(index % availableParallelism()) },
         stdio: ["pipe", "pipe", "inherit"],
       }),
     );
@@ -57,11 +57,11 @@ async function compare(model, mbit, { ranks, latencyMs, tokens, rounds, wire }, 
 }
 
 /** @param {number} mbit @param {Options} options @param {Reply} reply */
-function describe(mbit, { shape, type, ranks, latencyMs, tokens, wire }, { prefills }) {
+function describe(mbit, { shape, type, ranks, latencyMs, tokens, wire, cpu }, { prefills }) {
   const [without, beside] = [false, true].map((overlap) => prefills.filter((prefill) => prefill.overlap === overlap));
   const ratio = middle(without, "ms") / middle(beside, "ms");
   return [
-    `\n${shape} ${type}, ${tokens} tokens, ${ranks} devices, ${latencyMs} ms and ${mbit} Mbit/s, wire ${wire}`,
+    `\n${shape} ${type}, ${tokens} tokens, ${ranks} devices of ${cpu} of a core, ${latencyMs} ms and ${mbit} Mbit/s, wire ${wire}`,
     `  one after the other  ${line(without)}`,
     `  overlapping          ${line(beside)}`,
     `  ratio                ${ratio.toFixed(2)}`,

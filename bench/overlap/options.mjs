@@ -10,6 +10,7 @@ const defaults = {
   tokens: "512",
   wire: "f16",
   rounds: "5",
+  cpu: "1",
   dir: tmpdir(),
 };
 
@@ -23,6 +24,7 @@ const defaults = {
  * @property {number} tokens
  * @property {string} wire
  * @property {number} rounds
+ * @property {number} cpu Cores of each device; devices are spread over the machine's cores.
  * @property {string} dir Where the model is made.
  */
 
@@ -36,6 +38,7 @@ export function readOptions(args) {
     ...{ ranks: within(given.ranks, 2, 64), latencyMs: within(given.latency, 0.01, 1000) },
     mbit: given.mbit.split(",").map((text) => within(text, 1, 100_000)),
     ...{ tokens: within(given.tokens, 64, 65_536), rounds: within(given.rounds, 1, 100) },
+    cpu: within(given.cpu, 0.05, 64),
   };
 }
 
