@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { requireGroups } from "./memory/contained.mjs";
 import { generate } from "./memory/devices.mjs";
 import { serveModel } from "./model/rangeServer.mjs";
+import { whole } from "./numbers.mjs";
 import { abortOnSignals } from "./single/interruption.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof generate>>} Outcome */
@@ -56,12 +57,7 @@ export async function run(args) {
 
 /** @param {Record<string, string>} values @returns {Record<"devices" | "worker" | "leader" | "alone" | "tokens", number>} */
 function wholeNumbers(values) {
-  const entries = Object.entries(values).map(([name, value]) => {
-    const number = Number(value);
-    if (!Number.isInteger(number) || number < 1)
-      throw new Error(`--${name}: "${value}" is not a whole number above zero`);
-    return [name, number];
-  });
+  const entries = Object.entries(values).map(([name, value]) => [name, whole(value)]);
   return Object.fromEntries(entries);
 }
 

@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import { LoadRun } from "./load/run.mjs";
+import { whole } from "./numbers.mjs";
 import { demoModel, startServer } from "./serve/server.mjs";
 
 /**
@@ -35,11 +36,4 @@ export async function runLoad({ server: more = [], ...options }) {
   } finally {
     await server.stop();
   }
-}
-
-/** @param {string} given */
-function whole(given) {
-  const value = Number(given);
-  if (Number.isInteger(value) && value >= 1) return value;
-  throw new Error(`"${given}" is not a whole number above zero`);
 }

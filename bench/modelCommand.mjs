@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { parseArgs } from "node:util";
 import { generateModel, writeHeader } from "./generateModel.mjs";
 import { serveModel } from "./model/rangeServer.mjs";
+import { whole } from "./numbers.mjs";
 
 const text = { type: /** @type {const} */ ("string") };
 const options = {
@@ -47,11 +48,4 @@ async function serveUntilTold(model, port) {
 /** @param {number} written @param {number} total */
 function progress(written, total) {
   process.stderr.write(`\r${(written / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`);
-}
-
-/** @param {string} text */
-function whole(text) {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new Error(`"${text}" is not a whole number above zero`);
-  return value;
 }

@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { number, numbers } from "../numbers.mjs";
 
 /** @typedef {import("#stellium/collective/wire").WireName} WireName */
 /** @typedef {import("#stellium/collective/cipher").CipherName} CipherName */
@@ -47,20 +48,6 @@ export function readOptions(args) {
     ...{ wire: oneOf(chosen.wire, wires), cipher: oneOf(chosen.cipher, ciphers) },
     ...{ budgetMs: 1000 * number(chosen.seconds, 0, 3600), loopback: values.loopback ?? false, json: values.json },
   };
-}
-
-/** @param {string} text @param {number} least @param {number} most */
-function numbers(text, least, most) {
-  const items = text.split(",").filter(Boolean);
-  if (!items.length) throw new Error("a list is empty");
-  return items.map((item) => number(item, least, most));
-}
-
-/** @param {string} text @param {number} least @param {number} most */
-function number(text, least, most) {
-  const value = Number(text);
-  if (text.trim() && value >= least && value <= most) return value;
-  throw new Error(`"${text}" is not a number from ${least} to ${most}`);
 }
 
 /** @template {string} T @param {string} text @param {T[]} names @returns {T} */

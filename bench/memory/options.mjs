@@ -1,6 +1,7 @@
 import { tmpdir } from "node:os";
 import { parseArgs } from "node:util";
 import { defaultThreads } from "#stellium/cluster/threads";
+import { whole } from "../numbers.mjs";
 
 const parts = /** @type {const} */ (["caps", "limit", "llama", "design"]);
 /** @typedef {typeof parts[number]} Part */
@@ -38,11 +39,4 @@ function partNamed(name) {
   const part = parts.find((known) => known === name);
   if (part === undefined) throw new Error(`"${name}" is none of ${parts.join(", ")}`);
   return part;
-}
-
-/** @param {string} text @param {number} least @param {number} most */
-function whole(text, least, most) {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new Error(`"${text}" is not a whole number from ${least} to ${most}`);
 }

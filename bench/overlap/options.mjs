@@ -1,5 +1,6 @@
 import { tmpdir } from "node:os";
 import { parseArgs } from "node:util";
+import { number, numbers } from "../numbers.mjs";
 
 const defaults = {
   shape: "qwen3-0.6b",
@@ -35,16 +36,9 @@ export function readOptions(args) {
   const given = /** @type {typeof defaults} */ ({ ...defaults, ...parseArgs({ args, options: config }).values });
   return {
     ...{ shape: given.shape, type: given.type, dir: given.dir, wire: given.wire },
-    ...{ ranks: within(given.ranks, 2, 64), latencyMs: within(given.latency, 0.01, 1000) },
-    mbit: given.mbit.split(",").map((text) => within(text, 1, 100_000)),
-    ...{ tokens: within(given.tokens, 64, 65_536), rounds: within(given.rounds, 1, 100) },
-    cpu: within(given.cpu, 0.05, 64),
+    ...{ ranks: number(given.ranks, 2, 64), latencyMs: number(given.latency, 0.01, 1000) },
+    mbit: numbers(given.mbit, 1, 100_000),
+    ...{ tokens: number(given.tokens, 64, 65_536), rounds: number(given.rounds, 1, 100) },
+    cpu: number(given.cpu, 0.05, 64),
   };
-}
-
-/** @param {string} text @param {number} least @param {number} most */
-function within(text, least, most) {
-  const value = Number(text);
-  if (value >= least && value <= most) return value;
-  throw new Error(`"${text}" is not a number from ${least} to ${most}`);
 }

@@ -1,5 +1,6 @@
 import { tmpdir } from "node:os";
 import { parseArgs } from "node:util";
+import { number, numbers } from "../numbers.mjs";
 
 const defaults = {
   shape: "llama-2-7b",
@@ -36,15 +37,8 @@ export function readOptions(args) {
   const given = /** @type {typeof defaults} */ ({ ...defaults, ...parseArgs({ args, options: config }).values });
   return {
     ...{ shape: given.shape, type: given.type, dir: given.dir },
-    ranks: given.ranks.split(",").map((text) => within(text, 2, 64)),
-    ...{ latencyMs: within(given.latency, 0.01, 1000), mbit: within(given.mbit, 1, 100_000) },
-    ...{ cpu: within(given.cpu, 0.05, 64), rounds: within(given.rounds, 1, 100), tokens: within(given.tokens, 2, 200) },
+    ranks: numbers(given.ranks, 2, 64),
+    ...{ latencyMs: number(given.latency, 0.01, 1000), mbit: number(given.mbit, 1, 100_000) },
+    ...{ cpu: number(given.cpu, 0.05, 64), rounds: number(given.rounds, 1, 100), tokens: number(given.tokens, 2, 200) },
   };
-}
-
-/** @param {string} text @param {number} least @param {number} most */
-function within(text, least, most) {
-  const value = Number(text);
-  if (value >= least && value <= most) return value;
-  throw new Error(`"${text}" is not a number from ${least} to ${most}`);
 }

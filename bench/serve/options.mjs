@@ -1,5 +1,6 @@
 import { tmpdir } from "node:os";
 import { parseArgs } from "node:util";
+import { whole } from "../numbers.mjs";
 
 const defaults = {
   ...{ shape: "tinyllama-1.1b", type: "Q4_0", threads: "2", streams: "8" },
@@ -27,14 +28,11 @@ export function readOptions(args) {
   const given = /** @type {typeof defaults} */ ({ ...defaults, ...values });
   return {
     ...{ shape: given.shape, type: given.type, dir: given.dir, json: /** @type {{ json?: string }} */ (values).json },
-    ...{ threads: whole(given.threads, 512), streams: whole(given.streams, 64), tokens: whole(given.tokens, 512) },
-    ...{ prefix: whole(given.prefix, 4000), rounds: whole(given.rounds, 100) },
+    ...{
+      threads: whole(given.threads, 1, 512),
+      streams: whole(given.streams, 1, 64),
+      tokens: whole(given.tokens, 1, 512),
+    },
+    ...{ prefix: whole(given.prefix, 1, 4000), rounds: whole(given.rounds, 1, 100) },
   };
-}
-
-/** @param {string} text @param {number} most */
-function whole(text, most) {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
-  throw new Error(`"${text}" is not a whole number from 1 to ${most}`);
 }

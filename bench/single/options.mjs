@@ -1,5 +1,6 @@
 import { tmpdir } from "node:os";
 import { parseArgs } from "node:util";
+import { whole } from "../numbers.mjs";
 
 const defaults = {
   shapes: "tinyllama-1.1b,llama-2-7b",
@@ -52,11 +53,4 @@ function list(text) {
   const items = text.split(",").filter(Boolean);
   if (!items.length) throw new Error("a list is empty");
   return items;
-}
-
-/** @param {string} text @param {number} least @param {number} most */
-function whole(text, least, most) {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new Error(`"${text}" is not a whole number from ${least} to ${most}`);
 }
