@@ -9,7 +9,7 @@ import type { Wire } from "./wire.ts";
 interface Probe {
   /** Encoded. */
   readonly bytes: number;
-  /** So often, after a first time that opens the connections' windows; the median counts. */
+  /** So often in a row, after a first time that opens the connections' windows. */
   readonly tries: number;
   /** What the model says is this many times slower than the best is not tried: no error of the model is as large. */
   readonly hopeless: number;
@@ -23,6 +23,11 @@ const probes: readonly Probe[] = [
 ];
 /** Nor is tried what the model says takes so many milliseconds. */
 const longestMs = 400;
+/**
+ * All are tried in turns, so often as takes so many milliseconds, once at the least: a device that is held up for a
+ * moment is so in one turn of several. The median of all tries counts.
+ */
+const [mostTurns, enoughMs] = [3, 250];
 
 /** How many times longer than predicted each collective took with a payload, in the order of `collectiveNames`. */
 export interface Trial {
@@ -70,26 +75,35 @@ function elementsOf(wire: Wire, bytes: number): number {
 function tryAll(group: Group, measurements: LinkMeasurements, { bytes, tries, hopeless }: Probe): number[] {
   const values = new Float32Array(elementsOf(group.wire, bytes));
   const payload = group.wire.bytes(values.length);
-  const predicted = collectiveNames.map((name) => predictMs(name, measurements, payload));
-  const best = Math.min(...predicted);
-  const seen = Float64Array.from(collectiveNames, (name, i) => {
-    const promising = predicted[i]! <= hopeless * best && predicted[i]! <= longestMs;
-    if (!promising) return 0;
-    const collective = openCollective(name, group);
-    return medianMs(tries, () => collective.allReduce(values)) / predicted[i]!;
-  });
+  const candidates = collectiveNames.map((name) => ({
+    collective: openCollective(name, group),
+    predictedMs: predictMs(name, measurements, payload),
+    times: [] as number[],
+  }));
+  const best = Math.min(...candidates.map(({ predictedMs }) => predictedMs));
+  const promising = candidates.filter(({ predictedMs: ms }) => ms <= hopeless * best && ms <= longestMs);
+  const turnMs = promising.reduce((sum, { predictedMs }) => sum + (tries + 1) * predictedMs, 0);
+  const turns = Math.max(1, Math.min(mostTurns, Math.floor(enoughMs / turnMs)));
+  for (let turn = 0; turn < turns; turn++) {
+    for (const { collective, times } of promising) times.push(...timesOf(tries, () => collective.allReduce(values)));
+  }
+  const seen = Float64Array.from(candidates, ({ times, predictedMs }) => (medianOf(times) ?? 0) / predictedMs);
   broadcast(group, 0, new Uint8Array(seen.buffer));
   const worst = Math.max(1, ...seen);
   return Array.from(seen, (factor) => (factor > 0 ? factor : worst));
 }
 
-function medianMs(tries: number, action: () => void): number {
+function timesOf(tries: number, action: () => void): number[] {
   const times = Array.from({ length: tries + 1 }, () => {
     const started = performance.now();
     action();
     return performance.now() - started;
   });
-  return times.slice(1).sort((a, b) => a - b)[(tries - 1) / 2]!;
+  return times.slice(1);
+}
+
+function medianOf(times: number[]): number | undefined {
+  return times.sort((a, b) => a - b)[times.length >> 1];
 }
 
 function interpolated(trials: Trials, index: number, payload: number): number {
