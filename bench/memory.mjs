@@ -1,6 +1,7 @@
 import { statfsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { compareAnswers } from "./memory/answers.mjs";
 import { requireGroups } from "./memory/contained.mjs";
 import { compareDesigns } from "./memory/design.mjs";
 import { measureRow } from "./memory/limit.mjs";
@@ -35,6 +36,7 @@ const limitRows = [
 
 const llamaCaps = [1e9, 2e9, 3e9];
 const designCap = 1e9;
+const answersCap = 600e6;
 
 /**
  * `memory`: whether devices stay within their caps, and how fast they are then: against the disk's and the memory's own
@@ -73,6 +75,7 @@ async function measureAll(options, signal) {
   const figures = smallRows.length > 0 ? await onSmall() : [];
   const rest = await onModel(large, options, signal, async (subject) => ({
     rows: await measureRows(subject, ofShape(large), options),
+    answers: options.only.includes("answers") ? await compareAnswers(subject, answersCap, options.threads) : "",
     llama: options.only.includes("llama") ? await compareAll(subject, options) : [],
     designs: options.only.includes("design") ? await compareDesigns(subject, designCap, options) : [],
   }));
@@ -122,8 +125,9 @@ async function compareAll(subject, options) {
 }
 
 /** @param {Awaited<ReturnType<typeof measureAll>>} results */
-function print({ rows, llama, designs }) {
+function print({ rows, answers, llama, designs }) {
   if (rows.length > 0) process.stdout.write(limitTable(rows));
+  if (answers) process.stdout.write(`${large} in ${answersCap / 1e6} MB: ${answers}\n`);
   if (llama.length > 0) process.stdout.write(llamaTable(llama));
   if (designs.length > 0) process.stdout.write(designTable(designs));
 }

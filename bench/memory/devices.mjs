@@ -29,6 +29,7 @@ import { inGroups, replyOf, startIn } from "./contained.mjs";
  * @property {number} disk_wait_ms
  *
  * @typedef {object} Answer
+ * @property {number[]} prompt_tokens
  * @property {number[]} tokens
  * @property {{ prompt_ms: number, predicted_n: number, predicted_ms: number }} timings
  * @property {DeviceFigures[]} devices

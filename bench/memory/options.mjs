@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { defaultThreads } from "#stellium/cluster/threads";
 import { whole } from "../numbers.mjs";
 
-const parts = /** @type {const} */ (["caps", "limit", "llama", "design"]);
+const parts = /** @type {const} */ (["caps", "limit", "answers", "llama", "design"]);
 /** @typedef {typeof parts[number]} Part */
 
 const settings = /** @type {const} */ ({
