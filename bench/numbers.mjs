@@ -2,9 +2,9 @@
 
 /** @param {string} text @param {number} [least] @param {number} [most] */
 export function whole(text, least = 1, most = Number.MAX_SAFE_INTEGER) {
-  const value = number(text, least, most);
-  if (Number.isInteger(value)) return value;
-  throw new Error(`"${text}" is not a whole number`);
+  const value = Number(text);
+  if (Number.isInteger(value) && text.trim() && value >= least && value <= most) return value;
+  throw new Error(`"${text}" is not a whole number from ${least} to ${most}`);
 }
 
 /** @param {string} text @param {number} least @param {number} most */
@@ -16,5 +16,7 @@ export function number(text, least, most) {
 
 /** A list with commas. @param {string} text @param {number} least @param {number} most */
 export function numbers(text, least, most) {
-  return text.split(",").map((item) => number(item, least, most));
+  const items = text.split(",").filter(Boolean);
+  if (!items.length) throw new Error("a list is empty");
+  return items.map((item) => number(item, least, most));
 }
