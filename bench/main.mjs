@@ -23,8 +23,8 @@ const commands = {
     run: scaling,
   },
   memory: {
-    about: `[--only caps,limit,answers,llama,design] [--rounds 3] [--tokens 12] [--threads N] [--dir DIR] [--json FILE]: caps held
-              in control groups, and speed under them`,
+    about: `[--only caps,limit,answers,llama,design] [--rounds 3] [--tokens 12] [--threads N] [--dir DIR] [--json FILE]:
+              caps held in control groups, and speed under them`,
     run: memory,
   },
   "api-fuzz": {
@@ -49,7 +49,8 @@ const commands = {
   },
   overlap: {
     about: `[--shape qwen3-0.6b] [--type Q4_0] [--ranks 2] [--latency 1] [--mbit 300,100] [--tokens 512] [--wire f16]
-              [--rounds 5] [--cpu 1] [--dir DIR]: take a prompt on emulated LANs, with communication beside computing and behind it`,
+              [--rounds 5] [--cpu 1] [--dir DIR]: take a prompt on emulated LANs, with communication beside computing and
+              behind it`,
     run: overlap,
   },
   perplexity: {

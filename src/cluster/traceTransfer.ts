@@ -1,3 +1,4 @@
+import { median } from "../collective/timing.ts";
 import { StelliumError } from "../errors.ts";
 import { StoredEvents, type TraceEvent, type TraceEvents, traceClock } from "../trace/events.ts";
 import { keptSpans } from "../trace/recorder.ts";
@@ -60,7 +61,7 @@ export async function clockAhead(peer: TracePeer): Promise<number> {
     const { now } = await soon(peer.take("clock"));
     ahead.push(now - (sent + traceClock()) / 2);
   }
-  return ahead.sort((a, b) => a - b)[(comparisons - 1) / 2]!;
+  return median(ahead);
 }
 
 /** Rejects where an answer takes too long. */

@@ -1,8 +1,9 @@
 import { broadcast } from "./broadcast.ts";
 import { type Correction, type LinkMeasurements, predictMs } from "./choose.ts";
-import { collectiveNames, openCollective } from "./collective.ts";
+import { type Collective, collectiveNames, openCollective } from "./collective.ts";
 import type { Group } from "./group.ts";
 import { limitInFlight } from "./inFlight.ts";
+import { median, timed } from "./timing.ts";
 import type { Wire } from "./wire.ts";
 
 /** A payload that is tried. */
@@ -71,39 +72,40 @@ function elementsOf(wire: Wire, bytes: number): number {
   return Math.max(1, Math.floor(bytes / wire.blockBytes)) * wire.blockElements;
 }
 
+/** A collective at one payload: what the model says of it, and what it took, in milliseconds; nothing if not tried. */
+interface Candidate {
+  readonly collective: Collective;
+  readonly predictedMs: number;
+  readonly times: number[];
+}
+
 /** The factors at one payload, as rank 0 saw them. */
-function tryAll(group: Group, measurements: LinkMeasurements, { bytes, tries, hopeless }: Probe): number[] {
-  const values = new Float32Array(elementsOf(group.wire, bytes));
+function tryAll(group: Group, measurements: LinkMeasurements, probe: Probe): number[] {
+  const values = new Float32Array(elementsOf(group.wire, probe.bytes));
   const payload = group.wire.bytes(values.length);
-  const candidates = collectiveNames.map((name) => ({
-    collective: openCollective(name, group),
-    predictedMs: predictMs(name, measurements, payload),
-    times: [] as number[],
-  }));
+  const candidates = collectiveNames.map((name): Candidate => {
+    return { collective: openCollective(name, group), predictedMs: predictMs(name, measurements, payload), times: [] };
+  });
   const best = Math.min(...candidates.map(({ predictedMs }) => predictedMs));
-  const promising = candidates.filter(({ predictedMs: ms }) => ms <= hopeless * best && ms <= longestMs);
-  const turnMs = promising.reduce((sum, { predictedMs }) => sum + (tries + 1) * predictedMs, 0);
-  const turns = Math.max(1, Math.min(mostTurns, Math.floor(enoughMs / turnMs)));
-  for (let turn = 0; turn < turns; turn++) {
-    for (const { collective, times } of promising) times.push(...timesOf(tries, () => collective.allReduce(values)));
-  }
-  const seen = Float64Array.from(candidates, ({ times, predictedMs }) => (medianOf(times) ?? 0) / predictedMs);
+  const mostMs = Math.min(probe.hopeless * best, longestMs);
+  const promising = candidates.filter(({ predictedMs }) => predictedMs <= mostMs);
+  tryInTurns(promising, values, probe.tries);
+  const factorOf = ({ times, predictedMs }: Candidate) => (times.length > 0 ? median(times) / predictedMs : 0);
+  const seen = Float64Array.from(candidates, factorOf);
   broadcast(group, 0, new Uint8Array(seen.buffer));
   const worst = Math.max(1, ...seen);
   return Array.from(seen, (factor) => (factor > 0 ? factor : worst));
 }
 
-function timesOf(tries: number, action: () => void): number[] {
-  const times = Array.from({ length: tries + 1 }, () => {
-    const started = performance.now();
-    action();
-    return performance.now() - started;
-  });
-  return times.slice(1);
-}
-
-function medianOf(times: number[]): number | undefined {
-  return times.sort((a, b) => a - b)[times.length >> 1];
+function tryInTurns(promising: readonly Candidate[], values: Float32Array, tries: number): void {
+  const turnMs = promising.reduce((sum, { predictedMs }) => sum + (tries + 1) * predictedMs, 0);
+  const turns = Math.max(1, Math.min(mostTurns, Math.floor(enoughMs / turnMs)));
+  for (let turn = 0; turn < turns; turn++) {
+    for (const { collective, times } of promising) {
+      const taken = Array.from({ length: tries + 1 }, () => timed(() => collective.allReduce(values)));
+      times.push(...taken.slice(1));
+    }
+  }
 }
 
 function interpolated(trials: Trials, index: number, payload: number): number {

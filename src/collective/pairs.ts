@@ -1,6 +1,7 @@
 import { broadcast } from "./broadcast.ts";
 import type { Group } from "./group.ts";
 import type { Link } from "./link.ts";
+import { median, timed } from "./timing.ts";
 import { transfer } from "./transfer.ts";
 
 /** Bytes and number of the frames that latency is measured by. */
@@ -77,12 +78,6 @@ function leadPair(group: Group, partner: number, find: (lead: PairLead) => reado
   return found;
 }
 
-function timed(action: () => void): number {
-  const started = performance.now();
-  action();
-  return performance.now() - started;
-}
-
 function pingPartner(group: Group, link: Link): number {
   tell(group, link, told.ping);
   const bytes = new Uint8Array(pingBytes);
@@ -92,7 +87,7 @@ function pingPartner(group: Group, link: Link): number {
       receive(group, link, bytes.length);
     }),
   );
-  return times.sort((a, b) => a - b)[pings / 2]! / 2;
+  return median(times) / 2;
 }
 
 function sendBulk(group: Group, link: Link, bytes: number): void {
