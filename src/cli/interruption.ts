@@ -1,3 +1,5 @@
+import { endBySignal } from "./endBySignal.ts";
+
 /** Signals that end the program, and the exit codes that tell so. */
 const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
@@ -43,8 +45,8 @@ export class Interruption {
   }
 
   #receive(name: keyof typeof exitCodes): void {
-    if (this.signal.aborted) process.exit(exitCodes[name]);
-    if (name === "SIGINT" && this.#part?.signal.aborted === false) this.#part.abort(name);
+    if (this.signal.aborted) endBySignal(name);
+    else if (name === "SIGINT" && this.#part?.signal.aborted === false) this.#part.abort(name);
     else this.#end(exitCodes[name], name);
   }
 

@@ -2,6 +2,7 @@ import type { JoinState } from "../cluster/control/client.ts";
 import type { LocalFailure, LocalOrders } from "../cluster/localWorkers.ts";
 import type { WorkerState } from "../cluster/worker.ts";
 import { StelliumError } from "../errors.ts";
+import { endBySignal } from "./endBySignal.ts";
 
 // A worker process on its coordinator's machine. Its modules load while the coordinator gets ready to be joined; then
 // it is told where. It ends with the process that started it.
@@ -13,7 +14,7 @@ const orphaned = new AbortController();
 const invited = new Promise<LocalOrders>((resolve) => process.once("message", resolve));
 process.once("disconnect", () => {
   orphaned.abort("its coordinator's process ended");
-  setTimeout(() => process.exit(), patienceMs).unref();
+  setTimeout(() => endBySignal("SIGKILL"), patienceMs).unref();
 });
 // A terminal interrupts all processes at once; what that means for this one, its coordinator decides.
 process.on("SIGINT", () => {});

@@ -1,0 +1,38 @@
+import { spawn } from "node:child_process";
+import { describe, expect, it } from "vitest";
+
+const module = JSON.stringify(new URL("../../dist/cli/endBySignal.js", import.meta.url).href);
+const ggml = JSON.stringify(new URL("../../dist/native/ggml.js", import.meta.url).href);
+
+/** Runs a script in a process of its own. */
+function run(script: string): Promise<{ signal: NodeJS.Signals | null; output: string }> {
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", script]);
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
+  return new Promise((resolve) => child.once("close", (_, signal) => resolve({ signal, output })));
+}
+
+describe.skipIf(process.platform === "win32")("an end by a signal (Windows has none)", () => {
+  it.each(["SIGINT", "SIGKILL"] as const)("is by %s itself, whoever listens to it", async (signal) => {
+    const script = `
+      import { endBySignal } from ${module};
+      if (${signal !== "SIGKILL"}) process.on(${JSON.stringify(signal)}, () => console.log("heard"));
+      process.on("exit", () => console.log("exit"));
+      endBySignal(${JSON.stringify(signal)});
+      setTimeout(() => {}, 5000);`;
+    expect(await run(script)).toEqual({ signal, output: "" });
+  });
+
+  it("is quiet, also where a thread is just loading native code", async () => {
+    const ms = Array.from({ length: 12 }, (_, i) => 10 * i);
+    for (const delay of ms) {
+      const script = `
+        import { Worker } from "node:worker_threads";
+        import { endBySignal } from ${module};
+        new Worker(${JSON.stringify(`import(${ggml}).then(({ openGgml }) => openGgml())`)}, { eval: true });
+        setTimeout(() => endBySignal("SIGINT"), ${delay});
+        setTimeout(() => {}, 5000);`;
+      expect(await run(script)).toEqual({ signal: "SIGINT", output: "" });
+    }
+  });
+});
