@@ -5,6 +5,9 @@ import { avoidCache, dropCache } from "../../native/memory.ts";
 /** Linux's flag for reads that go straight from the disk into memory; other systems have none. */
 const directFlag: number | undefined = constants.O_DIRECT;
 
+/** So much is read at a time through the system's cache, before it is dropped from it: it counts as this process's memory. */
+const bufferedBytes = 4 * 2 ** 20;
+
 /**
  * A file that blocks are read from: past the system's cache, which would take as much memory again, where system and
  * file system have a way; otherwise through it, and what was read is dropped from it at once.
@@ -44,7 +47,6 @@ export class BlockFile implements Disposable {
         if (read === 0) throw new Error(`it ends at byte ${offset + done}`);
         done += read;
       }
-      if (!this.#direct && !this.#cached) dropCache(this.#open(), offset, target.length);
     } catch (error) {
       throw this.#unreadable(error);
     }
@@ -58,13 +60,19 @@ export class BlockFile implements Disposable {
   /** Some file systems refuse direct reads as a file is opened, others at the first one. */
   #some(offset: number, target: Uint8Array): number {
     try {
-      return readSync(this.#open(), target, 0, target.length, offset);
+      if (this.#direct) return readSync(this.#open(), target, 0, target.length, offset);
     } catch (error) {
-      if (!this.#direct || !isRefusal(error)) throw error;
+      if (!isRefusal(error)) throw error;
       this[Symbol.dispose]();
       this.#direct = false;
-      return readSync(this.#open(), target, 0, target.length, offset);
     }
+    return this.#buffered(offset, target.subarray(0, bufferedBytes));
+  }
+
+  #buffered(offset: number, target: Uint8Array): number {
+    const read = readSync(this.#open(), target, 0, target.length, offset);
+    if (!this.#cached) dropCache(this.#open(), offset, read);
+    return read;
   }
 
   #open(): number {

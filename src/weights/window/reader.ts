@@ -31,8 +31,11 @@ export interface ReaderTrace {
   readonly subjects: readonly number[];
 }
 
-/** Bytes of one read: enough for a disk to be at its best, and so few that several readers share the work of a block. */
-const pieceBytes = 4 * 2 ** 20;
+/**
+ * Most bytes of one read. A disk behind a network or a hypervisor is at its best with some hundred megabytes under way, which
+ * is one such read of each reader; and a block of a large model is still shared among them.
+ */
+const mostPieceBytes = 32 * 2 ** 20;
 
 /** Reads pinned blocks and then, until it is stopped, the others in turns, as far ahead as the ring has room. */
 export function runReader(setup: ReaderSetup): void {
@@ -56,14 +59,17 @@ class Reader implements Disposable {
   readonly #files: readonly BlockFile[];
   readonly #pieces: readonly (readonly Extent[])[];
   readonly #recorder: Recorder;
+  /** Bytes of the ring. One view for good: each new one counts as new memory, and the garbage collector comes to look. */
+  readonly #ring: Uint8Array;
 
   constructor(setup: ReaderSetup) {
-    const { map, cached, memory } = setup;
+    const { map, ring, cached, memory } = setup;
     this.#setup = setup;
     this.#memory = memory;
     this.#recorder = openRecorder(setup.trace?.memory);
     this.#files = map.files.map((path) => new BlockFile(path, cached));
     this.#pieces = map.blocks.map(({ extents }) => extents.flatMap(cut));
+    this.#ring = ring === undefined ? new Uint8Array(0) : viewNative(ring.address, ring.bytes);
   }
 
   open(): void {
@@ -80,7 +86,7 @@ class Reader implements Disposable {
     for (;;) {
       const next = pieces[Atomics.add(cells, cell.nextPinned, 1)];
       if (next === undefined || this.#stopped() || this.#failed()) return;
-      this.#read(next.block, next.piece, next.address);
+      this.#read(next.block, next.piece, viewNative(next.address, this.#setup.map.blocks[next.block]!.room));
     }
   }
 
@@ -109,7 +115,7 @@ class Reader implements Disposable {
   }
 
   /** Takes pieces in turns with the other readers, until the epoch ends. */
-  #passEpoch({ address, bytes, blocks }: NonNullable<ReaderSetup["ring"]>, epoch: number): void {
+  #passEpoch({ bytes, blocks }: NonNullable<ReaderSetup["ring"]>, epoch: number): void {
     const { cells } = this.#memory;
     const rooms = blocks.map((block) => this.#setup.map.blocks[block]!.room);
     const cursor = new RingCursor(rooms, bytes, cells[cell.first]);
@@ -123,7 +129,7 @@ class Reader implements Disposable {
         visit = cursor.next();
       }
       if (!this.#awaitRoom(visit, blocks[visit.block]!, epoch)) return;
-      this.#read(blocks[visit.block]!, piecesOf(visit)[taken - before]!, address + BigInt(visit.offset));
+      this.#read(blocks[visit.block]!, piecesOf(visit)[taken - before]!, this.#ring.subarray(visit.offset));
     }
   }
 
@@ -155,29 +161,29 @@ class Reader implements Disposable {
     }
   }
 
-  /** Reads a piece of a block that starts at `address`. Who reads the last piece verifies the block. */
-  #read(block: number, { file, offset, bytes, at }: Extent, address: Pointer): void {
+  /** Reads a piece of a block that starts where `memory` does. Who reads the last piece verifies the block. */
+  #read(block: number, { file, offset, bytes, at }: Extent, memory: Uint8Array): void {
     const { done, ready, bytes: counted } = this.#memory;
-    const target = viewNative(address + BigInt(at), roundUp(bytes, pageBytes));
+    const target = memory.subarray(at, at + roundUp(bytes, pageBytes));
     const started = this.#recorder.now();
     this.#files[file]!.read(offset, target, bytes);
     this.#record(spanKind.read, started, block, bytes);
     Atomics.add(counted, 0, BigInt(bytes));
     announce(this.#memory, cell.news);
     if (Atomics.add(done, block, 1) + 1 < this.#pieces[block]!.length) return;
-    this.#verify(block, address);
+    this.#verify(block, memory);
     Atomics.store(done, block, 0);
     Atomics.add(ready, block, 1);
     announce(this.#memory, cell.news);
   }
 
   /** Compares a block's checksum, the first time that it is read. */
-  #verify(block: number, address: Pointer): void {
+  #verify(block: number, memory: Uint8Array): void {
     const { tensors, recorded } = this.#setup.map.blocks[block]!;
     if (recorded === undefined || Atomics.load(this.#memory.verified, block) === 1) return;
     const started = this.#recorder.now();
     const checksum = new BlockChecksum();
-    for (const { at, bytes } of tensors) checksum.update(viewNative(address + BigInt(at), bytes));
+    for (const { at, bytes } of tensors) checksum.update(memory.subarray(at, at + bytes));
     this.#record(spanKind.verify, started, block);
     if (!Buffer.from(checksum.digest()).equals(recorded.checksum)) throw this.#damaged(block, recorded);
     Atomics.store(this.#memory.verified, block, 1);
@@ -209,7 +215,10 @@ class Reader implements Disposable {
   }
 }
 
+/** Cuts an extent in pieces of about the same size, on pages' borders. */
 function cut({ file, offset, bytes, at }: Extent): Extent[] {
+  const count = Math.ceil(bytes / mostPieceBytes);
+  const pieceBytes = roundUp(Math.ceil(bytes / count), pageBytes);
   return Array.from({ length: Math.ceil(bytes / pieceBytes) }, (_, i) => {
     const from = i * pieceBytes;
     return { file, offset: offset + from, bytes: Math.min(pieceBytes, bytes - from), at: at + from };
