@@ -30,7 +30,7 @@ const families = [
   },
 ];
 
-/** @type {import("./oracleClient.mjs").OracleReply["llama"] | undefined} */
+/** @type {import("./oracleClient.mjs").OracleLoaded["llama"] | undefined} */
 let made;
 
 /**

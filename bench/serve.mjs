@@ -1,7 +1,8 @@
 import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Conversation } from "./conversation.mjs";
 import { shapeNamed } from "./model/shapes.mjs";
 import { askOracle } from "./oracleClient.mjs";
-import { DirectModel } from "./serve/directClient.mjs";
 import { readOptions } from "./serve/options.mjs";
 import { promptOf } from "./serve/prompts.mjs";
 import { startServer } from "./serve/server.mjs";
@@ -13,10 +14,15 @@ import { median } from "./single/statistics.mjs";
 
 /** @typedef {import("./serve/options.mjs").Options} Options */
 
+const directScript = join(import.meta.dirname, "serve", "direct.mjs");
+/** Streams with HTTP and without, in turns: the machine's speed drifts by more than they differ. */
+const pairs = 5;
+
 /**
  * @typedef {object} Round Tokens per second of all streams, and milliseconds to a first token.
  * @property {number} one
  * @property {number} direct One stream, without HTTP.
+ * @property {number[]} overheads What HTTP and events add to a token's time, as a share of it: once for each pair of streams.
  * @property {number} many
  * @property {number} llama As many, by llama.cpp.
  * @property {number} uncached
@@ -52,8 +58,9 @@ async function measure(path, options, signal) {
   const flags = ["--threads", `${threads}`, "--parallel", `${streams}`, "--ctx-size", `${context}`];
   const server = await startServer(path, flags, signal);
   const client = new StreamClient(server.url);
-  const direct = new DirectModel({ model: path, threads, context, streams }, signal);
+  const direct = new Conversation("Stellium without HTTP", directScript, signal);
   try {
+    await direct.ask({ model: path, threads, context, streams });
     /** @type {Round[]} */
     const rounds = [];
     for (let round = 0; round < options.rounds; round++) {
@@ -62,14 +69,16 @@ async function measure(path, options, signal) {
     }
     return rounds;
   } finally {
-    direct.close();
+    await direct.close();
     client.close();
     await server.stop();
   }
 }
 
+/** @typedef {{ path: string, options: Options, context: number, client: StreamClient, direct: Conversation, signal: AbortSignal }} Subjects */
+
 /**
- * @param {{ path: string, options: Options, context: number, client: StreamClient, direct: DirectModel, signal: AbortSignal }} subjects
+ * @param {Subjects} subjects
  * @param {number} round
  * @returns {Promise<Round>}
  */
@@ -77,17 +86,38 @@ async function measureRound({ path, options, context, client, direct, signal }, 
   const { streams, tokens, prefix } = options;
   const { vocabulary } = shapeNamed(options.shape);
   const prompts = Array.from({ length: streams }, (_, i) => promptOf(vocabulary, round * 100 + i));
-  // The first of each kind warms up.
-  for (const subject of [client, direct]) await subject.rate(prompts.slice(0, 1), 2);
-  const one = await client.rate(prompts.slice(0, 1), tokens);
-  const alone = await direct.rate(prompts.slice(0, 1), tokens);
+  const alone = await measurePairs(client, direct, prompts.slice(0, 1), tokens);
   const many = await client.rate(prompts, tokens);
   const llama = await llamaRate(path, options, context, prompts, signal);
   const beginning = promptOf(vocabulary, round * 100 + 99, prefix);
   const uncached = await client.firstToken([...beginning, ...promptOf(vocabulary, 1, 8)]);
   const cached = await client.firstToken([...beginning, ...promptOf(vocabulary, 2, 8)]);
   if (cached.cached < prefix) throw new Error(`${cached.cached} of ${prefix} tokens were cached`);
-  return { one, direct: alone, many, llama, uncached: uncached.ms, cached: cached.ms };
+  return { ...alone, many, llama, uncached: uncached.ms, cached: cached.ms };
+}
+
+/**
+ * One stream with HTTP and without, in turns.
+ * @param {StreamClient} client
+ * @param {Conversation} direct
+ * @param {number[][]} prompts
+ * @param {number} tokens
+ */
+async function measurePairs(client, direct, prompts, tokens) {
+  const http = () => client.rate(prompts, tokens);
+  /** @type {() => Promise<number>} */
+  const without = () => direct.ask({ prompts, tokens });
+  // The first of each kind warms up.
+  for (const stream of [http, without]) await stream();
+  const rates = [];
+  for (let pair = 0; pair < pairs; pair++) {
+    // Each begins every other time.
+    const first = pair % 2 === 0 ? await http() : undefined;
+    const direct = await without();
+    rates.push({ one: first ?? (await http()), direct });
+  }
+  const [one, bare] = [rates.map(({ one }) => one), rates.map(({ direct }) => direct)];
+  return { one: median(one), direct: median(bare), overheads: rates.map(({ one, direct }) => direct / one - 1) };
 }
 
 /** @param {string} model @param {Options} options @param {number} contextSize @param {number[][]} prompts @param {AbortSignal} signal */
@@ -109,7 +139,7 @@ function figuresOf(rounds) {
     llama_many_per_second: of(({ llama }) => llama),
     many_to_one: of(({ many, one }) => many / one),
     many_to_llama: of(({ many, llama }) => many / llama),
-    http_overhead: of(({ one, direct }) => direct / one - 1),
+    http_overhead: median(rounds.flatMap(({ overheads }) => overheads)),
     first_token_uncached_ms: of(({ uncached }) => uncached),
     first_token_cached_ms: of(({ cached }) => cached),
     cached_to_uncached: of(({ cached, uncached }) => cached / uncached),

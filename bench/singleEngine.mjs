@@ -1,5 +1,4 @@
-// Stellium as a child process: one JSON request on stdin, one JSON reply on stdout.
-import { json } from "node:stream/consumers";
+// Stellium as a child process, which is asked line by line: to load first, then what to compute.
 import { describe } from "#stellium/engine/architectures/support";
 import { Engine } from "#stellium/engine/engine";
 import { kvCacheBytes } from "#stellium/engine/kvCache";
@@ -7,6 +6,7 @@ import { rankDescription } from "#stellium/plan/rankDescription";
 import { planShares } from "#stellium/plan/shares";
 import { createSampler, defaultSampling } from "#stellium/serving/sampler";
 import { readGguf } from "#stellium/weights/gguf/reader";
+import { answerLines } from "./conversation.mjs";
 import { diskBytesSoFar } from "./single/diskBytes.mjs";
 
 /**
@@ -16,51 +16,36 @@ import { diskBytesSoFar } from "./single/diskBytes.mjs";
  * @property {number} poll
  * @property {number} context
  * @property {number} batch
- * @property {number[]} prompt
- * @property {number} prefills How often to take the prompt; 0 loads only.
- * @property {number} steps Tokens after the last of them.
- */
-
-/**
- * @typedef {object} EngineReply
+ *
+ * @typedef {object} EngineLoaded
  * @property {number} loadMs From the path to an engine that waits for its first step.
  * @property {number} loadDiskBytes
- * @property {number[]} prefillMs Up to the logits of the last token.
- * @property {number[]} tokenMs A step and the choice of a token.
  * @property {number} weightBytes
  * @property {number} kvBytes
- * @property {number} computeBytes
- * @property {number} peakRssBytes
  * @property {string} device
  * @property {Record<string, number>} layouts
+ *
+ * @typedef {{ kind: "prefill", tokens: number[] }} PrefillTask Answered by milliseconds to the logits of the last token.
+ * @typedef {{ kind: "decode", steps: number }} DecodeTask Goes on behind that; milliseconds of each step and its choice.
+ * @typedef {{ kind: "memory" }} MemoryTask
+ * @typedef {{ computeBytes: number, peakRssBytes: number }} EngineMemory
  */
 
-const request = /** @type {EngineRequest} */ (await json(process.stdin));
-const reply = await answer(request);
-process.stdout.write(JSON.stringify(reply), () => process.exit(0));
+const sampler = createSampler({ ...defaultSampling, temperature: 0 });
+/** @type {Engine | undefined} */
+let engine;
+let token = 0;
+let position = 0;
 
-/** @param {EngineRequest} request @returns {Promise<EngineReply>} */
-async function answer(request) {
-  const { engine, ...loading } = await load(request);
-  try {
-    const { logits, prefillMs } = await prefill(engine, request);
-    const tokenMs = logits ? await decode(engine, request, logits) : [];
-    const { weightBytes, computeBytes, ready } = engine;
-    const memory = { weightBytes, computeBytes, kvBytes: kvBytesOf(engine), peakRssBytes: peakRssBytes() };
-    return {
-      ...loading,
-      prefillMs,
-      tokenMs,
-      ...memory,
-      device: ready.device,
-      layouts: Object.fromEntries(ready.layouts),
-    };
-  } finally {
-    await engine[Symbol.asyncDispose]();
-  }
-}
+await answerLines(async (question) => {
+  if (engine !== undefined) return await perform(engine, question);
+  const { engine: loaded, ...about } = await load(question);
+  engine = loaded;
+  return about;
+});
+await engine?.[Symbol.asyncDispose]();
 
-/** @param {EngineRequest} request */
+/** @param {EngineRequest} request @returns {Promise<EngineLoaded & { engine: Engine }>} */
 async function load({ model, threads, poll, context, batch }) {
   const before = diskBytesSoFar();
   const started = performance.now();
@@ -68,42 +53,41 @@ async function load({ model, threads, poll, context, batch }) {
   const description = rankDescription(whole, planShares(whole, [1]), 0);
   const options = { threads, poll, context, batch, kvType: /** @type {const} */ ("f16"), outputs: 1 };
   const engine = await Engine.start({ description, options: { ...options, graphs: "whole" } });
-  return { engine, loadMs: performance.now() - started, loadDiskBytes: diskBytesSoFar() - before };
+  const loading = { loadMs: performance.now() - started, loadDiskBytes: diskBytesSoFar() - before };
+  const { weightBytes, ready } = engine;
+  const kvBytes = kvCacheBytes(description.hyperparameters, options.kvType, context);
+  return { engine, ...loading, weightBytes, kvBytes, device: ready.device, layouts: Object.fromEntries(ready.layouts) };
 }
 
-/** @param {Engine} engine @param {EngineRequest} request */
-async function prefill(engine, { prompt, prefills }) {
-  /** @type {number[]} */
-  const prefillMs = [];
-  let logits;
-  for (let turn = 0; turn < prefills; turn++) {
-    const started = performance.now();
-    logits = await engine.step({ tokens: prompt, position: 0, outputs: 1 });
-    prefillMs.push(performance.now() - started);
-  }
-  return { logits, prefillMs };
-}
-
-/** @param {Engine} engine @param {EngineRequest} request @param {Float32Array} first */
-async function decode(engine, { prompt, steps }, first) {
-  const sampler = createSampler({ ...defaultSampling, temperature: 0 });
-  let token = sampler.sample(first);
+/** @param {Engine} engine @param {PrefillTask | DecodeTask | MemoryTask} task */
+async function perform(engine, task) {
+  if (task.kind === "prefill") return await prefill(engine, task.tokens);
+  if (task.kind === "memory") return memory(engine);
   /** @type {number[]} */
   const tokenMs = [];
-  for (let position = prompt.length; position < prompt.length + steps; position++) {
-    const started = performance.now();
-    token = sampler.sample(await engine.step({ tokens: [token], position, outputs: 1 }));
-    sampler.accept(token);
-    tokenMs.push(performance.now() - started);
-  }
+  for (let step = 0; step < task.steps; step++) tokenMs.push(await decode(engine));
   return tokenMs;
 }
 
-/** @param {Engine} engine */
-function kvBytesOf({ description, options }) {
-  return kvCacheBytes(description.hyperparameters, options.kvType, options.context);
+/** @param {Engine} engine @param {number[]} tokens */
+async function prefill(engine, tokens) {
+  const started = performance.now();
+  const logits = await engine.step({ tokens, position: 0, outputs: 1 });
+  const ms = performance.now() - started;
+  token = sampler.sample(logits);
+  position = tokens.length;
+  return ms;
 }
 
-function peakRssBytes() {
-  return process.resourceUsage().maxRSS * 1024;
+/** @param {Engine} engine */
+async function decode(engine) {
+  const started = performance.now();
+  token = sampler.sample(await engine.step({ tokens: [token], position: position++, outputs: 1 }));
+  sampler.accept(token);
+  return performance.now() - started;
+}
+
+/** @param {Engine} engine @returns {EngineMemory} */
+function memory({ computeBytes }) {
+  return { computeBytes, peakRssBytes: process.resourceUsage().maxRSS * 1024 };
 }

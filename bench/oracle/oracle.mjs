@@ -1,12 +1,12 @@
-// llama.cpp as a child process: one JSON request on stdin, one JSON reply on stdout. `../oracleClient.mjs` has their types.
+// llama.cpp as a child process, which is asked line by line: to load first, then tasks. `../oracleClient.mjs` has their types.
 import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
-import { json } from "node:stream/consumers";
 import { getLlama, LlamaLogLevel } from "node-llama-cpp";
+import { answerLines } from "../conversation.mjs";
 
-const run = { greedy, time, generate, parallel, tokenize, detokenize };
+const run = { greedy, parallel, prefill, decode, tokenize, detokenize, memory };
+const greedyNext = { generateNext: { token: true, options: { temperature: 0 } } };
 
-const request = await json(process.stdin);
 const llama = await getLlama({
   gpu: false,
   build: "never",
@@ -16,22 +16,24 @@ const llama = await getLlama({
   maxThreads: 0,
   logLevel: LlamaLogLevel.error,
 });
-const reply = await answer(request);
-process.stdout.write(`${JSON.stringify(reply)}\n`, () => process.exit(0));
+let loaded;
+/** The token that decoding goes on with. */
+let last;
+await answerLines(async (question) => {
+  if (loaded !== undefined) return await run[question.kind](loaded, question);
+  const { loadMs, ...subjects } = await load(question);
+  loaded = subjects;
+  return { llama: describe(), loadMs };
+});
+process.exit(0);
 
-async function answer({ model: modelPath, tasks, mmap = true, ...options }) {
+async function load({ model: modelPath, mmap = true, ...options }) {
   const started = performance.now();
   const model = await llama.loadModel({ modelPath, useMmap: mmap, ignoreMemorySafetyChecks: true });
   const context = await contextFor(model, options);
   const loadMs = performance.now() - started;
   const all = Array.from({ length: context.totalSequences }, () => context.getSequence());
-  const [sequence] = all;
-  const results = [];
-  for (const task of tasks) {
-    for (const one of all) await one.clearHistory();
-    results.push(await run[task.kind]({ model, context, sequence, all }, task));
-  }
-  return { llama: describe(), loadMs, peakRssBytes: process.resourceUsage().maxRSS * 1024, results };
+  return { model, sequence: all[0], all, loadMs };
 }
 
 function contextFor(model, { threads = 2, contextSize = 512, batchSize, flashAttention = "auto", sequences = 1 }) {
@@ -48,6 +50,7 @@ function contextFor(model, { threads = 2, contextSize = 512, batchSize, flashAtt
 
 /** Greedy tokens, one decode each, with the log-probabilities of the best few. */
 async function greedy({ sequence }, { tokens, count, top = 5 }) {
+  await sequence.clearHistory();
   const filter = { tokens: [], includeTop: top };
   const generateNext = { token: true, logits: { filter }, totalLogitWeight: true, options: { temperature: 0 } };
   const result = { tokens: [], top: [] };
@@ -67,29 +70,34 @@ function logProbabilities(logits, total) {
   return ranked.map(([token, logit]) => [token, Number((logit - ranked[0][1] - Math.log(total)).toFixed(5))]);
 }
 
-/**
- * Speed of the evaluation alone: a prompt, then single tokens (the prompt's own, over again), first without the output head,
- * which llama.cpp skips where nobody asks for logits, then with the head and a greedy choice.
- */
-async function time({ sequence }, { tokens, steps, repeat = 1 }) {
-  const result = { prefill_ms: [], headless_ms: [], step_ms: [] };
-  const generateNext = { token: true, options: { temperature: 0 } };
-  for (let turn = 0; turn < repeat; turn++) {
-    await sequence.clearHistory();
-    result.prefill_ms.push(await clocked(() => sequence.evaluateWithoutGeneratingNewTokens(tokens)));
-    const singles = Array.from({ length: steps }, (_, step) => tokens[step % tokens.length]);
-    const headless = (token) => sequence.evaluateWithoutGeneratingNewTokens([token]);
-    const whole = (token) => sequence.controlledEvaluate([[token, { generateNext }]]);
-    result.headless_ms.push(await clockedEach(singles, headless));
-    result.step_ms.push(await clockedEach(singles, whole));
-  }
-  return result;
+/** Milliseconds to the first token behind a prompt, as a user of node-llama-cpp gets it. */
+async function prefill({ sequence }, { tokens }) {
+  await sequence.clearHistory();
+  const { tokens: generated, first_ms } = await generateOnce(sequence, tokens, 1);
+  last = generated[0];
+  return first_ms;
 }
 
-async function clockedEach(tokens, action) {
+/** Milliseconds of each token that follows. */
+async function decode({ sequence }, { how, steps }) {
+  if (how === "generate") {
+    const { tokens, first_ms, token_ms } = await generateOnce(sequence, [last], steps);
+    last = tokens.at(-1);
+    return [first_ms, ...token_ms];
+  }
+  const evaluate = how === "step" ? evaluateWhole : evaluateHeadless;
   const times = [];
-  for (const token of tokens) times.push(await clocked(() => action(token)));
+  for (let step = 0; step < steps; step++) times.push(await clocked(() => evaluate(sequence)));
   return times;
+}
+
+async function evaluateWhole(sequence) {
+  const [output] = await sequence.controlledEvaluate([[last, greedyNext]]);
+  last = output.next.token;
+}
+
+async function evaluateHeadless(sequence) {
+  await sequence.evaluateWithoutGeneratingNewTokens([last]);
 }
 
 async function clocked(action) {
@@ -99,15 +107,6 @@ async function clocked(action) {
 }
 
 /** What a user of node-llama-cpp gets: greedy generation, the time of each token. */
-async function generate({ sequence }, { tokens, count, repeat = 1 }) {
-  const results = [];
-  for (let turn = 0; turn < repeat; turn++) {
-    await sequence.clearHistory();
-    results.push(await generateOnce(sequence, tokens, count));
-  }
-  return results;
-}
-
 async function generateOnce(sequence, tokens, count) {
   const times = [performance.now()];
   const generated = [];
@@ -122,6 +121,7 @@ async function generateOnce(sequence, tokens, count) {
 
 /** As many greedy generations at the same time as there are prompts: the sum of their tokens per second behind the first. */
 async function parallel({ all }, { prompts, count }) {
+  for (const one of all) await one.clearHistory();
   await Promise.all(prompts.map((tokens, i) => generateOnce(all[i], tokens, 2)));
   for (const one of all) await one.clearHistory();
   const results = await Promise.all(prompts.map((tokens, i) => generateOnce(all[i], tokens, count)));
@@ -137,6 +137,10 @@ async function tokenize({ model }, { text }) {
 
 async function detokenize({ model }, { tokens }) {
   return model.detokenize(tokens, true);
+}
+
+function memory() {
+  return process.resourceUsage().maxRSS * 1024;
 }
 
 function describe() {

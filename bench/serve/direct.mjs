@@ -1,17 +1,16 @@
-// Stellium without HTTP, as a child process: `{ model, threads, context }` on the first line of stdin, then on each line
-// `{ prompts, tokens }`, for which it writes a line on stdout with the tokens per second of all together.
-import { createInterface } from "node:readline";
+// Stellium without HTTP, as a child process: it is asked `{ model, threads, context, streams }` first, then
+// `{ prompts, tokens }`, to which it answers the tokens per second of all together.
 import { defaultSampling } from "#stellium/serving/sampler";
 import { TextModel } from "#stellium/serving/textModel";
+import { answerLines } from "../conversation.mjs";
 
 const sampling = { ...defaultSampling, temperature: 0 };
 /** @type {TextModel | undefined} */
 let model;
-for await (const line of createInterface({ input: process.stdin })) {
-  const request = JSON.parse(line);
-  if (model === undefined) model = await TextModel.open(request.model, { ...request, parallel: request.streams });
-  process.stdout.write(`${JSON.stringify(request.prompts ? await rate(model, request) : "ready")}\n`);
-}
+await answerLines(async (question) => {
+  if (model !== undefined) return await rate(model, question);
+  model = await TextModel.open(question.model, { ...question, parallel: question.streams });
+});
 await model?.[Symbol.asyncDispose]();
 
 /** @param {TextModel} model @param {{ prompts: number[][], tokens: number }} request */

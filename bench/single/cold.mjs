@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { askChild } from "../child.mjs";
 import { dropCache } from "./dropCache.mjs";
-import { engineRequest } from "./rounds.mjs";
+import { openEngine } from "./rounds.mjs";
 
 /** @typedef {import("./rounds.mjs").Subject} Subject */
 /** @typedef {{ threads: number, ms: number, fromDisk: boolean }} ColdLoad */
@@ -13,7 +13,6 @@ import { engineRequest } from "./rounds.mjs";
  */
 
 const reader = join(import.meta.dirname, "coldRead.mjs");
-const engine = join(import.meta.dirname, "..", "singleEngine.mjs");
 
 /** A read counts as cold where the disk gave this much of the file. */
 const coldShare = 0.9;
@@ -45,7 +44,7 @@ async function coldRead({ path, fileBytes, signal }) {
 
 /** @param {Subject} subject @param {number} threads @returns {Promise<ColdLoad>} */
 async function coldLoad(subject, threads) {
-  const request = { ...engineRequest(subject, threads), prefills: 0, steps: 0 };
-  const reply = await askChild("Stellium", engine, request, subject.signal);
-  return { threads, ms: reply.loadMs, fromDisk: reply.loadDiskBytes >= coldShare * reply.weightBytes };
+  const { stellium, loaded } = await openEngine(subject, threads);
+  await stellium.close();
+  return { threads, ms: loaded.loadMs, fromDisk: loaded.loadDiskBytes >= coldShare * loaded.weightBytes };
 }

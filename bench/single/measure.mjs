@@ -10,7 +10,7 @@ import { figuresOf } from "./summary.mjs";
  * @property {string} type
  * @property {number} fileBytes
  * @property {string[]} notes
- * @property {import("../oracleClient.mjs").OracleReply["llama"] | undefined} llama
+ * @property {import("../oracleClient.mjs").OracleLoaded["llama"] | undefined} llama
  * @property {string | undefined} device
  * @property {Record<string, number> | undefined} layouts Number of our tensors by layout.
  * @property {import("./summary.mjs").ThreadFigures[]} threads

@@ -18,7 +18,7 @@ const defaults = {
  * @property {string[]} types
  * @property {number[]} threads
  * @property {number} rounds
- * @property {number} steps Tokens of a decode.
+ * @property {number} steps Tokens of each way to decode.
  * @property {number} prompt Tokens of a prefill.
  * @property {number[]} polls The first is the one that is compared with llama.cpp.
  * @property {string} dir Where models are made.
@@ -37,7 +37,7 @@ export function readOptions(args) {
   const { json } = /** @type {{ json?: string }} */ (values);
   return {
     ...{ shapes: list(shapes), types: list(types), threads: list(threads).map((text) => whole(text, 1, 1024)) },
-    ...{ rounds: whole(rounds, 1, 1000), steps: whole(steps, 2, 200), prompt: whole(prompt, 2, 512) },
+    ...{ rounds: whole(rounds, 1, 1000), steps: whole(steps, 2, 160), prompt: whole(prompt, 2, 512) },
     ...{ polls: pollsOf(poll), dir, json },
   };
 }

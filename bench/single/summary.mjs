@@ -20,7 +20,6 @@ import { fastestDecile, median } from "./statistics.mjs";
 /**
  * @typedef {object} LlamaFigures
  * @property {Prefill} prefill With the head, up to the first token.
- * @property {Prefill} headlessPrefill Without the head.
  * @property {Decode} generate As a user of node-llama-cpp gets it.
  * @property {Decode} step A single evaluation with the head and a greedy choice.
  * @property {Decode} headless A single evaluation without the head.
@@ -85,16 +84,13 @@ function ourFigures({ polls, prompt }, rounds, memoryBytesPerSecond) {
  * @returns {LlamaFigures}
  */
 function llamaFigures({ prompt }, samples) {
-  const times = samples.map(({ time }) => time);
+  /** @param {import("./rounds.mjs").DecodeKind} kind */
+  const decode = (kind) => decodeOf(samples.flatMap(({ decodeMs }) => decodeMs[kind]));
   return {
     prefill: prefillOf(prompt, warm(samples)),
-    headlessPrefill: prefillOf(
-      prompt,
-      times.flatMap(({ prefill_ms }) => prefill_ms),
-    ),
-    generate: decodeOf(samples.flatMap(({ tokenMs }) => tokenMs)),
-    step: decodeOf(times.flatMap(({ step_ms }) => step_ms.flat())),
-    headless: decodeOf(times.flatMap(({ headless_ms }) => headless_ms.flat())),
+    generate: decode("generate"),
+    step: decode("step"),
+    headless: decode("headless"),
     ...processOf(samples),
   };
 }
