@@ -2,6 +2,7 @@ import { workerData } from "node:worker_threads";
 import type { Collective } from "../collective/collective.ts";
 import { addFigures, Group, type LinkStatistics } from "../collective/group.ts";
 import { openWire } from "../collective/wire.ts";
+import type { Pointer } from "../native/ggml.ts";
 import { viewFloats } from "../native/memory.ts";
 import { openRecorder } from "../trace/recorder.ts";
 import { spanKind } from "../trace/spans.ts";
@@ -29,6 +30,8 @@ let collective: Collective | undefined;
 /** What opening the links and trying them took: it is no part of the figures. */
 let before: LinkStatistics | undefined;
 let failed = false;
+/** What each lane's sums are seen through: new views count as new memory, and the garbage collector comes to look. */
+const views = new Map<Pointer, Float32Array>();
 
 try {
   run();
@@ -86,10 +89,17 @@ function choose(choice: ReductionChoice): void {
 }
 
 function sum(slot: number): void {
-  const values = viewFloats(addresses[slot]!, cells[cell.elements + slot]!);
+  const values = valuesAt(addresses[slot]!, cells[cell.elements + slot]!);
   const started = recorder.now();
   collective!.allReduce(values);
   recorder.end(spanKind.reduce, started, cells[cell.subjects + slot], group!.wire.bytes(values.length));
+}
+
+function valuesAt(address: Pointer, count: number): Float32Array {
+  const known = views.get(address);
+  const view = known !== undefined && known.length >= count ? known : viewFloats(address, count);
+  views.set(address, view);
+  return view.subarray(0, count);
 }
 
 function close(): void {

@@ -26,6 +26,8 @@ export class Lane implements Disposable {
   readonly #size: LaneSize;
   readonly #hidden: Tensor;
   readonly #partial: Tensor;
+  /** All of `partial`, as the host sees it. */
+  readonly #sums: PartialSums;
   readonly #positions: Tensor;
   readonly #cells: Tensor;
   readonly #mask: Tensor;
@@ -42,6 +44,8 @@ export class Lane implements Disposable {
     this.#mask = ggml.newTensor1d(this.#context, F16.id, size.tokens * size.slotCells);
     const buffer = ggml.allocateTensors(this.#context, ggml.deviceBufferType(device));
     this.#buffer = required(buffer, "making room for inputs");
+    const address = required(ggml.getData(this.#partial), "reading partial sums");
+    this.#sums = { address, values: viewFloats(address, size.embeddingLength * size.tokens) };
   }
 
   /** (embedding length, columns): hidden states. */
@@ -56,8 +60,8 @@ export class Lane implements Disposable {
 
   /** The first columns of `partial` as the host sees them. */
   partialSums(columns: number): PartialSums {
-    const address = required(this.#ggml.getData(this.#partial), "reading partial sums");
-    return { address, values: viewFloats(address, this.#size.embeddingLength * columns) };
+    const { address, values } = this.#sums;
+    return { address, values: values.subarray(0, this.#size.embeddingLength * columns) };
   }
 
   inputs(builder: GraphBuilder, { tokens, spans }: StepShape): BlockInputs {

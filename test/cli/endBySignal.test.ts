@@ -1,8 +1,10 @@
 import { spawn } from "node:child_process";
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
 
 const module = JSON.stringify(new URL("../../dist/cli/endBySignal.js", import.meta.url).href);
-const ggml = JSON.stringify(new URL("../../dist/native/ggml.js", import.meta.url).href);
+const koffi = JSON.stringify(pathToFileURL(createRequire(import.meta.url).resolve("koffi")).href);
 
 /** Runs a script in a process of its own. */
 function run(script: string): Promise<{ signal: NodeJS.Signals | null; output: string }> {
@@ -29,7 +31,7 @@ describe.skipIf(process.platform === "win32")("an end by a signal (Windows has n
       const script = `
         import { Worker } from "node:worker_threads";
         import { endBySignal } from ${module};
-        new Worker(${JSON.stringify(`import(${ggml}).then(({ openGgml }) => openGgml())`)}, { eval: true });
+        new Worker(${JSON.stringify(`import(${koffi})`)}, { eval: true });
         setTimeout(() => endBySignal("SIGINT"), ${delay});
         setTimeout(() => {}, 5000);`;
       expect(await run(script)).toEqual({ signal: "SIGINT", output: "" });
