@@ -78,32 +78,28 @@ export class Engine implements AsyncDisposable {
     const from = origin ?? { kind: "gguf", files: description.files };
     if (from.kind === "gguf" && from.cached !== false) beginReading(from.files[0]!);
     if (from.kind === "slice" && from.placement.cached) beginReading(from.map.files[0]!);
-    // Loaded here first: the thread that loads the backends is the one that receives native code's log.
-    openGgml();
     const blocks = description.blocks.length;
     const memory = engineMemory(options, { ...description.hyperparameters, blocks });
-    const abortFlag = allocateNative(running.length);
-    abortFlag.view.set(running);
-    const setup: EngineSetup = {
-      description,
-      options,
-      origin: from,
-      abortFlag: abortFlag.address,
-      shared: memory,
-    };
+    const setup: EngineSetup = { description, options, origin: from, shared: memory };
     const worker = new Worker(new URL("./engineThread.js", import.meta.url), { workerData: setup });
     const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
+    const readied = readiness(worker, memory);
+    readied.catch(() => {});
     const stop = () => Atomics.store(memory.loading, loadCounter.stop, 1);
     signal?.addEventListener("abort", stop);
     const timer = setInterval(() => onProgress?.(loadedBytes(memory)), progressInterval);
+    let abortFlag: NativeMemory | undefined;
     try {
-      const ready = await readiness(worker, memory);
+      abortFlag = openNative(memory);
+      const ready = await readied;
       signal?.throwIfAborted();
       onProgress?.(memory.statistics[statistic.weightBytes]!);
       return new Engine(description, options, ready, worker, memory, abortFlag, exited);
     } catch (error) {
-      await worker.terminate();
-      abortFlag[Symbol.dispose]();
+      stop();
+      askToClose(memory);
+      await exited;
+      abortFlag?.[Symbol.dispose]();
       throw signal?.aborted ? aborted(signal) : error;
     } finally {
       clearInterval(timer);
@@ -247,9 +243,7 @@ export class Engine implements AsyncDisposable {
     this.#ended = true;
     this.#abortFlag.view.set(stopping);
     this.cutLinks();
-    this.#memory.control[control.command] = command.close;
-    Atomics.add(this.#memory.control, control.request, 1);
-    Atomics.notify(this.#memory.control, control.request);
+    askToClose(this.#memory);
     await this.#exited;
     this.#answer(status.aborted);
     this.#abortFlag[Symbol.dispose]();
@@ -348,6 +342,32 @@ function checkTokens(tokens: ArrayLike<number>, vocabularySize: number): void {
 
 function loadedBytes(memory: EngineMemory): number {
   return Atomics.load(memory.loading, loadCounter.mebibytes) * 2 ** 20;
+}
+
+/**
+ * Loads the native libraries while the engine thread starts, which waits for that: the thread that loads the backends is the
+ * one that receives native code's log. Returns the abort flag.
+ */
+function openNative({ loading, abortFlag: address }: EngineMemory): NativeMemory {
+  try {
+    openGgml();
+    const abortFlag = allocateNative(running.length);
+    abortFlag.view.set(running);
+    address[0] = abortFlag.address;
+    return abortFlag;
+  } catch (error) {
+    Atomics.store(loading, loadCounter.stop, 1);
+    throw error;
+  } finally {
+    Atomics.store(loading, loadCounter.libraries, 1);
+    Atomics.notify(loading, loadCounter.libraries);
+  }
+}
+
+function askToClose({ control: cells }: EngineMemory): void {
+  cells[control.command] = command.close;
+  Atomics.add(cells, control.request, 1);
+  Atomics.notify(cells, control.request);
 }
 
 function readiness(worker: Worker, memory: EngineMemory): Promise<EngineReady> {

@@ -6,6 +6,7 @@ import type { RankDescription } from "../plan/rankDescription.ts";
 import { openRecorder } from "../trace/recorder.ts";
 import { blockSubject, otherSubject, readerThreads, spanKind } from "../trace/spans.ts";
 import { Layouts } from "../weights/layout.ts";
+import { loadCounter } from "../weights/loader.ts";
 import { ggufWeights, type StoredTensor, WeightStore } from "../weights/weightStore.ts";
 import type { Weights } from "../weights/weights.ts";
 import { BlockWeights } from "../weights/window/blockWeights.ts";
@@ -25,6 +26,8 @@ import {
 // The engine thread: loads the weights, then does what it is asked to, one thing after the other. It blocks on purpose.
 const setup = workerData as EngineSetup;
 const { description, options, shared } = setup;
+/** While one brings what it has read into place, another reads. More than there are cores only hold each other up. */
+const leastLoaders = 2;
 
 try {
   await main();
@@ -34,6 +37,8 @@ try {
 }
 
 async function main(): Promise<void> {
+  Atomics.wait(shared.loading, loadCounter.libraries, 0);
+  if (Atomics.load(shared.loading, loadCounter.stop) !== 0) return;
   const ggml = openGgml();
   const device = cpuDevice(ggml);
   using weights = openWeights(ggml, device, setup.origin);
@@ -42,7 +47,7 @@ async function main(): Promise<void> {
   shared.statistics[statistic.windowBytes] = weights.windowBytes;
   await load(weights);
   shared.statistics[statistic.diskBytes] = weights.window.bytesRead;
-  using backend = openBackend(device, { ...options, abortFlag: setup.abortFlag });
+  using backend = openBackend(device, { ...options, abortFlag: shared.abortFlag[0]! });
   using kv = new KvCache(ggml, device, description.hyperparameters, options.kvType, options);
   using loop = new EngineLoop({ ggml, backend, description, weights, kv, options, shared });
   const ready = { device: ggml.deviceDescription(device), features: deviceFeatures(device), layouts: weights.layouts };
@@ -53,7 +58,7 @@ async function main(): Promise<void> {
 async function load(weights: Weights): Promise<void> {
   const recorder = openRecorder(shared.trace?.engine);
   const started = recorder.now();
-  await weights.load(options.threads + 1, shared.loading);
+  await weights.load(Math.max(leastLoaders, options.threads), shared.loading);
   recorder.end(spanKind.load, started, 0, weights.pinnedBytes);
 }
 
@@ -70,7 +75,7 @@ function openWeights(ggml: Ggml, device: Device, origin: WeightOrigin): Weights 
           [...blocks.map((block) => block.weights), ropeFactors(description)],
           new Layouts(ggml, device).plain.name,
         );
-  const abortFlag = viewNative(setup.abortFlag, 1);
+  const abortFlag = viewNative(shared.abortFlag[0]!, 1);
   return new BlockWeights(ggml, device, map, origin.placement, () => abortFlag[0] !== 0, readerTraces());
 }
 

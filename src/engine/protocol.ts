@@ -1,8 +1,8 @@
 import { StelliumError } from "../errors.ts";
-import type { Pointer } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { type TraceMemory, traceMemory } from "../trace/recorder.ts";
 import { type TracedThread, tracedThreads } from "../trace/spans.ts";
+import { loadCounter } from "../weights/loader.ts";
 import type { BlockMap } from "../weights/window/blockMap.ts";
 import type { Placement } from "../weights/window/blockWeights.ts";
 import type { CellPlace } from "./cellFile.ts";
@@ -49,7 +49,6 @@ export interface EngineSetup {
   readonly description: RankDescription;
   readonly origin: WeightOrigin;
   readonly options: EngineOptions;
-  readonly abortFlag: Pointer;
   readonly shared: EngineMemory;
 }
 
@@ -59,6 +58,8 @@ export interface EngineMemory {
   readonly control: Int32Array;
   /** See `loadCounter`. */
   readonly loading: Int32Array;
+  /** The address of the abort flag (see `BackendOptions`), once the libraries are loaded. */
+  readonly abortFlag: BigInt64Array;
   /** What all ranks are to do; see `rankCommand.ts`. */
   readonly rankCommand: Int32Array;
   /** Ids of the tokens of a step, in order of its parts. */
@@ -163,7 +164,8 @@ export function engineMemory(
   const results = outputs === 0 ? 0 : vocabularySize * outputs + embeddingLength * batch;
   return {
     control: new Int32Array(shared(4 * control.length)),
-    loading: new Int32Array(shared(4 * 8)),
+    loading: new Int32Array(shared(4 * loadCounter.length)),
+    abortFlag: new BigInt64Array(shared(8)),
     rankCommand: new Int32Array(shared(4 * commandInts(slots))),
     tokens: new Int32Array(shared(4 * batch)),
     results: new Float32Array(shared(4 * results)),

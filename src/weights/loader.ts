@@ -22,8 +22,11 @@ export interface LoadTask {
   readonly convert?: { readonly type: TensorTypeName; readonly shape: readonly number[] };
 }
 
-/** Counters that loaders share, as indices into an `Int32Array`. */
-export const loadCounter = { nextTask: 0, stop: 1, mebibytes: 2, length: 3 } as const;
+/**
+ * What those who load share, as indices into an `Int32Array`: the next task, 1 where loading is to stop, what was loaded, and
+ * 1 as soon as the thread that receives native code's log has loaded the libraries.
+ */
+export const loadCounter = { nextTask: 0, stop: 1, mebibytes: 2, libraries: 3, length: 4 } as const;
 
 /** What is read ahead while threads and libraries are still starting: a fast disk delivers as much meanwhile. */
 const firstBytes = 192 * 2 ** 20;
