@@ -24,20 +24,28 @@ export interface Choice {
 /** What a prediction is multiplied by: how much longer a collective was seen to take than the model says. */
 export type Correction = (name: CollectiveName, payloadBytes: number) => number;
 
-/** Predicts every collective for an encoded payload of so many bytes, and chooses the fastest. */
+/** Trials of the same collective differ by so much: what they say is faster by less is not. */
+const scatter = 1.1;
+
+/**
+ * Predicts every collective for an encoded payload of so many bytes, and chooses the fastest: the one that is so by the model
+ * alone, unless another is by the correction too, and by more than trials scatter.
+ */
 export function chooseCollective(
   measurements: LinkMeasurements,
   payloadBytes: number,
   correction: Correction = () => 1,
 ): Choice {
   const network = new Network(measurements);
-  const [best, ...alternatives] = (Object.keys(predictions) as CollectiveName[])
-    .map((name) => ({
-      name,
-      predictedMs: predictions[name](network, payloadBytes) * correction(name, payloadBytes),
-    }))
-    .sort((a, b) => a.predictedMs - b.predictedMs);
-  const { name, predictedMs } = best!;
+  const all = (Object.keys(predictions) as CollectiveName[]).map((name) => {
+    const modelMs = predictions[name](network, payloadBytes);
+    return { name, modelMs, predictedMs: modelMs * correction(name, payloadBytes) };
+  });
+  const byModel = all.reduce((best, other) => (other.modelMs < best.modelMs ? other : best));
+  const [fastest] = all.sort((a, b) => a.predictedMs - b.predictedMs);
+  const best = byModel.predictedMs <= scatter * fastest!.predictedMs ? byModel : fastest!;
+  const alternatives = all.filter((other) => other !== best).map(({ name, predictedMs }) => ({ name, predictedMs }));
+  const { name, predictedMs } = best;
   const next = alternatives[0]!;
   const why =
     `${name} is predicted to take ${predictedMs.toFixed(2)} ms for ${payloadBytes} bytes over ${network.size} devices, ` +

@@ -59,3 +59,12 @@ test.each([2, 3, 4, 5, 8, 9, 64])("every pair of %i ranks meets once, and nobody
   while (met.some((_, rank) => meet(rank)));
   expect(met).toEqual(partners.map(() => size - 1));
 });
+
+test("what trials say of a collective counts where it is more than they scatter", () => {
+  const lan = network(2, 1, 1000);
+  const chosen = (factor: number) => chooseCollective(lan, 8 << 20, (name) => (name === "ring" ? 1 : factor));
+  expect(chooseCollective(lan, 8 << 20).name).toBe("exchange");
+  expect(chosen(1.08)).toMatchObject({ name: "exchange", alternatives: [{ name: "ring" }, {}, {}, {}] });
+  expect(chosen(1.08).alternatives[0]!.predictedMs).toBeLessThan(chosen(1.08).predictedMs);
+  expect(chosen(1.2).name).toBe("ring");
+});
