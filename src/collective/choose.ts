@@ -25,7 +25,7 @@ export interface Choice {
 export type Correction = (name: CollectiveName, payloadBytes: number) => number;
 
 /** Trials of the same collective differ by so much: what they say is faster by less is not. */
-const scatter = 1.1;
+const scatter = 1.2;
 
 /**
  * Predicts every collective for an encoded payload of so many bytes, and chooses the fastest: the one that is so by the model

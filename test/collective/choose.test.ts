@@ -64,7 +64,7 @@ test("what trials say of a collective counts where it is more than they scatter"
   const lan = network(2, 1, 1000);
   const chosen = (factor: number) => chooseCollective(lan, 8 << 20, (name) => (name === "ring" ? 1 : factor));
   expect(chooseCollective(lan, 8 << 20).name).toBe("exchange");
-  expect(chosen(1.08)).toMatchObject({ name: "exchange", alternatives: [{ name: "ring" }, {}, {}, {}] });
-  expect(chosen(1.08).alternatives[0]!.predictedMs).toBeLessThan(chosen(1.08).predictedMs);
-  expect(chosen(1.2).name).toBe("ring");
+  expect(chosen(1.15)).toMatchObject({ name: "exchange", alternatives: [{ name: "ring" }, {}, {}, {}] });
+  expect(chosen(1.15).alternatives[0]!.predictedMs).toBeLessThan(chosen(1.15).predictedMs);
+  expect(chosen(1.3).name).toBe("ring");
 });
