@@ -5,7 +5,8 @@ import { allocateNative, type NativeMemory } from "../native/memory.ts";
 import { shutdownSocket } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { readEvents, type TraceEvents } from "../trace/events.ts";
-import { beginReading, loadCounter } from "../weights/loader.ts";
+import { loadCounter } from "../weights/loader.ts";
+import { beginReading } from "../weights/loadFile.ts";
 import type { CellPlace } from "./cellFile.ts";
 import {
   type CellBringing,
@@ -76,7 +77,6 @@ export class Engine implements AsyncDisposable {
   static async start({ description, options, origin, onProgress, signal }: EngineStart): Promise<Engine> {
     if (signal?.aborted) throw aborted(signal);
     const from = origin ?? { kind: "gguf", files: description.files };
-    if (from.kind === "gguf" && from.cached !== false) beginReading(from.files[0]!);
     if (from.kind === "slice" && from.placement.cached) beginReading(from.map.files[0]!);
     const blocks = description.blocks.length;
     const memory = engineMemory(options, { ...description.hyperparameters, blocks });

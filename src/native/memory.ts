@@ -1,11 +1,9 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import koffi, { type LibraryHandle } from "koffi";
+import koffi from "koffi";
 import { StelliumError } from "../errors.ts";
 import type { Pointer } from "./ggml.ts";
 import { nativeLibraries } from "./libraries.ts";
-
-type KoffiFunction = ReturnType<LibraryHandle["func"]>;
 
 /** Native memory that several threads may see at the same address. Its owner frees it. */
 export interface NativeMemory extends Disposable {
@@ -26,10 +24,15 @@ export function allocateNative(bytes: number): NativeMemory {
   return { address, bytes, view: viewNative(address, bytes), [Symbol.dispose]: () => free(address, bytes) };
 }
 
-/** Allocates `bytes` of memory from a page's border on, as direct I/O wants it. Memory that is never touched costs nothing. */
+/**
+ * Allocates `bytes` of memory for direct I/O: from a page's border on, and of huge pages where there is room for one and the system
+ * has them. A disk takes a read into scattered small pages in many small requests. Memory that is never touched costs nothing.
+ */
 export function allocatePages(bytes: number): NativeMemory {
-  const whole = allocateNative(bytes + Number(pageBytes));
-  const address = ((whole.address + pageBytes - 1n) / pageBytes) * pageBytes;
+  const border = bytes < Number(hugePageBytes) ? pageBytes : hugePageBytes;
+  const whole = allocateNative(bytes + Number(border));
+  const address = ((whole.address + border - 1n) / border) * border;
+  preferHugePages(address, bytes);
   return { address, bytes, view: viewNative(address, bytes), [Symbol.dispose]: () => whole[Symbol.dispose]() };
 }
 
@@ -47,6 +50,8 @@ export function viewFloats(address: Pointer, count: number): Float32Array {
 /** Linux's `MADV_HUGEPAGE`. */
 const adviceHugePages = 14;
 const pageBytes = 4096n;
+/** What x64 and most arm64 systems have. */
+const hugePageBytes = 2n ** 21n;
 
 /**
  * Asks the system to back large memory by huge pages: reading it takes fewer address translations, and filling it for
@@ -59,46 +64,6 @@ export function preferHugePages(address: Pointer, bytes: number): void {
   if (end <= start) return;
   const madvise = koffi.load(null).func("int madvise(void *, size_t, int)");
   madvise(start, Number(end - start), adviceHugePages);
-}
-
-/** POSIX's `POSIX_FADV_WILLNEED`. */
-const adviceWillNeed = 3;
-/** Linux reads no more than a device's read-ahead size for one piece of advice: 128 KiB, if nobody changed it. */
-const adviceStep = 128 * 1024;
-
-/**
- * Has the system begin to read a part of a file, so that it is there when it is asked for. A no-op where there is no such call.
- *
- * @param descriptor - of an open file
- */
-export function readAhead(descriptor: number, offset: number, bytes: number): void {
-  if (process.platform !== "linux") return;
-  fadvise ??= koffi.load(null).func("int posix_fadvise(int, int64_t, int64_t, int)");
-  for (let at = offset; at < offset + bytes; at += adviceStep) fadvise(descriptor, at, adviceStep, adviceWillNeed);
-}
-
-/** POSIX's `POSIX_FADV_DONTNEED`. */
-const adviceDontNeed = 4;
-
-/**
- * Has the system forget what it keeps in memory of a part of a file; bytes that are not on the disk yet stay. A no-op
- * where there is no such call.
- *
- * @param bytes - 0 is all up to the file's end
- */
-export function dropCache(descriptor: number, offset: number, bytes: number): void {
-  if (process.platform !== "linux") return;
-  fadvise ??= koffi.load(null).func("int posix_fadvise(int, int64_t, int64_t, int)");
-  fadvise(descriptor, offset, bytes, adviceDontNeed);
-}
-
-/** macOS' `F_NOCACHE`. */
-const commandNoCache = 48;
-
-/** Has reads of an open file pass by the system's cache, on macOS, which has no flag for it. */
-export function avoidCache(descriptor: number): void {
-  if (process.platform !== "darwin") return;
-  koffi.load(null).func("int fcntl(int, int, ...)")(descriptor, commandNoCache, "int", 1);
 }
 
 /**
@@ -116,5 +81,3 @@ export function returnMemory(): void {
     return;
   }
 }
-
-let fadvise: KoffiFunction | undefined;

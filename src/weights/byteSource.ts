@@ -1,6 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { reasonOf, StelliumError } from "../errors.ts";
-import { dropCache } from "../native/memory.ts";
+import { dropCache } from "../native/pageCache.ts";
 
 /** Random access to the bytes of one model file, wherever it lies. */
 export interface ByteSource {

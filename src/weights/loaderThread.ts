@@ -2,4 +2,4 @@ import { workerData } from "node:worker_threads";
 import { type LoadTask, loadWeights } from "./loader.ts";
 
 const { tasks, counters } = workerData as { tasks: LoadTask[]; counters: Int32Array };
-loadWeights(tasks, counters);
+await loadWeights(tasks, counters);

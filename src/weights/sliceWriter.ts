@@ -1,7 +1,7 @@
 import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
 import { StelliumError } from "../errors.ts";
 import type { Device, Ggml } from "../native/ggml.ts";
-import { dropCache } from "../native/memory.ts";
+import { dropCache } from "../native/pageCache.ts";
 import { BlockChecksum } from "./checksum.ts";
 import { ByteFeed, SliceConverter } from "./sliceConverter.ts";
 import { partialPath, sliceName, slicePath } from "./sliceDirectory.ts";

@@ -12,7 +12,7 @@ import {
   newTensor,
   rowGroup,
 } from "./layout.ts";
-import { type LoadTask, loadCounter, loadWeights } from "./loader.ts";
+import { type LoadTask, loadCounter, loadWeights, taskBytes } from "./loader.ts";
 import { sliceShape, type TensorSlice } from "./slice.ts";
 import type { Weights } from "./weights.ts";
 import { type BlockWindow, residentWindow } from "./window/window.ts";
@@ -34,10 +34,10 @@ export interface Place {
 /** Where weights come from: says what has to be read to bring one into its place. */
 export type WeightSource = (slice: TensorSlice, place: Place) => LoadTask[];
 
-/** Bytes that one load task reads: enough for a disk to be at its best, and little to stage. */
-const taskBytes = 8 * 2 ** 20;
 /** A model below this is read sooner than a second thread starts. */
 const parallelBytes = 96 * 2 ** 20;
+/** More only wait for the disk. Each has memory for what it reads, of which a cap leaves less. */
+const mostLoaders = { free: 4, capped: 2 };
 
 /** The weights of a model in memory, each in the layout that the device computes fastest from. */
 export class WeightStore implements Weights {
@@ -82,14 +82,15 @@ export class WeightStore implements Weights {
   }
 
   /**
-   * Reads everything into place, on this thread and `threads - 1` others. Progress is in `counters` (see `loadCounter`).
+   * Reads everything into place, on this thread and `threads - 1` others, or fewer. Progress is in `counters` (see `loadCounter`).
    * Throws `FILE_UNREADABLE`.
    */
   async load(threads: number, counters: Int32Array): Promise<void> {
-    const helpers = this.bytes < parallelBytes ? 0 : threads - 1;
+    const most = this.#tasks[0]?.cached ? mostLoaders.free : mostLoaders.capped;
+    const helpers = this.bytes < parallelBytes ? 0 : Math.min(threads, most) - 1;
     const ended = Array.from({ length: helpers }, () => startLoader(this.#tasks, counters));
     try {
-      loadWeights(this.#tasks, counters);
+      await loadWeights(this.#tasks, counters);
     } finally {
       Atomics.store(counters, loadCounter.stop, 1);
       await Promise.all(ended);

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { constants, type FileHandle, open } from "node:fs/promises";
 import { freemem } from "node:os";
 import { Worker } from "node:worker_threads";
-import { allocatePages, preferHugePages } from "../../native/memory.ts";
+import { allocatePages } from "../../native/memory.ts";
 
 /** Large enough not to lie in caches, where there is room for it. */
 const mostBytes = 256e6;
@@ -63,7 +63,6 @@ export async function measureDisk(path: string): Promise<number | undefined> {
  */
 async function readRate(file: FileHandle, size: number): Promise<number> {
   using memory = allocatePages(requestsInFlight * requestBytes);
-  preferHugePages(memory.address, memory.bytes);
   const started = performance.now();
   let next = Math.floor(size / 2 / requestBytes) * requestBytes;
   let read = 0;

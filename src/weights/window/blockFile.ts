@@ -1,9 +1,7 @@
 import { closeSync, constants, openSync, readSync } from "node:fs";
 import { reasonOf, StelliumError } from "../../errors.ts";
-import { avoidCache, dropCache } from "../../native/memory.ts";
-
-/** Linux's flag for reads that go straight from the disk into memory; other systems have none. */
-const directFlag: number | undefined = constants.O_DIRECT;
+import { avoidCache, dropCache } from "../../native/pageCache.ts";
+import { directFlag, isRefusal } from "../directIo.ts";
 
 /** So much is read at a time through the system's cache, before it is dropped from it: it counts as this process's memory. */
 const bufferedBytes = 4 * 2 ** 20;
@@ -89,8 +87,4 @@ export class BlockFile implements Disposable {
   #unreadable(cause: unknown): StelliumError {
     return new StelliumError("FILE_UNREADABLE", { path: this.path, reason: reasonOf(cause) }, { cause });
   }
-}
-
-function isRefusal(error: unknown): boolean {
-  return ["EINVAL", "ENOTSUP", "EOPNOTSUPP"].includes((error as NodeJS.ErrnoException).code ?? "");
 }

@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
 import type { Buffer, Context, Device, Ggml, Pointer, Tensor } from "../../native/ggml.ts";
-import { allocatePages, type NativeMemory, preferHugePages } from "../../native/memory.ts";
+import { allocatePages, type NativeMemory } from "../../native/memory.ts";
 import type { Repoint } from "../../native/tensorData.ts";
 import { readerThreads } from "../../trace/spans.ts";
 import { describingContext } from "../layout.ts";
@@ -86,8 +86,8 @@ export class BlockWeights implements Weights {
     this.layouts = counted(tensors.map(({ layout }) => layout));
     this.pinnedBytes = sum(rooms(pinned));
     this.windowBytes = streamed.length > 0 ? placement.windowBytes : 0;
-    this.#pinnedMemory = pages(this.pinnedBytes);
-    this.#ringMemory = pages(this.windowBytes);
+    this.#pinnedMemory = this.pinnedBytes > 0 ? allocatePages(this.pinnedBytes) : undefined;
+    this.#ringMemory = this.windowBytes > 0 ? allocatePages(this.windowBytes) : undefined;
     const describing = new TensorModels(ggml, device, this.#context, map);
     this.#models = describing.buffers;
     this.#blocks = map.blocks.map((block) => block.tensors.map((tensor) => this.#described(describing, tensor)));
@@ -167,14 +167,6 @@ export class BlockWeights implements Weights {
   #place(block: number, address: Pointer): void {
     for (const { at, repoint } of this.#blocks[block]!) repoint(address + BigInt(at));
   }
-}
-
-/** Memory that is worth being backed by huge pages; none where none is wanted. */
-function pages(bytes: number): NativeMemory | undefined {
-  if (bytes === 0) return undefined;
-  const memory = allocatePages(bytes);
-  preferHugePages(memory.address, bytes);
-  return memory;
 }
 
 /** Waits for readers to end. Returns false where one does not, because the disk it reads from does not answer. */

@@ -1,0 +1,70 @@
+import { mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { allocatePages } from "../../src/native/memory.ts";
+import { dropCache } from "../../src/native/pageCache.ts";
+import { directMargin, LoadFile } from "../../src/weights/loadFile.ts";
+
+const bytes = Uint8Array.from({ length: 300_001 }, (_, at) => (at * 31 + (at >> 8)) % 256);
+/** Files in memory are always in the system's cache. */
+const memoryFileSystem = 0x01021994;
+
+describe("a file that weights are loaded from", () => {
+  let folder: string;
+  let path: string;
+
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), "stellium-test-"));
+    path = join(folder, "weights");
+    writeFileSync(path, bytes);
+  });
+
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  const parts = [
+    [0, 4096],
+    [1, 4095],
+    [4095, 2],
+    [32, 200_000],
+    [8192, 4096],
+    [299_000, 1001],
+    [300_000, 1],
+  ] as const;
+
+  it.each(parts)("gives what lies at %i, %i bytes, in both ways", async (offset, count) => {
+    using file = new LoadFile(path);
+    using memory = allocatePages(count + directMargin);
+    const wanted = bytes.subarray(offset, offset + count);
+    const direct = await file.readDirectly(offset, count, memory.view);
+    if (direct !== undefined) expect(Buffer.compare(direct, wanted)).toBe(0);
+    const target = new Uint8Array(count);
+    await file.read(offset, target);
+    expect(Buffer.compare(target, wanted)).toBe(0);
+  });
+
+  it("says where it ends, in both ways", async () => {
+    using file = new LoadFile(path);
+    using memory = allocatePages(8192 + directMargin);
+    await expect(file.read(299_000, new Uint8Array(2000))).rejects.toThrow("it ends at byte 300001");
+    if (file.isDirect) {
+      await expect(file.readDirectly(303_104, 10, memory.view)).rejects.toThrow("it ends at byte 303104");
+    }
+  });
+
+  it("refuses one that is not there", () => {
+    expect(() => new LoadFile(join(folder, "missing"))).toThrow(expect.objectContaining({ code: "FILE_UNREADABLE" }));
+  });
+
+  it.runIf(process.platform === "linux")("knows what the system's cache has of it", async () => {
+    using file = new LoadFile(path);
+    const writer = await open(path, "r+");
+    await writer.sync();
+    dropCache(writer.fd, 0, 0);
+    await writer.close();
+    expect(file.isCached(262_200)).toBe(statfsSync(folder).type === memoryFileSystem);
+    await file.read(0, new Uint8Array(bytes.length));
+    expect(file.isCached(262_200)).toBe(true);
+  });
+});
