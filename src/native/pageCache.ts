@@ -1,9 +1,7 @@
-import koffi, { type LibraryHandle } from "koffi";
+import koffi from "koffi";
 import type { Pointer } from "./ggml.ts";
 
 /** What the system keeps in memory of files that were read, and how to have a say in that. */
-
-type KoffiFunction = ReturnType<LibraryHandle["func"]>;
 
 /** POSIX's `POSIX_FADV_WILLNEED`. */
 const adviceWillNeed = 3;
@@ -17,8 +15,8 @@ const adviceStep = 128 * 1024;
  */
 export function readAhead(descriptor: number, offset: number, bytes: number): void {
   if (process.platform !== "linux") return;
-  fadvise ??= koffi.load(null).func("int posix_fadvise(int, int64_t, int64_t, int)");
-  for (let at = offset; at < offset + bytes; at += adviceStep) fadvise(descriptor, at, adviceStep, adviceWillNeed);
+  for (let at = offset; at < offset + bytes; at += adviceStep)
+    calls().fadvise(descriptor, at, adviceStep, adviceWillNeed);
 }
 
 /** POSIX's `POSIX_FADV_DONTNEED`. */
@@ -32,8 +30,7 @@ const adviceDontNeed = 4;
  */
 export function dropCache(descriptor: number, offset: number, bytes: number): void {
   if (process.platform !== "linux") return;
-  fadvise ??= koffi.load(null).func("int posix_fadvise(int, int64_t, int64_t, int)");
-  fadvise(descriptor, offset, bytes, adviceDontNeed);
+  calls().fadvise(descriptor, offset, bytes, adviceDontNeed);
 }
 
 /** macOS' `F_NOCACHE`. */
@@ -77,7 +74,6 @@ export class CachedPages implements Disposable {
   }
 }
 
-let fadvise: KoffiFunction | undefined;
 let bound: ReturnType<typeof bind> | undefined;
 
 function calls() {
@@ -88,6 +84,7 @@ function calls() {
 function bind() {
   const libc = koffi.load(null);
   return {
+    fadvise: libc.func("int posix_fadvise(int, int64_t, int64_t, int)"),
     mmap: libc.func("void *mmap(void *, size_t, int, int, int, int64_t)"),
     mincore: libc.func("int mincore(void *, size_t, _Out_ uint8_t *)"),
     munmap: libc.func("int munmap(void *, size_t)"),

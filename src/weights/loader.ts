@@ -142,7 +142,7 @@ class Loader implements Disposable {
 /**
  * Finds out whether the disk is what loading waits for. A slow one leaves time to fill the system's cache, and the next start is
  * faster for it. Beside a fast one cores are the limit: filling the cache would cost them as much as all else, and the next
- * start gain nothing.
+ * start gain little.
  */
 class Pace {
   readonly #started = performance.now();
