@@ -1,13 +1,35 @@
 import { defineConfig } from "vitest/config";
 
+/** Tests that measure time or depend on deadlines: they have the machine to themselves. */
+const timed = [
+  "test/{cluster,collective,web}/**/*.test.ts",
+  "test/api/devices.test.ts",
+  "test/cli/{join,main,measure}.test.ts",
+  "test/engine/{engine,overlapFailures}.test.ts",
+  "test/native/sockets.test.ts",
+  "test/weights/gguf{,.fuzz,.memory}.test.ts",
+];
+
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
     // A crash in native code must end one worker, not the run.
     pool: "forks",
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // Tests import the built files (`#stellium/...`), so that threads started from them find theirs.
     server: { deps: { external: [/\/dist\//] } },
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "together",
+          include: ["test/**/*.test.ts"],
+          exclude: timed,
+          maxWorkers: "100%",
+          sequence: { groupOrder: 0 },
+        },
+      },
+      { extends: true, test: { name: "alone", include: timed, maxWorkers: 1, sequence: { groupOrder: 1 } } },
+    ],
   },
 });
