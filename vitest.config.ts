@@ -4,8 +4,8 @@ import { defineConfig } from "vitest/config";
 const timed = [
   "test/{cluster,collective,web}/**/*.test.ts",
   "test/api/devices.test.ts",
-  "test/cli/{join,main,measure}.test.ts",
-  "test/engine/{engine,overlapFailures}.test.ts",
+  "test/cli/{join,main,measure,trace}.test.ts",
+  "test/engine/{engine,linkSets,overlapFailures,stepProfile}.test.ts",
   "test/native/sockets.test.ts",
   "test/weights/gguf{,.fuzz,.memory}.test.ts",
 ];
