@@ -1,4 +1,3 @@
-import { Worker } from "node:worker_threads";
 import { StelliumError } from "../errors.ts";
 import type { Buffer, Context, Device, Ggml, Pointer, Tensor } from "../native/ggml.ts";
 import { preferHugePages } from "../native/memory.ts";
@@ -13,6 +12,7 @@ import {
   rowGroup,
 } from "./layout.ts";
 import { type LoadTask, loadCounter, loadWeights, taskBytes } from "./loader.ts";
+import { loadBeside } from "./loadHelper.ts";
 import { sliceShape, type TensorSlice } from "./slice.ts";
 import type { Weights } from "./weights.ts";
 import { type BlockWindow, residentWindow } from "./window/window.ts";
@@ -88,12 +88,14 @@ export class WeightStore implements Weights {
   async load(threads: number, counters: Int32Array): Promise<void> {
     const most = this.#tasks[0]?.cached ? mostLoaders.free : mostLoaders.capped;
     const helpers = this.bytes < parallelBytes ? 0 : Math.min(threads, most) - 1;
-    const ended = Array.from({ length: helpers }, () => startLoader(this.#tasks, counters));
+    const helped = Promise.all(Array.from({ length: helpers }, () => loadBeside(this.#tasks, counters)));
+    // What a helper met is told when this thread has ended its share.
+    helped.catch(() => {});
     try {
       await loadWeights(this.#tasks, counters);
     } finally {
       Atomics.store(counters, loadCounter.stop, 1);
-      await Promise.all(ended);
+      await helped;
     }
   }
 
@@ -163,12 +165,4 @@ function loadTasks(slice: TensorSlice, path: string, place: Place): Omit<LoadTas
     tasks.push({ path, offset, bytes: count * fileRow, address, buffer: place.buffer, ...some, ...convert });
   }
   return tasks;
-}
-
-function startLoader(tasks: readonly LoadTask[], counters: Int32Array): Promise<void> {
-  const worker = new Worker(new URL("./loaderThread.js", import.meta.url), { workerData: { tasks, counters } });
-  return new Promise((resolve, reject) => {
-    worker.once("error", reject);
-    worker.once("exit", () => resolve());
-  });
 }
