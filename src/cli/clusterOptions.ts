@@ -1,5 +1,5 @@
+import type { ClusterOptions } from "../cluster/clusterOptions.ts";
 import { parseAddress } from "../cluster/control/address.ts";
-import type { ClusterOptions } from "../cluster/team.ts";
 import { type JoinToken, resolveToken } from "../cluster/token.ts";
 import { collectiveNames } from "../collective/collective.ts";
 import { wireNames } from "../collective/wire.ts";

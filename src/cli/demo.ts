@@ -5,7 +5,7 @@ import { StelliumError } from "../errors.ts";
 import { defaultSampling } from "../serving/samplingParameters.ts";
 import type { TextModel } from "../serving/textModel.ts";
 import type { Values } from "./arguments/option.ts";
-import type { demoOptions } from "./commands.ts";
+import type { demoOptions } from "./commandOptions.ts";
 import { deviceReports, peakRssBytes } from "./deviceReport.ts";
 import { formatBytes } from "./format.ts";
 import type { Interruption } from "./interruption.ts";

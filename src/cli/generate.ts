@@ -1,7 +1,7 @@
 import type { GenerationRequest, GenerationResult } from "../serving/generation.ts";
 import type { TextModel } from "../serving/textModel.ts";
 import type { Values } from "./arguments/option.ts";
-import type { generateOptions } from "./commands.ts";
+import type { generateOptions } from "./commandOptions.ts";
 import { deviceReports } from "./deviceReport.ts";
 import { grammarOf } from "./grammarInput.ts";
 import type { Interruption } from "./interruption.ts";

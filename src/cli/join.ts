@@ -7,7 +7,7 @@ import { type WorkerOptions, type WorkerState, work } from "../cluster/worker.ts
 import { StelliumError } from "../errors.ts";
 import type { Values } from "./arguments/option.ts";
 import { tokenOf } from "./clusterOptions.ts";
-import type { joinOptions } from "./commands.ts";
+import type { joinOptions } from "./commandOptions.ts";
 import type { Interruption } from "./interruption.ts";
 import { tellMemory } from "./memoryReport.ts";
 import { tellOfThisProcess } from "./processes/registry.ts";

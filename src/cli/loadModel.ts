@@ -1,5 +1,5 @@
+import type { ClusterOptions } from "../cluster/clusterOptions.ts";
 import { LocalWorkers } from "../cluster/localWorkers.ts";
-import type { ClusterOptions } from "../cluster/team.ts";
 import { log } from "../log.ts";
 import { authorization, hubFromEnvironment } from "../models/hub.ts";
 import type { TextModel, TextModelOptions } from "../serving/textModel.ts";

@@ -3,7 +3,7 @@ import { type Leftover, listLeftovers, listLocalModels, type NamedModel } from "
 import { listUrlModels, type UrlModel, urlDirectory } from "../models/urlModels.ts";
 import { printable } from "../weights/gguf/printable.ts";
 import type { Values } from "./arguments/option.ts";
-import type { listOptions } from "./commands.ts";
+import type { listOptions } from "./commandOptions.ts";
 import { formatBytes } from "./format.ts";
 import { columns } from "./table.ts";
 

@@ -5,7 +5,7 @@ import { planReport } from "../library/planning/report.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import type { Values } from "./arguments/option.ts";
 import { sharesOf } from "./clusterOptions.ts";
-import type { planOptions } from "./commands.ts";
+import type { planOptions } from "./commandOptions.ts";
 import { formatBytes } from "./format.ts";
 import { formatCap, planText } from "./planTable.ts";
 import { requireModel } from "./requireModel.ts";

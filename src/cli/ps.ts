@@ -1,6 +1,6 @@
 import { printable } from "../weights/gguf/printable.ts";
 import type { Values } from "./arguments/option.ts";
-import type { processOptions } from "./commands.ts";
+import type { processOptions } from "./commandOptions.ts";
 import { formatBytes, formatDuration } from "./format.ts";
 import { residentBytes } from "./processes/memory.ts";
 import { type ListedProcess, runningProcesses } from "./processes/registry.ts";

@@ -1,7 +1,7 @@
 import { pullModel } from "../models/resolveModel.ts";
 import { printable } from "../weights/gguf/printable.ts";
 import type { Values } from "./arguments/option.ts";
-import type { pullOptions } from "./commands.ts";
+import type { pullOptions } from "./commandOptions.ts";
 import { pullReport } from "./pullReport.ts";
 import { requireModel } from "./requireModel.ts";
 

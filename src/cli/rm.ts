@@ -6,7 +6,7 @@ import { chooseModel } from "../models/quantization.ts";
 import { removeLeftovers, removeModel } from "../models/removal.ts";
 import { findUrlModel, removeUrlModel, urlDirectory } from "../models/urlModels.ts";
 import type { Values } from "./arguments/option.ts";
-import type { removeOptions } from "./commands.ts";
+import type { removeOptions } from "./commandOptions.ts";
 import { formatBytes } from "./format.ts";
 import { requireModel } from "./requireModel.ts";
 

@@ -4,7 +4,7 @@ import { Conversation } from "./chat/conversation.ts";
 import { converse } from "./chat/interactive.ts";
 import { Session } from "./chat/session.ts";
 import { chooseTemplate } from "./chat/template.ts";
-import type { runOptions } from "./commands.ts";
+import type { runOptions } from "./commandOptions.ts";
 import type { Interruption } from "./interruption.ts";
 import { loadModel } from "./loadModel.ts";
 import { promptOf, readStdin } from "./textInput.ts";

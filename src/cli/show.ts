@@ -4,7 +4,7 @@ import { describeValue } from "../weights/gguf/metadata.ts";
 import type { GgufArray, GgufModel, GgufValue } from "../weights/gguf/model.ts";
 import { printable } from "../weights/gguf/printable.ts";
 import type { Values } from "./arguments/option.ts";
-import type { showOptions } from "./commands.ts";
+import type { showOptions } from "./commandOptions.ts";
 import { formatBytes, formatCount } from "./format.ts";
 import { requireModel } from "./requireModel.ts";
 

@@ -1,10 +1,11 @@
 import { hostname } from "node:os";
 import { describe } from "../engine/architectures/support.ts";
 import type { CellPlace } from "../engine/cellFile.ts";
-import { Engine, type StepRequest } from "../engine/engine.ts";
+import { Engine } from "../engine/engine.ts";
 import type { ModelDescription } from "../engine/modelDescription.ts";
 import type { CellBringing, CellKeeping } from "../engine/protocol.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
+import type { StepRequest } from "../engine/stepRequest.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
@@ -12,6 +13,7 @@ import { planShares, type SharePlan } from "../plan/shares.ts";
 import type { RankTrace } from "../trace/events.ts";
 import type { ModelSource } from "../weights/modelSource.ts";
 import { SharedReading } from "../weights/sharedReading.ts";
+import type { ClusterOptions } from "./clusterOptions.ts";
 import type { Traffic } from "./control/channel.ts";
 import { batchUnderCap, deviceMemory } from "./deviceMemory.ts";
 import { deviceSlice, repaired } from "./deviceSlice.ts";
@@ -20,7 +22,7 @@ import { Lingering } from "./lingering.ts";
 import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
 import { type OwnDemand, type OwnWeights, type OwnWeightsOptions, ownWeights } from "./ownWeights.ts";
 import type { StatusBoard } from "./status/board.ts";
-import { type ClusterOptions, type RankReport, Team } from "./team.ts";
+import { type RankReport, Team } from "./team.ts";
 import { threadsAmong } from "./threads.ts";
 
 /** How a model is to be run; everything has a default. */

@@ -1,18 +1,17 @@
 import { createHash, randomBytes } from "node:crypto";
 import { fasterCipher } from "../collective/cipher.ts";
-import type { WireName } from "../collective/wire.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { ModelDescription } from "../engine/modelDescription.ts";
-import type { LinkSetup } from "../engine/rankLinks.ts";
 import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { rankDescription } from "../plan/rankDescription.ts";
-import { type HeadPlacement, planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
+import { planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
 import type { RankTrace } from "../trace/events.ts";
 import type { ModelSource } from "../weights/modelSource.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";
 import { sliceName } from "../weights/sliceDirectory.ts";
 import { type CutPlan, cutPlan } from "../weights/sliceLayout.ts";
+import type { ClusterOptions, Entrance } from "./clusterOptions.ts";
 import type { Traffic } from "./control/channel.ts";
 import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
 import { Announcement } from "./discovery/announcement.ts";
@@ -27,45 +26,6 @@ import type { StatusBoard } from "./status/board.ts";
 import { threadsAmong } from "./threads.ts";
 import { JoinToken } from "./token.ts";
 import { version } from "./version.ts";
-
-/** Which devices are to share a model, and how they talk to each other. */
-export interface ClusterOptions {
-  /** How many workers there are to be. */
-  readonly workers: number;
-  /** Whether they are processes on this machine; otherwise they join from elsewhere. */
-  readonly local: boolean;
-  /** Those processes, where they have been started already; they end with the cluster. */
-  readonly processes?: LocalWorkers | undefined;
-  /** Where to listen for workers; local ones join over loopback. */
-  readonly listen?: { readonly host: string; readonly port: number } | undefined;
-  /** Generated if absent. */
-  readonly token?: JoinToken | undefined;
-  /** Relative shares by rank; equal if absent. */
-  readonly shares?: readonly number[] | undefined;
-  /** `coordinator` if absent. */
-  readonly head?: HeadPlacement | undefined;
-  /** f16 if absent. */
-  readonly wire?: WireName | undefined;
-  /** `auto` if absent. */
-  readonly collective?: LinkSetup["collective"] | undefined;
-  /** Sums travel as they are: for measuring. */
-  readonly insecure?: boolean | undefined;
-  readonly cacheDir?: string | undefined;
-  /** How many blocks the window of a local worker holds. */
-  readonly window?: number | undefined;
-  /** Told where workers can join, and how many have. */
-  readonly onJoin?: (state: Entrance) => void;
-}
-
-/** Where and how devices join. */
-export interface Entrance {
-  readonly address: string;
-  readonly token: JoinToken;
-  readonly joined: number;
-  readonly wanted: number;
-  /** Whether they are processes of this machine. */
-  readonly local: boolean;
-}
 
 /** What a rank reports of itself. */
 export interface RankReport {

@@ -1,5 +1,5 @@
 import { Worker } from "node:worker_threads";
-import { type ErrorCode, StelliumError } from "../errors.ts";
+import { StelliumError } from "../errors.ts";
 import { openGgml } from "../native/ggml.ts";
 import { allocateNative, type NativeMemory } from "../native/memory.ts";
 import { shutdownSocket } from "../native/sockets.ts";
@@ -8,40 +8,23 @@ import { readEvents, type TraceEvents } from "../trace/events.ts";
 import { loadCounter } from "../weights/loader.ts";
 import { beginReading } from "../weights/loadFile.ts";
 import type { CellPlace } from "./cellFile.ts";
+import { EngineCalls, failureIn } from "./engineCalls.ts";
 import {
   type CellBringing,
   type CellKeeping,
   command,
-  control,
   type EngineMemory,
   type EngineOptions,
   type EngineReady,
   type EngineSetup,
   engineMemory,
-  putExchange,
   statistic,
-  status,
-  takeExchange,
   type WeightOrigin,
 } from "./protocol.ts";
-import { type CellMove, encodeCommand, moveFits, type RankCommand, stepFits } from "./rankCommand.ts";
+import { type CellMove, moveFits } from "./rankCommand.ts";
 import type { LinkSetup, Network } from "./rankLinks.ts";
-import type { Step } from "./step.ts";
 import { profileFigures, readProfile } from "./stepProfile.ts";
-
-/** Tokens of one sequence that a step is to take. */
-export interface StepRequest {
-  /** Ids, each below the vocabulary's size. */
-  readonly tokens: ArrayLike<number>;
-  /** Position of the first of them: how many tokens of the sequence are in the KV cache already. */
-  readonly position: number;
-  /** The last so many tokens get results. */
-  readonly outputs: number;
-  /** Which sequence of the KV cache; 0 if absent. */
-  readonly slot?: number;
-  /** Whether results are to be hidden states behind the last norm; logits if absent. */
-  readonly hidden?: boolean;
-}
+import { requestedStep, resultElements, type StepRequest } from "./stepRequest.ts";
 
 /** What starting an engine takes. */
 export interface EngineStart {
@@ -67,6 +50,7 @@ export class Engine implements AsyncDisposable {
   readonly options: EngineOptions;
   readonly ready: EngineReady;
   readonly #memory: EngineMemory;
+  readonly #calls: EngineCalls;
   readonly #abortFlag: NativeMemory;
   readonly #exited: Promise<void>;
   #sockets: number[] = [];
@@ -97,7 +81,7 @@ export class Engine implements AsyncDisposable {
       return new Engine(description, options, ready, worker, memory, abortFlag, exited);
     } catch (error) {
       stop();
-      askToClose(memory);
+      new EngineCalls(memory).close();
       await exited;
       abortFlag?.[Symbol.dispose]();
       throw signal?.aborted ? aborted(signal) : error;
@@ -120,6 +104,7 @@ export class Engine implements AsyncDisposable {
     this.options = options;
     this.ready = ready;
     this.#memory = memory;
+    this.#calls = new EngineCalls(memory);
     this.#abortFlag = abortFlag;
     this.#exited = exited;
     worker.on("error", (error) => this.#end(error));
@@ -135,29 +120,26 @@ export class Engine implements AsyncDisposable {
    */
   async step(request: StepRequest | readonly StepRequest[], signal?: AbortSignal): Promise<Float32Array> {
     const parts = "tokens" in request ? [request] : request;
-    const step = parts.map(({ tokens, position, outputs, slot = 0, hidden = false }) => {
-      return { slot, tokens: tokens.length, position, outputs, hidden };
-    });
-    this.#check(parts, step);
+    this.#checkOpen();
+    const step = requestedStep(parts, this.#limits, this.description.hyperparameters);
     if (signal?.aborted) throw aborted(signal);
     this.#setTokens(parts);
     this.#abortFlag.view.set(running);
     const stop = () => this.#abortFlag.view.set(stopping);
     signal?.addEventListener("abort", stop);
     try {
-      await this.#lead({ step });
+      if (!(await this.#calls.lead({ step }))) throw aborted(signal);
     } finally {
       signal?.removeEventListener("abort", stop);
     }
-    if (this.#memory.control[control.status] === status.aborted) throw aborted(signal);
-    return this.#memory.results.subarray(0, this.#rowElements(step, false) + this.#rowElements(step, true));
+    return this.#memory.results.subarray(0, resultElements(step, this.description.hyperparameters));
   }
 
   /** Moves cells of the KV cache on all ranks. */
   async moveCells(move: CellMove): Promise<void> {
     this.#checkOpen();
     if (!moveFits(move, this.#limits)) throw new RangeError(`${JSON.stringify(move)} does not fit`);
-    await this.#lead(move);
+    await this.#calls.lead(move);
   }
 
   /** Writes copies of this rank's cells to a new file, at most `mostKeptCopies`. Throws `FILE_UNWRITABLE`. */
@@ -243,40 +225,19 @@ export class Engine implements AsyncDisposable {
     this.#ended = true;
     this.#abortFlag.view.set(stopping);
     this.cutLinks();
-    askToClose(this.#memory);
+    this.#calls.close();
     await this.#exited;
-    this.#answer(status.aborted);
+    this.#calls.answerStopped();
     this.#abortFlag[Symbol.dispose]();
   }
 
   get #limits() {
-    const { slots = 1, context, batch } = this.options;
-    return { slots, context, batch };
+    const { slots = 1, context, batch, outputs } = this.options;
+    return { slots, context, batch, outputs };
   }
 
   #checkOpen(): void {
     if (this.#ended) throw new StelliumError("ENGINE_FAILED", { reason: "it is closed" });
-  }
-
-  #check(parts: readonly StepRequest[], step: Step): void {
-    const { vocabularySize } = this.description.hyperparameters;
-    this.#checkOpen();
-    if (!stepFits(step, this.#limits)) {
-      throw new RangeError(`the step ${JSON.stringify(step)} does not fit ${JSON.stringify(this.#limits)}`);
-    }
-    const logits = this.#rowElements(step, false) / vocabularySize;
-    const hidden = step.some((part) => part.hidden);
-    if (logits > this.options.outputs || (hidden && this.options.outputs === 0)) {
-      throw new RangeError(`${logits} outputs do not fit ${this.options.outputs}`);
-    }
-    for (const { tokens } of parts) checkTokens(tokens, vocabularySize);
-  }
-
-  /** Values of the results of a step: of hidden states, or of logits. */
-  #rowElements(step: Step, ofHidden: boolean): number {
-    const { vocabularySize, embeddingLength } = this.description.hyperparameters;
-    const width = ofHidden ? embeddingLength : vocabularySize;
-    return step.reduce((sum, { outputs, hidden }) => sum + (hidden === ofHidden ? outputs * width : 0), 0);
   }
 
   #setTokens(parts: readonly StepRequest[]): void {
@@ -287,56 +248,17 @@ export class Engine implements AsyncDisposable {
     }
   }
 
-  /** Has all ranks do something. */
-  async #lead(what: RankCommand): Promise<void> {
-    encodeCommand(what, this.#memory.rankCommand);
-    await this.#command(command.lead);
-    if (this.#memory.control[control.status] === status.failed) throw failure(this.#memory);
-  }
-
   /** Asks for something that takes and gives a value. */
   async #request<T>(what: number, value: unknown): Promise<T> {
     this.#checkOpen();
-    putExchange(this.#memory, value);
-    await this.#command(what);
-    if (this.#memory.control[control.status] === status.failed) throw failure(this.#memory);
-    return takeExchange<T>(this.#memory);
-  }
-
-  async #command(what: number): Promise<void> {
-    const { control: cells } = this.#memory;
-    const before = Atomics.load(cells, control.response);
-    cells[control.command] = what;
-    Atomics.add(cells, control.request, 1);
-    Atomics.notify(cells, control.request);
-    // The call that announced the response before may come late, and wake this wait instead.
-    while (Atomics.load(cells, control.response) === before) {
-      const waiting = Atomics.waitAsync(cells, control.response, before);
-      if (waiting.async) await waiting.value;
-    }
+    return this.#calls.request<T>(what, value);
   }
 
   /** The thread ended by itself: whoever waits for a response is told. */
   #end(error: unknown): void {
     if (this.#ended) return;
     this.#ended = true;
-    putExchange(this.#memory, { code: "ENGINE_FAILED", values: { reason: String(error) } });
-    this.#answer(status.failed);
-  }
-
-  /** Answers in place of a thread that ended, which may have done so before it saw what it was asked. */
-  #answer(how: number): void {
-    const { control: cells } = this.#memory;
-    cells[control.status] = how;
-    Atomics.add(cells, control.response, 1);
-    Atomics.notify(cells, control.response);
-  }
-}
-
-function checkTokens(tokens: ArrayLike<number>, vocabularySize: number): void {
-  for (let i = 0; i < tokens.length; i++) {
-    const token = tokens[i]!;
-    if (!(token >= 0 && token < vocabularySize)) throw new RangeError(`there is no token ${token}`);
+    this.#calls.answerFailed(String(error));
   }
 }
 
@@ -364,26 +286,15 @@ function openNative({ loading, abortFlag: address }: EngineMemory): NativeMemory
   }
 }
 
-function askToClose({ control: cells }: EngineMemory): void {
-  cells[control.command] = command.close;
-  Atomics.add(cells, control.request, 1);
-  Atomics.notify(cells, control.request);
-}
-
 function readiness(worker: Worker, memory: EngineMemory): Promise<EngineReady> {
   return new Promise((resolve, reject) => {
     worker.once("error", reject);
     worker.once("exit", () => reject(new StelliumError("ENGINE_FAILED", { reason: "its thread ended" })));
     worker.once("message", (message: EngineReady | { failed: true }) => {
-      if ("failed" in message) reject(failure(memory));
+      if ("failed" in message) reject(failureIn(memory));
       else resolve(message);
     });
   });
-}
-
-function failure(memory: EngineMemory): StelliumError {
-  const { code, values } = takeExchange<{ code: ErrorCode; values: Record<string, string | number> }>(memory);
-  return new StelliumError(code, values);
 }
 
 function aborted(signal: AbortSignal | undefined): StelliumError {

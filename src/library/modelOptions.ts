@@ -1,6 +1,6 @@
 import { z } from "zod";
+import type { ClusterOptions } from "../cluster/clusterOptions.ts";
 import { parseAddress } from "../cluster/control/address.ts";
-import type { ClusterOptions } from "../cluster/team.ts";
 import { JoinToken } from "../cluster/token.ts";
 import { collectiveNames } from "../collective/collective.ts";
 import { type WireName, wireNames } from "../collective/wire.ts";

@@ -1,6 +1,6 @@
 import type { Coordinator } from "../cluster/coordinator.ts";
-import type { StepRequest } from "../engine/engine.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
+import type { StepRequest } from "../engine/stepRequest.ts";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import type { KeptPrefixes } from "./keptPrefixes.ts";

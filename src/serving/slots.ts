@@ -1,5 +1,5 @@
-import type { StepRequest } from "../engine/engine.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
+import type { StepRequest } from "../engine/stepRequest.ts";
 import { commonLength, PrefixStore, type StoredPrefix } from "./prefixStore.ts";
 import type { Task } from "./task.ts";
 

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { ClusterOptions } from "#stellium/cluster/team";
+import type { ClusterOptions } from "#stellium/cluster/clusterOptions";
 import { JoinToken } from "#stellium/cluster/token";
 import { defaultSampling } from "#stellium/serving/sampler";
 import { TextModel } from "#stellium/serving/textModel";

@@ -1,8 +1,9 @@
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { Embedding } from "#stellium/engine/embedding";
-import type { Engine, StepRequest } from "#stellium/engine/engine";
+import type { Engine } from "#stellium/engine/engine";
 import type { EngineOptions } from "#stellium/engine/protocol";
+import type { StepRequest } from "#stellium/engine/stepRequest";
 import { openGgml } from "#stellium/native/ggml";
 import { readGguf } from "#stellium/weights/gguf/reader";
 import { engineDefaults, logSoftmax, startEngine } from "./oracle.ts";

@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
-import type { StepRequest } from "#stellium/engine/engine";
 import type { CellMove } from "#stellium/engine/rankCommand";
+import type { StepRequest } from "#stellium/engine/stepRequest";
 import { StelliumError } from "#stellium/errors";
 import { type GenerationResult, generate } from "#stellium/serving/generation";
 import { defaultSampling } from "#stellium/serving/sampler";

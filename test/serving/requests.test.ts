@@ -1,7 +1,7 @@
 import { getEventListeners } from "node:events";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { ClusterOptions } from "#stellium/cluster/team";
+import type { ClusterOptions } from "#stellium/cluster/clusterOptions";
 import type { GeneratedToken, GenerationRequest, GenerationResult } from "#stellium/serving/generation";
 import { defaultSampling } from "#stellium/serving/sampler";
 import { TextModel } from "#stellium/serving/textModel";

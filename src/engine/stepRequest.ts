@@ -1,0 +1,59 @@
+import type { Hyperparameters } from "./hyperparameters.ts";
+import { type CommandLimits, stepFits } from "./rankCommand.ts";
+import type { Step } from "./step.ts";
+
+/** Tokens of one sequence that a step is to take. */
+export interface StepRequest {
+  /** Ids, each below the vocabulary's size. */
+  readonly tokens: ArrayLike<number>;
+  /** Position of the first of them: how many tokens of the sequence are in the KV cache already. */
+  readonly position: number;
+  /** The last so many tokens get results. */
+  readonly outputs: number;
+  /** Which sequence of the KV cache; 0 if absent. */
+  readonly slot?: number;
+  /** Whether results are to be hidden states behind the last norm; logits if absent. */
+  readonly hidden?: boolean;
+}
+
+/** What a step must keep to. */
+export interface StepLimits extends CommandLimits {
+  /** Most tokens that get logits; where there are none, there are no hidden states either. */
+  readonly outputs: number;
+}
+
+/** Values that results take: a row for each token that has some. */
+export type ResultWidths = Pick<Hyperparameters, "vocabularySize" | "embeddingLength">;
+
+/** The step that is asked for. Throws `RangeError` where it cannot be taken. */
+export function requestedStep(parts: readonly StepRequest[], limits: StepLimits, widths: ResultWidths): Step {
+  const step = parts.map(({ tokens, position, outputs, slot = 0, hidden = false }) => {
+    return { slot, tokens: tokens.length, position, outputs, hidden };
+  });
+  if (!stepFits(step, limits)) {
+    throw new RangeError(`the step ${JSON.stringify(step)} does not fit ${JSON.stringify(limits)}`);
+  }
+  const outputs = outputsOf(step, false);
+  const hidden = step.some((part) => part.hidden);
+  if (outputs > limits.outputs || (hidden && limits.outputs === 0)) {
+    throw new RangeError(`${outputs} outputs do not fit ${limits.outputs}`);
+  }
+  for (const { tokens } of parts) checkTokens(tokens, widths.vocabularySize);
+  return step;
+}
+
+/** Values of all results of a step. */
+export function resultElements(step: Step, { vocabularySize, embeddingLength }: ResultWidths): number {
+  return outputsOf(step, false) * vocabularySize + outputsOf(step, true) * embeddingLength;
+}
+
+function outputsOf(step: Step, ofHidden: boolean): number {
+  return step.reduce((sum, { outputs, hidden }) => sum + (hidden === ofHidden ? outputs : 0), 0);
+}
+
+function checkTokens(tokens: ArrayLike<number>, vocabularySize: number): void {
+  for (let i = 0; i < tokens.length; i++) {
+    const token = tokens[i]!;
+    if (!(token >= 0 && token < vocabularySize)) throw new RangeError(`there is no token ${token}`);
+  }
+}
