@@ -14,6 +14,7 @@ export default defineConfig({
   test: {
     // A crash in native code must end one worker, not the run.
     pool: "forks",
+    globalSetup: "test/temporaryFolder.ts",
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // Tests import the built files (`#stellium/...`), so that threads started from them find theirs.
