@@ -258,7 +258,7 @@ export class StelliumError extends Error {
   /** What the message is about, by the names in the table. */
   readonly values: Readonly<Record<string, string | number>>;
 
-  constructor(code: ErrorCode, values: Record<string, string | number> = {}, options?: ErrorOptions) {
+  constructor(code: ErrorCode, values: Readonly<Record<string, string | number>> = {}, options?: ErrorOptions) {
     const entry = table[code];
     super(
       entry.message.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? "?")),
@@ -271,6 +271,9 @@ export class StelliumError extends Error {
     this.hint = entry.hint;
   }
 }
+
+/** What of an error crosses threads: on its way it loses its class. */
+export type ErrorFacts = Pick<StelliumError, "code" | "values">;
 
 /** The table itself, for documentation and tests. */
 export const errorTable: Readonly<Record<ErrorCode, { status: number; message: string; hint: string }>> = table;

@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
 import type { LinkStatistics } from "../collective/group.ts";
-import { type ErrorCode, StelliumError } from "../errors.ts";
+import { type ErrorFacts, StelliumError } from "../errors.ts";
 import { type Socket, shutdownSocket } from "../native/sockets.ts";
 import type { TraceMemory } from "../trace/recorder.ts";
 import {
@@ -135,7 +135,7 @@ export class Communication implements Disposable {
   }
 }
 
-function failure({ code, values }: { code: ErrorCode; values: Record<string, string | number> }): StelliumError {
+function failure({ code, values }: ErrorFacts): StelliumError {
   return new StelliumError(code, values);
 }
 

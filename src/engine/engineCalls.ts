@@ -1,4 +1,4 @@
-import { type ErrorCode, StelliumError } from "../errors.ts";
+import { type ErrorFacts, StelliumError } from "../errors.ts";
 import { command, control, type EngineMemory, putExchange, status, takeExchange } from "./protocol.ts";
 import { encodeCommand, type RankCommand } from "./rankCommand.ts";
 
@@ -69,6 +69,6 @@ export class EngineCalls {
 
 /** What the engine thread says that it met. */
 export function failureIn(memory: EngineMemory): StelliumError {
-  const { code, values } = takeExchange<{ code: ErrorCode; values: Record<string, string | number> }>(memory);
+  const { code, values } = takeExchange<ErrorFacts>(memory);
   return new StelliumError(code, values);
 }

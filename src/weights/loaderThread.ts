@@ -1,7 +1,6 @@
 import { parentPort, workerData } from "node:worker_threads";
-import { StelliumError } from "../errors.ts";
+import { type ErrorFacts, StelliumError } from "../errors.ts";
 import { type LoadTask, loadCounter, loadWeights } from "./loader.ts";
-import type { HelperFailure } from "./loadHelper.ts";
 
 const { tasks, counters } = workerData as { tasks: LoadTask[]; counters: Int32Array };
 
@@ -9,7 +8,6 @@ try {
   await loadWeights(tasks, counters);
 } catch (error) {
   Atomics.store(counters, loadCounter.stop, 1);
-  // An error loses its class on its way to another thread.
   if (!(error instanceof StelliumError)) throw error;
-  parentPort!.postMessage({ code: error.code, values: error.values } satisfies HelperFailure);
+  parentPort!.postMessage({ code: error.code, values: error.values } satisfies ErrorFacts);
 }

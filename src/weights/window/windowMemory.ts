@@ -1,4 +1,4 @@
-import { type ErrorCode, StelliumError } from "../../errors.ts";
+import { type ErrorFacts, StelliumError } from "../../errors.ts";
 
 /** Memory that the engine thread and the readers share: on the way of a block they exchange no messages. */
 export interface WindowMemory {
@@ -70,7 +70,7 @@ export function announce({ cells }: WindowMemory, index: number): void {
 }
 
 /** Writes why reading failed, where no other reader has. */
-export function putFailure(memory: WindowMemory, { code, values }: Pick<StelliumError, "code" | "values">): void {
+export function putFailure(memory: WindowMemory, { code, values }: ErrorFacts): void {
   const { cells, failure } = memory;
   if (Atomics.compareExchange(cells, cell.failed, 0, 1) !== 0) return;
   const { written } = new TextEncoder().encodeInto(JSON.stringify({ code, values }), failure);
@@ -82,6 +82,6 @@ export function putFailure(memory: WindowMemory, { code, values }: Pick<Stellium
 export function failureIn({ cells, failure }: WindowMemory): StelliumError | undefined {
   if (Atomics.load(cells, cell.failed) !== 2) return undefined;
   const json = new TextDecoder().decode(failure.slice(0, cells[cell.failureBytes]));
-  const { code, values } = JSON.parse(json) as { code: ErrorCode; values: Record<string, string | number> };
+  const { code, values } = JSON.parse(json) as ErrorFacts;
   return new StelliumError(code, values);
 }
