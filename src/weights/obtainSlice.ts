@@ -30,8 +30,8 @@ export interface SliceWish {
  * Throws `DISK_FULL` before anything is written, `SLICE_INVALID`, `FILE_UNREADABLE`, and what the source does.
  */
 export async function obtainSlice({ source, onProgress, ...wish }: SliceWish): Promise<string> {
-  const { path, missing } = await checkSlice(wish.directory, wish.header);
-  if (missing.length === 0) return path;
+  const { path, reason } = await checkSlice(wish.directory, wish.header);
+  if (reason === undefined) return path;
   await using writer = await SliceWriter.open(wish);
   const blocks = writer.missing;
   const total = blocks.reduce((sum, index) => sum + wish.header.blocks[index]!.bytes, 0);

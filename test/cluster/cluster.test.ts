@@ -74,6 +74,18 @@ describe("a cluster", () => {
     },
   );
 
+  it.each([
+    [1, 0, 0],
+    [0, 1, 1],
+  ])("has devices that hold nothing of the blocks, in shares of %i, %i and %i, twice", async (...shares) => {
+    await using alone = await TextModel.open(demo, { threads: 1, context: 512 });
+    const expected = await write(alone, 8);
+    for (let start = 0; start < 2; start++) {
+      await using shared = await open({ workers: 2, shares, wire: "f32" });
+      expect(await write(shared, 8)).toBe(expected);
+    }
+  });
+
   it("keeps slices: a second start sends none", async () => {
     const { listSlices } = await import("#stellium/weights/sliceList");
     const { sliceDirectory } = await import("#stellium/weights/sliceDirectory");
