@@ -45,7 +45,7 @@ async function compareAll(model, options, signal) {
 }
 
 /**
- * One device and several, in turns. The first time, which cuts the slices, does not count.
+ * One device and several, in turns. The first time, which cuts the slices, does not count, and may use whole cores.
  * @param {Awaited<ReturnType<typeof startLan>>} lan
  * @param {number} size
  * @param {Options & { model: string, folder: string, signal: AbortSignal }} options
@@ -53,7 +53,7 @@ async function compareAll(model, options, signal) {
 async function compare(lan, size, options) {
   /** @type {{ alone: Answer[], together: Answer[] }} */
   const answers = { alone: [], together: [] };
-  await decode(lan, size, { ...options, tokens: 2 });
+  await decode(lan, size, { ...options, tokens: 2, cpu: 0 });
   for (let round = 0; round < options.rounds; round++) {
     process.stderr.write(`${size} devices: round ${round + 1} of ${options.rounds}\n`);
     answers.alone.push(await decode(lan, 1, options));
@@ -71,25 +71,39 @@ function describe(size, { shape, type, latencyMs, mbit, cpu }, { alone, together
   const [one, many] = [middle(alone), middle(together)];
   const rank0 = shareOfRank0(together);
   const predicted = one.computeMs * rank0 + many.collectives * latencyMs;
+  const ratios = ratiosOf(together, alone);
   return [
     `\n${shape} ${type}, ${size} devices of ${cpu} of a core, ${latencyMs} ms and ${mbit} Mbit/s`,
     `  one device   ${one.perSecond.toFixed(2)} tokens/s: compute ${one.computeMs.toFixed(0)} ms of ${one.ms.toFixed(0)} ms`,
     `  ${size} devices    ${many.perSecond.toFixed(2)} tokens/s: compute ${many.computeMs.toFixed(0)} ms, sums ${many.sumMs.toFixed(0)} ms (${many.collectives.toFixed(0)} of them) of ${many.ms.toFixed(0)} ms`,
-    `  ratio        ${(many.perSecond / one.perSecond).toFixed(2)}; predicted ${(one.ms / predicted).toFixed(2)}: rank 0 holds ${(100 * rank0).toFixed(0)} % of the weights, and a sum takes one latency`,
+    `  ratio        ${median(ratios).toFixed(2)} (${ratios.map((ratio) => ratio.toFixed(2)).join(", ")}); predicted ${(one.ms / predicted).toFixed(2)}: rank 0 holds ${(100 * rank0).toFixed(0)} % of the weights, and a sum takes one latency`,
     "",
   ].join("\n");
 }
 
-/** Of one token, the medians over the rounds; computing is that of rank 0, which has the head. @param {Answer[]} answers */
+/** What each round found, in ascending order. @param {Answer[]} together @param {Answer[]} alone */
+function ratiosOf(together, alone) {
+  const perSecond = (/** @type {Answer | undefined} */ answer) => answer?.timings.predicted_per_second ?? Number.NaN;
+  return together.map((answer, round) => perSecond(answer) / perSecond(alone[round])).toSorted((a, b) => a - b);
+}
+
+/**
+ * Of one token, the medians over the rounds; computing is that of rank 0, which has the head. What a device counts
+ * includes the prompt, which is one step as each further token is.
+ * @param {Answer[]} answers
+ */
 function middle(answers) {
   const of = (/** @type {(answer: Answer) => number} */ figure) => median(answers.map(figure));
-  const perToken = (/** @type {"compute_ms" | "collective_ms" | "collective_count"} */ name) =>
-    of(({ devices, timings }) => (devices[0]?.[name] ?? Number.NaN) / timings.predicted_n);
+  const perToken = (/** @type {"compute_ms" | "collective_ms"} */ name) =>
+    of(({ devices: [first], timings: { prompt_ms, predicted_ms, predicted_n } }) => {
+      const part = (first?.[name] ?? Number.NaN) / (prompt_ms + predicted_ms);
+      return (part * predicted_ms) / predicted_n;
+    });
   return {
     perSecond: of(({ timings }) => timings.predicted_per_second),
     ms: of(({ timings }) => timings.predicted_ms / timings.predicted_n),
     ...{ computeMs: perToken("compute_ms"), sumMs: perToken("collective_ms") },
-    collectives: perToken("collective_count"),
+    collectives: of(({ devices, timings }) => (devices[0]?.collective_count ?? Number.NaN) / timings.predicted_n),
   };
 }
 

@@ -15,7 +15,7 @@ import { json } from "node:stream/consumers";
  *
  * @typedef {object} Answer
  * @property {number[]} tokens
- * @property {{ predicted_n: number, predicted_ms: number, predicted_per_second: number }} timings
+ * @property {{ prompt_ms: number, predicted_n: number, predicted_ms: number, predicted_per_second: number }} timings
  * @property {DeviceFigures[]} devices
  */
 
@@ -25,7 +25,7 @@ const token = "scaling-on-an-emulated-lan";
 
 /**
  * Has the first `ranks` devices of a LAN decode together, each with one thread on a core of its own where there are as
- * many, by the command line a user would type.
+ * many, by the command line a user would type. `cpu` is what each may use of its core, 0 for all of it.
  * @param {Lan} lan
  * @param {number} ranks
  * @param {{ model: string, folder: string, tokens: number, cpu: number, signal: AbortSignal }} options
