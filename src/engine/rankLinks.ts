@@ -148,7 +148,8 @@ export class RankLinks implements Disposable {
   get times(): Pick<StepTimes, "wireMs" | "cipherMs" | "waitMs"> {
     let cipherMs = 0;
     for (const link of this.#links.values()) cipherMs += link.cipherMs;
-    return { ...this.#sums.times, cipherMs };
+    const { wireMs, waitMs } = this.#sums.times;
+    return { wireMs, cipherMs, waitMs };
   }
 
   /** Tells all other ranks what is done next and, for a step, its tokens' rows of the embedding. */
