@@ -28,7 +28,9 @@ export interface Place {
 type Ready = Extract<WorkerMessage, { type: "ready" }>;
 
 /** For as long a worker may take to open a socket, or its links: more than these themselves allow. */
-const linkPatienceMs = 30_000;
+const patienceMs = 30_000;
+/** So much longer for each other rank, by whose link it is measured: one after the other, even where they are slow. */
+const measuringMs = 2_000;
 
 /** A worker that has its place in the cluster, as the coordinator sees it. */
 export class Member {
@@ -42,6 +44,7 @@ export class Member {
   readonly #mailbox: Mailbox<WorkerMessage>;
   readonly #milestones = new Milestones<Ready>();
   #phase: "placed" | "loaded" | "linked" = "placed";
+  #peers = 0;
   /** Of the slice that is being sent: its bytes, and what the channel had sent before. */
   #sending: { readonly total: number; readonly before: number } | undefined;
 
@@ -101,12 +104,13 @@ export class Member {
     const peers = setup.peers.map((peer) => ({ ...peer }));
     this.#milestones.forget("linked");
     this.#phase = "loaded";
+    this.#peers = peers.length;
     await this.#say({ type: "links", ...setup, peers });
   }
 
   /** Resolves when its links are open. */
   async linked(): Promise<void> {
-    await this.#soon(this.#milestones.next("linked"));
+    await this.#soon(this.#milestones.next("linked"), this.#peers * measuringMs);
     this.#phase = "linked";
   }
 
@@ -150,10 +154,10 @@ export class Member {
   }
 
   /** Waits for what a sound worker does at once. One that does not is let go. */
-  async #soon<T>(milestone: Promise<T>): Promise<T> {
+  async #soon<T>(milestone: Promise<T>, longerMs = 0): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(this.#gone("it did not do as it was told in time")), linkPatienceMs);
+      timer = setTimeout(() => reject(this.#gone("it did not do as it was told in time")), patienceMs + longerMs);
     });
     try {
       return await Promise.race([milestone, this.lost, late]);
