@@ -152,6 +152,14 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
+   * Resolves when no lost worker's place is being filled. Returns false where one was since the last step: what the KV
+   * cache held is gone, and copies. Between steps only; a step that nobody has asked here fails in that case.
+   */
+  async ready(signal?: AbortSignal): Promise<boolean> {
+    return (await this.#team?.ready(signal)) ?? true;
+  }
+
+  /**
    * Takes a step on all ranks; see `Engine.step`. Where a worker is lost, rejects with `WORKER_LOST` naming it; steps are
    * possible again when it, or one in its place, has joined, and start from an empty KV cache and no copies.
    */
@@ -189,7 +197,7 @@ export class Coordinator implements AsyncDisposable {
   }
 
   async #guard<T>(action: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    return await (this.#team === undefined ? action() : this.#team.guard(this.engine, action, signal));
+    return await (this.#team === undefined ? action() : this.#team.guard(action, signal));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -50,6 +50,11 @@ export class LocalWorkers implements AsyncDisposable {
     return this.#children.length;
   }
 
+  /** Whether all of them run. One that has ended is not started again. */
+  get complete(): boolean {
+    return this.#children.every(({ exitCode, signalCode }) => exitCode === null && signalCode === null);
+  }
+
   /** Has all of them join. */
   invite({ token, ...invitation }: LocalInvitation): void {
     for (const [i, child] of this.#children.entries()) {

@@ -40,7 +40,7 @@ export class Member {
   /** Rejects when the worker fails or is lost. */
   readonly lost: Promise<never>;
   /** Resolves when its channel has ended. */
-  readonly gone: Promise<unknown>;
+  readonly gone: WorkerConnection["channel"]["ended"];
   readonly #mailbox: Mailbox<WorkerMessage>;
   readonly #milestones = new Milestones<Ready>();
   #phase: "placed" | "loaded" | "linked" = "placed";

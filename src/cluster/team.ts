@@ -19,7 +19,7 @@ import type { SharedEngineOptions } from "./engineOptions.ts";
 import { type LinkStyle, planLinks, tuningDirectory } from "./linkPlan.ts";
 import { LocalWorkers } from "./localWorkers.ts";
 import { Member, type Place } from "./member.ts";
-import { orAborted } from "./orAborted.ts";
+import { Mending } from "./mending.ts";
 import { outlineOf, type RankPlan } from "./rankPlan.ts";
 import { Seating } from "./seating.ts";
 import type { StatusBoard } from "./status/board.ts";
@@ -76,8 +76,8 @@ export class Team implements AsyncDisposable {
   /** By rank. */
   #sliceNames: readonly string[] = [];
   #shared: SharedEngineOptions | undefined;
-  #mending: Promise<void> | undefined;
-  #mends = 0;
+  /** From when all ranks have been linked for the first time. */
+  #mending: Mending | undefined;
   #closing = false;
 
   /** Listens for workers and, where they are to be local, starts them. Throws `SHARES_INVALID`, `BAD_USAGE`. */
@@ -123,7 +123,7 @@ export class Team implements AsyncDisposable {
 
   /** Whether a lost rank is being filled again. */
   get mending(): boolean {
-    return this.#mends > 0;
+    return this.#mending?.underWay ?? false;
   }
 
   /** How all ranks are linked. */
@@ -140,8 +140,13 @@ export class Team implements AsyncDisposable {
     await this.#fill();
   }
 
-  /** Links all ranks. */
+  /** Links all ranks. From then on a rank that is lost is filled again. */
   async link(engine: Engine): Promise<void> {
+    await this.#link(engine);
+    this.#mending ??= new Mending(() => this.#mend(engine));
+  }
+
+  async #link(engine: Engine): Promise<void> {
     const members = this.#present();
     const own = { host: this.#listenHost(), port: await engine.listen(this.#listenHost()) };
     const addresses = [own, ...(await Promise.all(members.map((member) => member.listening())))];
@@ -157,25 +162,14 @@ export class Team implements AsyncDisposable {
     }
   }
 
-  /**
-   * Runs a step. Where a rank is lost meanwhile, all links are cut, so that no rank goes on waiting, and the step fails
-   * with `WORKER_LOST`; the next step waits until the rank has been filled again, or `signal` ends the wait.
-   */
-  async guard<T>(engine: Engine, step: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    await orAborted(this.#mending, signal);
-    try {
-      return await step();
-    } catch (error) {
-      if (!(error instanceof StelliumError && error.code === "LINK_LOST")) throw error;
-      const lost = await this.#whoIsLost(Number(error.values["peer"]));
-      this.#mending = this.#mend(engine);
-      this.#mending.catch(() => {});
-      throw new StelliumError(
-        "WORKER_LOST",
-        { device: lost, reason: String(error.values["reason"]) },
-        { cause: error },
-      );
-    }
+  /** Waits until all ranks are there; see `Mending.ready`. */
+  async ready(signal?: AbortSignal): Promise<boolean> {
+    return (await this.#mending?.ready(signal)) ?? true;
+  }
+
+  /** Runs a step of all ranks, which have been linked; see `Mending.guard`. */
+  async guard<T>(step: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return await this.#mending!.guard(step, (error) => this.#lossBy(error), signal);
   }
 
   /** Bytes of the control channels to the workers that are there. */
@@ -214,7 +208,10 @@ export class Team implements AsyncDisposable {
   #watch(member: Member, engine: Engine): void {
     if (this.#watched.has(member)) return;
     this.#watched.add(member);
-    void member.gone.then(() => engine.cutLinks());
+    void member.gone.then(({ reason }) => {
+      engine.cutLinks();
+      if (!this.#closing) this.#mending?.lost(new StelliumError("WORKER_LOST", { device: member.name, reason }));
+    });
   }
 
   /** Workers that have a rank, and those that wait for one. */
@@ -282,16 +279,11 @@ export class Team implements AsyncDisposable {
 
   /**
    * Has lost ranks filled again, and all ranks linked anew. Where one fails meanwhile it is let go, and the next device
-   * takes its place.
+   * takes its place. Throws `WORKER_LOST` where that cannot come: a process of this machine that has ended.
    */
   async #mend(engine: Engine): Promise<void> {
-    this.#mends++;
-    try {
-      await this.#fillAndLink(engine);
-      this.#parts.status?.note("mended", "all devices are there again", null);
-    } finally {
-      this.#mends--;
-    }
+    await this.#fillAndLink(engine);
+    this.#parts.status?.note("mended", "all devices are there again", null);
   }
 
   async #fillAndLink(engine: Engine): Promise<void> {
@@ -299,15 +291,21 @@ export class Team implements AsyncDisposable {
       engine.cutLinks();
       try {
         await this.#fill();
-        return await this.link(engine);
+        return await this.#link(engine);
       } catch (error) {
-        if (!isLoss(error)) throw error;
+        if (!isLoss(error) || this.#local?.complete === false) throw error;
         log("warn", error.message);
         if (error.code === "LINK_LOST")
           this.#members[Number(error.values["peer"])]?.drop("its links could not be opened");
         await new Promise((resolve) => setTimeout(resolve, mendPauseMs));
       }
     }
+  }
+
+  /** What a step failed by, which was told only of a link. */
+  async #lossBy(error: StelliumError): Promise<StelliumError> {
+    const device = await this.#whoIsLost(Number(error.values["peer"]));
+    return new StelliumError("WORKER_LOST", { device, reason: String(error.values["reason"]) }, { cause: error });
   }
 
   /** The name of the worker that is gone. Its channel tells a moment later than its links. */

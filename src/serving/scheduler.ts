@@ -9,7 +9,10 @@ import { type Slot, SlotTable } from "./slots.ts";
 import type { Task } from "./task.ts";
 
 /** What a scheduler needs of the ranks. */
-export type StepTaker = Pick<Coordinator, "step" | "moveCells" | "batch" | "slots" | "storedCells" | "context">;
+export type StepTaker = Pick<
+  Coordinator,
+  "ready" | "step" | "moveCells" | "batch" | "slots" | "storedCells" | "context"
+>;
 
 /** What a slot is doing. */
 export interface SlotState {
@@ -142,6 +145,7 @@ export class Scheduler implements AsyncDisposable {
     while (!this.#closed) {
       try {
         this.#release();
+        await this.#prepare();
         await this.#admit();
         const turns = this.#compose();
         if (turns.length === 0) await this.#woken();
@@ -167,6 +171,12 @@ export class Scheduler implements AsyncDisposable {
   #release(): void {
     for (const slot of this.#table.busy) if (this.#cancelled.has(slot.task!)) slot.task = undefined;
     this.#cancelled.clear();
+  }
+
+  /** Before the first of several tasks: a rank may have been lost, and filled again, while there was nothing to do. */
+  async #prepare(): Promise<void> {
+    if (this.#queue.length === 0 || this.#table.busy.length > 0) return;
+    if (!(await this.#stoppable((signal) => this.#ranks.ready(signal)))) this.#forget();
   }
 
   /** Gives idle slots to the tasks that have waited longest. */

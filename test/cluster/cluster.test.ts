@@ -8,6 +8,7 @@ import type { ClusterOptions } from "#stellium/cluster/clusterOptions";
 import { JoinToken } from "#stellium/cluster/token";
 import { defaultSampling } from "#stellium/serving/sampler";
 import { TextModel } from "#stellium/serving/textModel";
+import { deferred } from "../deferred.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const demo = join(root, "models/stellium-shakespeare-5m-q8_0.gguf");
@@ -129,6 +130,27 @@ describe("a cluster", () => {
     expect(failure!.at - killedAt).toBeLessThan(5000);
     startWorker(address, "third");
     expect(await write(shared, 10)).toBe(expected);
+  });
+
+  it("fills the place of a device that is lost between two requests, none of which fails", async () => {
+    const workers: ChildProcess[] = [];
+    let joined = deferred<string>();
+    const onJoin: ClusterOptions["onJoin"] = ({ address, joined: there, wanted }) => {
+      if (there < wanted) joined.resolve(address);
+    };
+    const opening = open({ local: false, listen: { host: "127.0.0.1", port: 0 }, onJoin });
+    const address = await joined.promise;
+    workers.push(startWorker(address, "first"));
+    await using shared = await opening;
+    const expected = await write(shared, 10);
+    expect(await write(shared, 10)).toBe(expected);
+    joined = deferred<string>();
+    workers[0]!.kill("SIGKILL");
+    // It is missed at once, by nobody's request.
+    await joined.promise;
+    const waiting = write(shared, 10);
+    startWorker(address, "second");
+    expect(await waiting).toBe(expected);
   });
 
   it("that loses a device fails the requests under way, and goes on with those that waited", async () => {

@@ -38,12 +38,21 @@ export class FakeRanks implements StepTaker {
   before: (signal: AbortSignal | undefined) => Promise<unknown> = () => setImmediate();
   readonly #cells: number[][];
   readonly #stored = new Map<number, number[]>();
+  #lost = false;
 
   constructor({ slots = 4, batch = 16, storedCells = 0 } = {}) {
     this.slots = slots;
     this.batch = batch;
     this.storedCells = storedCells;
     this.#cells = Array.from({ length: slots }, () => []);
+  }
+
+  /** False once after `lose`. */
+  async ready(): Promise<boolean> {
+    await setImmediate();
+    const kept = !this.#lost;
+    this.#lost = false;
+    return kept;
   }
 
   async step(request: StepRequest | readonly StepRequest[], signal?: AbortSignal): Promise<Float32Array> {
@@ -70,6 +79,7 @@ export class FakeRanks implements StepTaker {
 
   /** Loses everything, as ranks do that are linked anew. */
   lose(): void {
+    this.#lost = true;
     for (const cells of this.#cells) cells.fill(-1);
   }
 

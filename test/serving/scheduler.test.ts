@@ -163,6 +163,18 @@ describe("a scheduler", () => {
     expect(rest).toEqual(expected.slice(1));
   });
 
+  it("takes nothing for cached that was lost while there was nothing to do", async () => {
+    await using model = new FakeModel({ slots: 2, storedCells: 100 });
+    for (const seed of [6, 7, 8]) await model.write(promptOf(seed, 40), 3);
+    expect((await model.write(promptOf(8, 45), 4)).timings.cache_n).toBe(40);
+    model.ranks.lose();
+    const { tokens, timings } = await model.write(promptOf(8, 45), 4);
+    expect([tokens, timings.cache_n]).toEqual([answerTo(promptOf(8, 45), 4), 0]);
+    expect(model.ranks.moves).toContainEqual({ move: "clear" });
+    expect((await model.write(promptOf(8, 45), 4)).timings.cache_n).toBe(44);
+    expect(model.scheduler.counters.requests).toMatchObject({ completed: 6, failed: 0 });
+  });
+
   it("fails all that a step was taken for, and lives on without what was cached", async () => {
     await using model = new FakeModel({ slots: 2, storedCells: 100 });
     await model.write(promptOf(6, 40), 3);
