@@ -152,8 +152,8 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Resolves when no lost worker's place is being filled. Returns false where one was since the last step: what the KV
-   * cache held is gone, and copies. Between steps only; a step that nobody has asked here fails in that case.
+   * Resolves when no lost worker's place is being filled. Returns false where one was since the last step: the KV cache is
+   * empty then, and there are no copies. A step that is taken without asking fails once in that case.
    */
   async ready(signal?: AbortSignal): Promise<boolean> {
     return (await this.#team?.ready(signal)) ?? true;

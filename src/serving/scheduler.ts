@@ -173,7 +173,7 @@ export class Scheduler implements AsyncDisposable {
     this.#cancelled.clear();
   }
 
-  /** Before the first of several tasks: a rank may have been lost, and filled again, while there was nothing to do. */
+  /** A rank may have been lost, and filled again, while there was nothing to do: what it held is gone. */
   async #prepare(): Promise<void> {
     if (this.#queue.length === 0 || this.#table.busy.length > 0) return;
     if (!(await this.#stoppable((signal) => this.#ranks.ready(signal)))) this.#forget();
