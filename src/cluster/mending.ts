@@ -46,9 +46,10 @@ export class Mending {
     lossOf: (error: StelliumError) => Promise<StelliumError>,
     signal?: AbortSignal,
   ): Promise<T> {
-    await orAborted(this.#current, signal);
+    // At once, not when the rank is filled: an answer may have been between two steps of its own.
     const untold = this.#told();
     if (untold !== undefined) throw untold;
+    await orAborted(this.#current, signal);
     this.#steps++;
     try {
       return await step();

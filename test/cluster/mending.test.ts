@@ -52,11 +52,12 @@ describe("a rank that is lost", () => {
     expect(await guard(async () => 5)).toBe(5);
   });
 
-  it("between steps fails the next one where nobody asked", async () => {
+  it("between steps fails the next one where nobody asked, before it is filled", async () => {
     const { mending, guard, fill } = openMending();
     mending.lost(loss);
-    fill();
     await expect(guard(async () => 5)).rejects.toBe(loss);
+    expect(mending.underWay).toBe(true);
+    fill();
     expect(await guard(async () => 5)).toBe(5);
   });
 
@@ -76,6 +77,7 @@ describe("a rank that is lost", () => {
     mending.lost(loss);
     const stopped = AbortSignal.abort("enough");
     await expect(mending.ready(stopped)).rejects.toMatchObject({ code: "ABORTED" });
+    await expect(guard(async () => 5)).rejects.toBe(loss);
     await expect(guard(async () => 5, stopped)).rejects.toMatchObject({ code: "ABORTED" });
   });
 
