@@ -1,7 +1,8 @@
 // Stellium as a child process, which is asked line by line: to load first, then what to compute.
-import { describe } from "#stellium/engine/architectures/support";
+
+import { plannedKvBytes } from "#stellium/cluster/engineOptions";
 import { Engine } from "#stellium/engine/engine";
-import { kvCacheBytes } from "#stellium/engine/kvCache";
+import { describe } from "#stellium/model/support";
 import { rankDescription } from "#stellium/plan/rankDescription";
 import { planShares } from "#stellium/plan/shares";
 import { createSampler, defaultSampling } from "#stellium/serving/sampler";
@@ -49,13 +50,13 @@ await engine?.[Symbol.asyncDispose]();
 async function load({ model, threads, poll, context, batch }) {
   const before = diskBytesSoFar();
   const started = performance.now();
-  const whole = await describe(await readGguf(model));
+  const whole = describe(await readGguf(model));
   const description = rankDescription(whole, planShares(whole, [1]), 0);
   const options = { threads, poll, context, batch, kvType: /** @type {const} */ ("f16"), outputs: 1 };
   const engine = await Engine.start({ description, options: { ...options, graphs: "whole" } });
   const loading = { loadMs: performance.now() - started, loadDiskBytes: diskBytesSoFar() - before };
   const { weightBytes, ready } = engine;
-  const kvBytes = kvCacheBytes(description.hyperparameters, options.kvType, context);
+  const kvBytes = plannedKvBytes(description, { ...options, slots: 1, storedCells: 0 });
   return { engine, ...loading, weightBytes, kvBytes, device: ready.device, layouts: Object.fromEntries(ready.layouts) };
 }
 

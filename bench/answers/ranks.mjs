@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { describe } from "#stellium/engine/architectures/support";
 import { Engine } from "#stellium/engine/engine";
+import { describe } from "#stellium/model/support";
 import { rankDescription } from "#stellium/plan/rankDescription";
 import { planShares } from "#stellium/plan/shares";
 import { readGguf } from "#stellium/weights/gguf/reader";
@@ -34,7 +34,7 @@ export class Ranks {
    * @param {EngineOptions} options
    */
   static async start(path, shares, options) {
-    const whole = await describe(await readGguf(path));
+    const whole = describe(await readGguf(path));
     const plan = planShares(whole, shares);
     const descriptions = shares.map((_, rank) => rankDescription(whole, plan, rank));
     const origin = /** @type {const} */ ({ kind: "gguf", files: whole.files });

@@ -4,8 +4,8 @@ import { json } from "node:stream/consumers";
 import { deviceMemory } from "#stellium/cluster/deviceMemory";
 import { deviceSlice } from "#stellium/cluster/deviceSlice";
 import { ownWeights } from "#stellium/cluster/ownWeights";
-import { describe } from "#stellium/engine/architectures/support";
 import { Engine } from "#stellium/engine/engine";
+import { describe } from "#stellium/model/support";
 import { allocatePages, viewNative } from "#stellium/native/memory";
 import { rankDescription } from "#stellium/plan/rankDescription";
 import { planShares } from "#stellium/plan/shares";
@@ -56,7 +56,7 @@ async function answer(request) {
 /** @param {ModelSource} source @param {DesignRequest} request */
 async function start(source, request) {
   const { capBytes, threads, context, cacheDir } = request;
-  const whole = await describe(source.model);
+  const whole = describe(source.model);
   const description = rankDescription(whole, planShares(whole, [1]), 0);
   const shared = { context, batch: 32, kvType: /** @type {const} */ ("f16"), slots: 1, storedCells: 0 };
   const { rooms } = deviceSlice(description, { hash: "0".repeat(64), name: "" });

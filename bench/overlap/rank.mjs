@@ -1,6 +1,6 @@
 import { json } from "node:stream/consumers";
-import { describe } from "#stellium/engine/architectures/support";
 import { Engine } from "#stellium/engine/engine";
+import { describe } from "#stellium/model/support";
 import { rankDescription } from "#stellium/plan/rankDescription";
 import { planShares } from "#stellium/plan/shares";
 import { readGguf } from "#stellium/weights/gguf/reader";
@@ -53,7 +53,7 @@ async function answer(request) {
 
 /** @param {RankRequest} request */
 async function startEngine({ rank, addresses, model, tokens }) {
-  const whole = await describe(await readGguf(model));
+  const whole = describe(await readGguf(model));
   const equal = addresses.map(() => 1);
   const description = rankDescription(whole, planShares(whole, equal), rank);
   const size = { batch: tokens, context: tokens, kvType: /** @type {const} */ ("f16"), outputs: 1 };

@@ -52,9 +52,9 @@ function contentFacts(content: ListedSlice["content"]) {
   return {
     model: model.name,
     model_hash: model.hash,
-    kv_heads: share.kvHeads,
-    ffn_columns: share.ffn,
-    vocabulary_rows: share.vocabulary,
+    kv_heads: share["kvHeads"] ?? none,
+    ffn_columns: share["ffn"] ?? none,
+    vocabulary_rows: share["vocabulary"] ?? none,
     complete,
     blocks,
     complete_blocks: completeBlocks,
@@ -85,12 +85,15 @@ function row({ path, bytes, lastUsed }: Kept, name: string | undefined, what: st
 }
 
 /** Such as `KV heads 0-3, FFN 0-5503`. */
-function shareText({ kvHeads, ffn, vocabulary }: { kvHeads: Range; ffn: Range; vocabulary: Range }): string {
-  const part = (name: string, { start, count }: Range) =>
-    count === 0 ? [] : [`${name} ${start}-${start + count - 1}`];
-  const parts = [...part("KV heads", kvHeads), ...part("FFN", ffn), ...part("vocabulary", vocabulary)];
+function shareText(share: Readonly<Record<string, Range>>): string {
+  const parts = Object.entries(share).flatMap(([unit, { start, count }]) =>
+    count === 0 ? [] : [`${unitTitles[unit] ?? unit} ${start}-${start + count - 1}`],
+  );
   return parts.join(", ") || "nothing";
 }
+
+const unitTitles: Readonly<Record<string, string>> = { kvHeads: "KV heads", ffn: "FFN", vocabulary: "vocabulary" };
+const none: Range = { start: 0, count: 0 };
 
 const writing = "being written";
 

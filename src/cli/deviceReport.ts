@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import type { RankReport } from "../cluster/team.ts";
-import type { RankShare } from "../plan/shares.ts";
+import type { RankShare } from "../model/split.ts";
 import type { TextModel } from "../serving/textModel.ts";
 
 /** What each device holds and what it did, as `--json` tells it, by rank. */

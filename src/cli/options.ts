@@ -1,4 +1,4 @@
-import type { KvType } from "../engine/kvCache.ts";
+import type { KvType } from "../model/cells.ts";
 import type { SamplingParameters } from "../serving/samplingParameters.ts";
 import { choice, number, type Option, refused, text, texts, toggle, type Values } from "./arguments/option.ts";
 import { clusterOptions } from "./clusterOptions.ts";

@@ -1,4 +1,4 @@
-import { supportOf } from "../engine/architectures/support.ts";
+import { supportOf } from "../model/support.ts";
 import { readModelHeader } from "../models/modelHeader.ts";
 import { describeValue } from "../weights/gguf/metadata.ts";
 import type { GgufArray, GgufModel, GgufValue } from "../weights/gguf/model.ts";
@@ -40,7 +40,7 @@ async function factsOf(model: GgufModel) {
     hyperparameters: hyperparametersOf(model, architecture),
     tokenizer: tokenizerOf(model),
     chat_template: stringAt(model, "tokenizer.chat_template"),
-    support: await supportOf(model),
+    support: supportOf(model),
   };
 }
 

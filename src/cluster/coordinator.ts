@@ -1,11 +1,11 @@
 import { hostname } from "node:os";
-import { describe } from "../engine/architectures/support.ts";
 import type { CellPlace } from "../engine/cellFile.ts";
 import { Engine } from "../engine/engine.ts";
-import type { ModelDescription } from "../engine/modelDescription.ts";
 import type { CellBringing, CellKeeping } from "../engine/protocol.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
 import type { StepRequest } from "../engine/stepRequest.ts";
+import type { ModelDescription } from "../model/describeModel.ts";
+import { describe } from "../model/support.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
@@ -67,7 +67,7 @@ export class Coordinator implements AsyncDisposable {
    * anything is loaded, `FILE_UNREADABLE`, `WORKER_LOST`, `ABORTED`.
    */
   static async start(source: ModelSource, options: CoordinatorOptions): Promise<Coordinator> {
-    const whole = await describe(source.model);
+    const whole = describe(source.model);
     const { cluster, threads, onTrace, status } = options;
     const connection = new Lingering(options.signal, onTrace === undefined ? 0 : lingerMs);
     const { signal } = connection;
@@ -85,7 +85,7 @@ export class Coordinator implements AsyncDisposable {
       status?.plan({ model: source.model, description: whole, shares, team });
       const description = ownDescription(whole, shares, options);
       const demand = demandOf(description, cap, options);
-      const shared = sharedOptions(demand, options, shares);
+      const shared = sharedOptions(demand, options);
       const planned = deviceMemory(demand, shared);
       demandFit(planned, cap, `${description.files[0]} with a context of ${shared.context} tokens`);
       options.onPlan?.(planned, cap);
@@ -235,9 +235,8 @@ function demandOf(
 /** Stands for the model where only the room that blocks take is of interest. */
 const unnamed = { hash: "0".repeat(64), name: "" };
 
-function sharedOptions(demand: OwnDemand, options: CoordinatorOptions, { ranks }: SharePlan): SharedEngineOptions {
-  const kvHeads = Math.max(...ranks.map((share) => share.kvHeads.count));
-  const shared = planShared(demand.description, { ...options, trace: options.onTrace !== undefined }, kvHeads);
+function sharedOptions(demand: OwnDemand, options: CoordinatorOptions): SharedEngineOptions {
+  const shared = planShared(demand.description, { ...options, trace: options.onTrace !== undefined });
   return options.batch === undefined ? batchUnderCap(demand, shared) : shared;
 }
 

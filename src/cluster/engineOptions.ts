@@ -1,7 +1,8 @@
-import type { Hyperparameters } from "../engine/hyperparameters.ts";
-import { cellBytes, type KvType, kvCacheBytes } from "../engine/kvCache.ts";
 import type { EngineOptions } from "../engine/protocol.ts";
 import { StelliumError } from "../errors.ts";
+import { stateOf } from "../model/blocks/definitions.ts";
+import { cellBytes, type KvType, paddedCells } from "../model/cells.ts";
+import type { RankShare } from "../model/split.ts";
 import { weightBytes } from "../plan/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { mostSlots } from "../plan/shares.ts";
@@ -49,16 +50,8 @@ export interface Computing {
   readonly streaming: boolean;
 }
 
-/**
- * Fills in the defaults for a model. Throws `BAD_USAGE` for more sequences than there can be.
- *
- * @param kvHeads - the most that any rank has
- */
-export function planShared(
-  description: RankDescription,
-  wanted: WantedEngineOptions,
-  kvHeads = description.hyperparameters.headCountKv,
-): SharedEngineOptions {
+/** Fills in the defaults for a model. Throws `BAD_USAGE` for more sequences than there can be. */
+export function planShared(description: RankDescription, wanted: WantedEngineOptions): SharedEngineOptions {
   const { kvType = "f16", parallel: slots = 1, prefixBytes = 0, trace } = wanted;
   if (!(Number.isInteger(slots) && slots >= 1 && slots <= mostSlots)) {
     throw new StelliumError("BAD_USAGE", {
@@ -69,16 +62,15 @@ export function planShared(
   const context = wanted.context ?? Math.min(h.contextLength, defaultContext);
   // Every step has room for a token of each sequence.
   const batch = Math.max(Math.min(wanted.batch ?? defaultBatch, context), slots);
-  const storedCells = Math.floor(prefixBytes / storedCellBytes({ ...h, headCountKv: kvHeads }, kvType));
+  const most = Math.max(...description.shares.map((share) => storedCellBytes(description, kvType, share)));
+  const storedCells = Math.floor(prefixBytes / most);
   return { context, batch, kvType, slots, storedCells, ...(trace && { trace }) };
 }
 
 /** Bytes of a rank's KV cache, with the copies of slots beside it. */
 export function plannedKvBytes(description: RankDescription, shared: SharedEngineOptions): number {
   const { kvType, context, slots, storedCells } = shared;
-  const h = description.hyperparameters;
-  const stored = h.headCountKv === 0 ? 0 : storedCells * storedCellBytes(h, kvType);
-  return kvCacheBytes(h, kvType, context, slots) + stored;
+  return (paddedCells(context) * slots + storedCells) * storedCellBytes(description, kvType);
 }
 
 /** Options of the engine of rank 0, which gives logits. */
@@ -91,9 +83,13 @@ export function planEngine(
   return { ...shared, threads, poll, outputs: shared.slots, graphs: "whole" };
 }
 
-/** Bytes of keys and values of one cell in all layers. */
-export function storedCellBytes(h: Hyperparameters, type: KvType): number {
-  return 2 * h.blockCount * cellBytes(h, type);
+/** Bytes of one cell in all layers, on the rank itself or one with another share. */
+export function storedCellBytes({ blocks, share: own }: RankDescription, type: KvType, share: RankShare = own): number {
+  return cellBytes(
+    blocks.flatMap((block) => stateOf(block) ?? []),
+    share,
+    type,
+  );
 }
 
 /** Options of a worker's engine, whose logits nobody asks for. */

@@ -88,8 +88,8 @@ async function cutSlice(
 }
 
 function plainWeights(demand: OwnDemand, shared: SharedEngineOptions): OwnWeights {
-  const { blocks, ropeFactors, files } = demand.description;
-  const rooms = plainRooms([...blocks.map((block) => block.weights), ropeFactors ? [ropeFactors] : []]);
+  const { blocks, shared: unowned, files } = demand.description;
+  const rooms = plainRooms([...blocks.map((block) => block.weights), unowned]);
   const memory = deviceMemory({ ...demand, rooms }, shared);
   demandFit(memory, demand.cap, whatOf(demand, shared));
   return { memory, origin: { kind: "plain", files, placement: placementOf(memory) } };

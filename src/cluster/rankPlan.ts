@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { describe } from "../engine/architectures/support.ts";
-import { kvTypes } from "../engine/kvCache.ts";
+import { kvTypes } from "../model/cells.ts";
+import { describe } from "../model/support.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { mostRanks, mostSlots, planShares } from "../plan/shares.ts";
 import type { GgufModel, GgufTensor, GgufValue } from "../weights/gguf/model.ts";
@@ -77,12 +77,12 @@ export function outlineOf(model: GgufModel, hash: string): RankPlan["model"] {
 }
 
 /** What a rank is to run, found out from its plan. Throws `MODEL_UNSUPPORTED` or `SHARES_INVALID`. */
-export async function rankOf({ model, shares, rank }: RankPlan): Promise<RankDescription> {
+export function rankOf({ model, shares, rank }: RankPlan): RankDescription {
   const metadata = new Map<string, GgufValue>(
     Object.entries(model.metadata).map(([key, value]) => [key, typed(value)]),
   );
   const tensors = new Map(model.tensors.map((tensor) => [tensor.name, located(tensor)]));
-  const description = await describe({ files: [], fileBytes: [], version: 3, metadata, tensors });
+  const description = describe({ files: [], fileBytes: [], version: 3, metadata, tensors });
   return rankDescription(description, planShares(description, shares.relative, shares), rank);
 }
 

@@ -1,11 +1,12 @@
 import { createHash, randomBytes } from "node:crypto";
 import { fasterCipher } from "../collective/cipher.ts";
 import type { Engine } from "../engine/engine.ts";
-import type { ModelDescription } from "../engine/modelDescription.ts";
 import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
+import type { ModelDescription } from "../model/describeModel.ts";
+import type { RankShare } from "../model/split.ts";
 import { rankDescription } from "../plan/rankDescription.ts";
-import { planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
+import { planShares, type SharePlan } from "../plan/shares.ts";
 import type { RankTrace } from "../trace/events.ts";
 import type { ModelSource } from "../weights/modelSource.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";

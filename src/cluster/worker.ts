@@ -106,7 +106,7 @@ async function load(channel: CoordinatorChannel, options: WorkerOptions, before:
     return before;
   }
   await before?.engine[Symbol.asyncDispose]();
-  const description = await rankOf(plan);
+  const description = rankOf(plan);
   const onProgress = (bytes: number, total: number) => options.onState?.({ state: "receiving", bytes, total });
   const slice = deviceSlice(description, plan.model);
   const cap = memoryCap(options.memory);

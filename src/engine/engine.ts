@@ -1,5 +1,6 @@
 import { Worker } from "node:worker_threads";
 import { StelliumError } from "../errors.ts";
+import { blockName } from "../model/blocks/definitions.ts";
 import { openGgml } from "../native/ggml.ts";
 import { allocateNative, type NativeMemory } from "../native/memory.ts";
 import { shutdownSocket } from "../native/sockets.ts";
@@ -201,7 +202,7 @@ export class Engine implements AsyncDisposable {
 
   /** What its threads have recorded, if they do: `EngineOptions.trace`. */
   get trace(): TraceEvents {
-    return readEvents(this.#memory.trace ?? {});
+    return readEvents(this.#memory.trace ?? {}, this.description.blocks.map(blockName));
   }
 
   /** Sum of the milliseconds spent in graphs. */

@@ -1,4 +1,5 @@
 import { StelliumError } from "../errors.ts";
+import { countTokens, type Step } from "../model/step.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import type { Ggml } from "../native/ggml.ts";
 import { closeSocket, listenOn } from "../native/sockets.ts";
@@ -29,7 +30,6 @@ import {
 import { commandInts, decodeCommand } from "./rankCommand.ts";
 import { type LinkSetup, RankLinks } from "./rankLinks.ts";
 import { soloReducer } from "./reducer.ts";
-import { countTokens, type Step } from "./step.ts";
 import { StepProfiler, type StepTimes } from "./stepProfile.ts";
 
 /** What the engine thread has when its weights are loaded. */

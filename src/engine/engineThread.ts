@@ -4,7 +4,7 @@ import { cpuDevice, type Device, type Ggml, openGgml } from "../native/ggml.ts";
 import { viewNative } from "../native/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { openRecorder } from "../trace/recorder.ts";
-import { blockSubject, otherSubject, readerThreads, spanKind } from "../trace/spans.ts";
+import { otherSubject, readerThreads, spanKind } from "../trace/spans.ts";
 import { Layouts } from "../weights/layout.ts";
 import { loadCounter } from "../weights/loader.ts";
 import { ggufWeights, type StoredTensor, WeightStore } from "../weights/weightStore.ts";
@@ -48,7 +48,7 @@ async function main(): Promise<void> {
   await load(weights);
   shared.statistics[statistic.diskBytes] = weights.window.bytesRead;
   using backend = openBackend(device, { ...options, abortFlag: shared.abortFlag[0]! });
-  using kv = new KvCache(ggml, device, description.hyperparameters, options.kvType, options);
+  using kv = new KvCache(ggml, device, description, options.kvType, options);
   using loop = new EngineLoop({ ggml, backend, description, weights, kv, options, shared });
   const ready = { device: ggml.deviceDescription(device), features: deviceFeatures(device), layouts: weights.layouts };
   parentPort!.postMessage(ready satisfies EngineReady);
@@ -63,34 +63,26 @@ async function load(weights: Weights): Promise<void> {
 }
 
 function openWeights(ggml: Ggml, device: Device, origin: WeightOrigin): Weights {
-  const { files, blocks } = description;
+  const { files, blocks, shared: unowned } = description;
   if (origin.kind === "gguf") {
     return new WeightStore(ggml, device, ggufWeights(files, origin.cached), storedTensors(description));
   }
   const map =
     origin.kind === "slice"
       ? origin.map
-      : ggufMap(
-          origin.files,
-          [...blocks.map((block) => block.weights), ropeFactors(description)],
-          new Layouts(ggml, device).plain.name,
-        );
+      : ggufMap(origin.files, [...blocks.map((block) => block.weights), unowned], new Layouts(ggml, device).plain.name);
   const abortFlag = viewNative(shared.abortFlag[0]!, 1);
   return new BlockWeights(ggml, device, map, origin.placement, () => abortFlag[0] !== 0, readerTraces());
 }
 
 function readerTraces(): ReaderTrace[] {
   if (shared.trace === undefined) return [];
-  const subjects = [...description.blocks.map((block) => blockSubject([block])), otherSubject];
+  const subjects = [...description.blocks.keys(), otherSubject];
   const { trace } = shared;
   return readerThreads.map((thread) => ({ memory: trace[thread], subjects }));
 }
 
 /** What has to be in memory: all weights of all blocks. Of a tied head that is the embedding, too. */
 function storedTensors(rank: RankDescription): StoredTensor[] {
-  return [...rank.blocks.flatMap((block) => block.weights), ...ropeFactors(rank)];
-}
-
-function ropeFactors({ ropeFactors: factors }: RankDescription): StoredTensor[] {
-  return factors ? [{ kind: "vector", ...factors }] : [];
+  return [...rank.blocks.flatMap((block) => block.weights), ...rank.shared];
 }

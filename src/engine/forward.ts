@@ -1,19 +1,7 @@
 import { StelliumError } from "../errors.ts";
-import type { ComputeBackend } from "../native/backend.ts";
-import { type Ggml, type GraphAllocator, graphStatus, required, type Tensor } from "../native/ggml.ts";
-import type { RankBlock, RankDescription } from "../plan/rankDescription.ts";
-import { noRecorder, type Recorder } from "../trace/recorder.ts";
-import { blockSubject, spanKind } from "../trace/spans.ts";
-import type { Weights } from "../weights/weights.ts";
-import type { StepResults } from "./blocks.ts";
-import { tokensOfLane } from "./division.ts";
-import type { GraphBuilder } from "./graphBuilder.ts";
-import type { Hyperparameters } from "./hyperparameters.ts";
-import type { KvCache } from "./kvCache.ts";
-import { Lane } from "./lane.ts";
-import { OwnLogits } from "./logits.ts";
-import type { Reducer } from "./reducer.ts";
-import { buildSegments, type Segment } from "./segments.ts";
+import type { PassResults } from "../model/blocks/block.ts";
+import type { GraphBuilder } from "../model/graphBuilder.ts";
+import type { Hyperparameters } from "../model/hyperparameters.ts";
 import {
   countTokens,
   divideStep,
@@ -24,8 +12,20 @@ import {
   type StepPiece,
   type StepShape,
   shapeKey,
-} from "./step.ts";
-import { StreamedBlocks, segmentsOf } from "./streamedBlocks.ts";
+} from "../model/step.ts";
+import type { ComputeBackend } from "../native/backend.ts";
+import { type Ggml, type GraphAllocator, graphStatus, required, type Tensor } from "../native/ggml.ts";
+import type { RankDescription } from "../plan/rankDescription.ts";
+import { noRecorder, type Recorder } from "../trace/recorder.ts";
+import { spanKind } from "../trace/spans.ts";
+import type { Weights } from "../weights/weights.ts";
+import { tokensOfLane } from "./division.ts";
+import type { KvCache } from "./kvCache.ts";
+import { Lane } from "./lane.ts";
+import { OwnLogits } from "./logits.ts";
+import type { Reducer } from "./reducer.ts";
+import { buildSegments, planSegments, type Segment, type SegmentPlan } from "./segments.ts";
+import { StreamedBlocks } from "./streamedBlocks.ts";
 
 /** What a forward pass is made of. */
 export interface ForwardParts {
@@ -49,7 +49,7 @@ const keptShapes = 6;
 /** The graphs of one step shape in one lane. */
 interface ShapedGraphs extends Disposable {
   readonly segments: readonly Segment[];
-  readonly results: StepResults;
+  readonly results: PassResults;
 }
 
 /** The tokens of a step that pass through the blocks together. */
@@ -68,10 +68,9 @@ export class Forward implements Disposable {
   /** What this rank has of the last step's logits, where it has not all rows of the head. */
   readonly logits: OwnLogits | undefined;
   readonly #parts: ForwardParts;
-  readonly #segments: readonly (readonly RankBlock[])[];
+  readonly #segments: readonly SegmentPlan[];
   readonly #blocks: StreamedBlocks;
   readonly #lanes: readonly Lane[];
-  readonly #subjects: readonly number[];
   readonly #recorder: Recorder;
   readonly #allocator: GraphAllocator;
   readonly #graphs = new Map<string, ShapedGraphs>();
@@ -90,11 +89,12 @@ export class Forward implements Disposable {
     const { embeddingLength, vocabularySize } = description.hyperparameters;
     const vocabulary = description.share.vocabulary.count;
     this.#parts = parts;
-    this.logits = description.vocabulary[0]!.count === vocabularySize ? undefined : new OwnLogits(vocabulary);
+    this.logits = description.shares[0]!.vocabulary.count === vocabularySize ? undefined : new OwnLogits(vocabulary);
     this.#recorder = parts.recorder ?? noRecorder;
-    this.#segments = segmentsOf(description.blocks, reducer.separates || parts.graphs === "block", parts.weights);
-    this.#subjects = this.#segments.map(blockSubject);
-    this.#blocks = new StreamedBlocks(description, this.#segments, parts.weights, this.#recorder);
+    const { window } = parts.weights;
+    const separate = reducer.separates || parts.graphs === "block";
+    this.#segments = planSegments(description.blocks, { separate, streams: (block) => window.streams(block) });
+    this.#blocks = new StreamedBlocks(description.rank, this.#segments, window, this.#recorder);
     const size = { embeddingLength, tokens: tokensOfLane(batch, reducer.lanes), slotCells: kv.slotCells };
     this.#lanes = Array.from({ length: reducer.lanes }, () => new Lane(ggml, backend.device, size));
     const type = ggml.deviceBufferType(backend.device);
@@ -190,15 +190,16 @@ export class Forward implements Disposable {
     if (!this.#parts.reducer.wait(group.lane)) return false;
     const segment = group.graphs.segments[index];
     if (segment !== undefined) this.#aborted ||= !this.#blocks.hold(index) || !this.#compute(group, segment, index);
-    if (group.lane === this.#lastLane) this.#blocks.letGo();
-    if (segment?.reduces) this.#reduce(group.lane, segment, this.#subjects[index]!);
+    if (group.lane === this.#lastLane) this.#blocks.letGo(index);
+    if (segment?.sums) this.#reduce(group.lane, segment, this.#segments[index]!.subject);
     return true;
   }
 
   /** Computes a graph. Returns whether that came to its end. */
-  #compute(group: Group, { builder, reduces }: Segment, index: number): boolean {
+  #compute(group: Group, { builder }: Segment, index: number): boolean {
     const { ggml, backend } = this.#parts;
-    const [subject, tokens] = [this.#subjects[index]!, group.layout.shape.tokens];
+    const { subject } = this.#segments[index]!;
+    const { tokens } = group.layout.shape;
     const [started, begun] = [performance.now(), this.#recorder.now()];
     const status = ggml.compute(backend.backend, builder.graph);
     this.#recorder.end(spanKind.compute, begun, subject, tokens);
@@ -206,7 +207,7 @@ export class Forward implements Disposable {
     if (status === graphStatus.aborted) return false;
     if (status !== graphStatus.success)
       throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
-    if (!reduces) this.#readResults(group);
+    if (index === group.graphs.segments.length - 1) this.#readResults(group);
     return true;
   }
 

@@ -1,37 +1,19 @@
 import { StelliumError } from "../errors.ts";
+import type { Block } from "../model/blocks/block.ts";
+import { stateOf } from "../model/blocks/definitions.ts";
+import {
+  type CellState,
+  type CellTensors,
+  cellBytes,
+  headBytes,
+  type KvType,
+  kvTypes,
+  paddedCells,
+} from "../model/cells.ts";
+import type { RankShare } from "../model/split.ts";
 import type { Buffer, Context, Device, Ggml, Pointer, Tensor } from "../native/ggml.ts";
-import { rowBytes, tensorTypes } from "../weights/gguf/types.ts";
+import { tensorTypes } from "../weights/gguf/types.ts";
 import { describingContext } from "../weights/layout.ts";
-import type { Hyperparameters } from "./hyperparameters.ts";
-
-/** Types that keys and values can be kept in, by the names of the option `--kv`. */
-export const kvTypes = { f32: "F32", f16: "F16", q8_0: "Q8_0" } as const;
-
-/** A type of KV cache. */
-export type KvType = keyof typeof kvTypes;
-
-/** Attention looks at cells in such steps, so that a graph serves as many tokens. */
-export const cellStep = 256;
-
-/** `cells`, rounded up to what attention looks at. */
-export function paddedCells(cells: number): number {
-  return Math.ceil(cells / cellStep) * cellStep;
-}
-
-/** Bytes of the keys, or of the values, of one cell and layer. Throws `MODEL_UNSUPPORTED` where heads do not fit the type. */
-export function cellBytes(h: Hyperparameters, type: KvType): number {
-  const name = kvTypes[type];
-  if (h.keyLength % tensorTypes[name].blockElements !== 0) {
-    const reason = `heads of ${h.keyLength} values do not divide into the blocks of a ${type} KV cache`;
-    throw new StelliumError("MODEL_UNSUPPORTED", { model: "this model", reason });
-  }
-  return rowBytes(name, h.keyLength) * h.headCountKv;
-}
-
-/** Bytes of the KV cache of `slots` whole contexts. */
-export function kvCacheBytes(h: Hyperparameters, type: KvType, context: number, slots = 1): number {
-  return cellBytes(h, type) * 2 * h.blockCount * paddedCells(context) * slots;
-}
 
 /** How large a KV cache is. */
 export interface KvCacheSize {
@@ -41,57 +23,75 @@ export interface KvCacheSize {
   readonly slots?: number | undefined;
 }
 
+/** What has state, and of how much of it. */
+export interface KvCacheOwner {
+  readonly blocks: readonly Block[];
+  readonly share: RankShare;
+}
+
+/** A tensor of the cache, and the bytes of one cell in it. */
+interface CellTensor {
+  readonly tensor: Tensor;
+  readonly cellBytes: number;
+}
+
 /**
- * Keys and values of every layer. A cell holds one token's; the cells of a slot, which are one sequence's, follow on each
- * other. Memory of cells not used yet is not touched.
+ * Keys and values of every block that keeps them. A cell holds one token's; the cells of a slot, which are one
+ * sequence's, follow on each other. Memory of cells not used yet is not touched.
  */
 export class KvCache implements Disposable {
-  /** (KV heads * head length, cells of all slots), by layer. */
-  readonly keys: readonly Tensor[];
-  readonly values: readonly Tensor[];
-  /** Bytes of one head of one cell. */
-  readonly headBytes: number;
   /** Cells of each slot. */
   readonly slotCells: number;
   readonly #ggml: Ggml;
   readonly #context: Context;
-  /** Null where the rank has no heads. */
+  /** Null if the rank has no heads. */
   readonly #buffer: Buffer | null;
   readonly #cellBytes: number;
+  /** Keys of all blocks, then values of all blocks. */
+  readonly #tensors: readonly CellTensor[];
+  readonly #byLayer = new Map<number, CellTensors>();
   /** How many of the first cells hold numbers, by slot. */
   readonly #zeroed: number[];
 
-  /** Makes room for all slots. Throws `OUT_OF_MEMORY`. */
-  constructor(ggml: Ggml, device: Device, h: Hyperparameters, type: KvType, { context, slots = 1 }: KvCacheSize) {
+  /** Makes room for all slots. Throws `OUT_OF_MEMORY`, `MODEL_UNSUPPORTED`. */
+  constructor(ggml: Ggml, device: Device, owner: KvCacheOwner, type: KvType, { context, slots = 1 }: KvCacheSize) {
+    const { share } = owner;
+    const keeping = owner.blocks.flatMap((block) => {
+      const state = stateOf(block);
+      return state === undefined || share[state.unit].count === 0 ? [] : [{ layer: block.layer, state }];
+    });
     this.#ggml = ggml;
-    this.#cellBytes = cellBytes(h, type);
+    this.#cellBytes = cellBytes(
+      keeping.map(({ state }) => state),
+      share,
+      type,
+    );
     this.slotCells = paddedCells(context);
     this.#zeroed = Array<number>(slots).fill(0);
-    this.headBytes = h.headCountKv > 0 ? this.#cellBytes / h.headCountKv : 0;
-    this.#context = describingContext(ggml, 2 * h.blockCount);
-    const tensors = () =>
-      Array.from({ length: h.blockCount }, () =>
-        ggml.newTensor2d(
-          this.#context,
-          tensorTypes[kvTypes[type]].id,
-          h.headCountKv * h.keyLength,
-          this.slotCells * slots,
-        ),
-      );
-    this.keys = h.headCountKv > 0 ? tensors() : [];
-    this.values = h.headCountKv > 0 ? tensors() : [];
-    this.#buffer = h.headCountKv > 0 ? ggml.allocateTensors(this.#context, ggml.deviceBufferType(device)) : null;
-    if (this.#buffer === null && h.headCountKv > 0) throw outOfMemory(kvCacheBytes(h, type, context, slots));
+    this.#context = describingContext(ggml, Math.max(1, 2 * keeping.length));
+    const tensor = (heads: number, length: number): CellTensor => {
+      const { id } = tensorTypes[kvTypes[type]];
+      const cells = ggml.newTensor2d(this.#context, id, heads * length, this.slotCells * slots);
+      return { tensor: cells, cellBytes: heads * headBytes(length, type) };
+    };
+    const keys = keeping.map(({ state }) => tensor(share[state.unit].count, state.keyLength));
+    const values = keeping.map(({ state }) => tensor(share[state.unit].count, state.valueLength));
+    this.#tensors = [...keys, ...values];
+    for (const [i, { layer, state }] of keeping.entries()) {
+      this.#byLayer.set(layer, this.#view(state, keys[i]!.tensor, values[i]!.tensor, type));
+    }
+    this.#buffer = keeping.length > 0 ? ggml.allocateTensors(this.#context, ggml.deviceBufferType(device)) : null;
+    if (this.#buffer === null && keeping.length > 0) throw outOfMemory(this.bytesOf(this.slotCells * slots));
   }
 
-  /** Bytes of the cells of one slot. */
-  get slotBytes(): number {
-    return this.slotCells * this.#cellBytes;
+  /** Keys and values of a layer. */
+  of({ layer }: Pick<Block, "layer">): CellTensors {
+    return this.#byLayer.get(layer)!;
   }
 
-  /** Bytes of the keys and values of so many cells, over all layers. */
+  /** Bytes of the keys and values of `cells` cells, over all layers. */
   bytesOf(cells: number): number {
-    return cells * this.#cellBytes * (this.keys.length + this.values.length);
+    return cells * this.#cellBytes;
   }
 
   /**
@@ -101,37 +101,41 @@ export class KvCache implements Disposable {
   zeroUpTo(slot: number, cells: number): void {
     const zeroed = this.#zeroed[slot]!;
     if (cells <= zeroed) return;
-    const [from, bytes] = [this.#offset(slot) + zeroed * this.#cellBytes, (cells - zeroed) * this.#cellBytes];
-    for (const tensor of this.#tensors) this.#ggml.fillTensor(tensor, 0, from, bytes);
+    for (const { tensor, cellBytes } of this.#tensors) {
+      const from = (slot * this.slotCells + zeroed) * cellBytes;
+      this.#ggml.fillTensor(tensor, 0, from, (cells - zeroed) * cellBytes);
+    }
     this.#zeroed[slot] = cells;
   }
 
   /** Copies the first cells of a slot to another. */
   copy(from: number, to: number, cells: number): void {
     if (from === to) return;
-    const layer = new Uint8Array(cells * this.#cellBytes);
-    for (const tensor of this.#tensors) {
-      this.#ggml.getTensor(tensor, layer, this.#offset(from), layer.length);
-      this.#ggml.setTensor(tensor, layer, this.#offset(to), layer.length);
+    const room = new Uint8Array(cells * Math.max(0, ...this.#tensors.map(({ cellBytes }) => cellBytes)));
+    for (const { tensor, cellBytes } of this.#tensors) {
+      const [bytes, slotBytes] = [cells * cellBytes, this.slotCells * cellBytes];
+      this.#ggml.getTensor(tensor, room, from * slotBytes, bytes);
+      this.#ggml.setTensor(tensor, room, to * slotBytes, bytes);
     }
     this.#filled(to, cells);
   }
 
-  /** Copies the first cells of a slot to memory, tensor behind tensor. */
+  /** Copies the first cells of a slot to memory, one tensor after the other. */
   read(slot: number, cells: number, target: Pointer): void {
-    const bytes = cells * this.#cellBytes;
-    this.#tensors.forEach((tensor, i) => {
-      this.#ggml.getTensor(tensor, target + BigInt(i * bytes), this.#offset(slot), bytes);
-    });
+    let at = target;
+    for (const { tensor, cellBytes } of this.#tensors) {
+      this.#ggml.getTensor(tensor, at, slot * this.slotCells * cellBytes, cells * cellBytes);
+      at += BigInt(cells * cellBytes);
+    }
   }
 
   /** Fills the first cells of a slot from what was read of `stored` cells, at least as many. */
   write(slot: number, cells: number, source: Pointer, stored: number): void {
-    const bytes = cells * this.#cellBytes;
-    this.#tensors.forEach((tensor, i) => {
-      const from = source + BigInt(i * stored * this.#cellBytes);
-      this.#ggml.setTensor(tensor, from, this.#offset(slot), bytes);
-    });
+    let at = source;
+    for (const { tensor, cellBytes } of this.#tensors) {
+      this.#ggml.setTensor(tensor, at, slot * this.slotCells * cellBytes, cells * cellBytes);
+      at += BigInt(stored * cellBytes);
+    }
     this.#filled(slot, cells);
   }
 
@@ -140,12 +144,9 @@ export class KvCache implements Disposable {
     this.#ggml.free(this.#context);
   }
 
-  get #tensors(): Tensor[] {
-    return [...this.keys, ...this.values];
-  }
-
-  #offset(slot: number): number {
-    return slot * this.slotBytes;
+  #view({ keyLength, valueLength }: CellState, keys: Tensor, values: Tensor, type: KvType): CellTensors {
+    const [keyHeadBytes, valueHeadBytes] = [headBytes(keyLength, type), headBytes(valueLength, type)];
+    return { keys, values, keyHeadBytes, valueHeadBytes, slotCells: this.slotCells };
   }
 
   #filled(slot: number, cells: number): void {

@@ -1,11 +1,11 @@
+import type { PassInputs } from "../model/blocks/block.ts";
+import type { GraphBuilder } from "../model/graphBuilder.ts";
+import type { Run, Span, StepLayout, StepShape } from "../model/step.ts";
 import { type Buffer, type Context, type Device, type Ggml, required, type Tensor } from "../native/ggml.ts";
 import { viewFloats } from "../native/memory.ts";
 import { tensorTypes } from "../weights/gguf/types.ts";
 import { describingContext } from "../weights/layout.ts";
-import type { BlockInputs } from "./blocks.ts";
-import type { GraphBuilder } from "./graphBuilder.ts";
 import type { PartialSums } from "./reducer.ts";
-import type { Run, Span, StepLayout, StepShape } from "./step.ts";
 
 /** How large a lane is. */
 export interface LaneSize {
@@ -64,7 +64,7 @@ export class Lane implements Disposable {
     return { address, values: values.subarray(0, this.#size.embeddingLength * columns) };
   }
 
-  inputs(builder: GraphBuilder, { tokens, spans }: StepShape): BlockInputs {
+  inputs(builder: GraphBuilder, { tokens, spans }: StepShape): PassInputs {
     return {
       positions: builder.first(this.#positions, tokens),
       cells: builder.first(this.#cells, tokens),

@@ -37,11 +37,11 @@ export class OwnLogits {
 /** Brings the logits of a step, of which each rank has those of its rows of the vocabulary, to rank 0 as they are. */
 export class LogitCollector {
   readonly #rank: number;
-  readonly #vocabulary: RankDescription["vocabulary"];
+  readonly #shares: RankDescription["shares"];
 
-  constructor({ rank, vocabulary }: RankDescription) {
+  constructor({ rank, shares }: RankDescription) {
     this.#rank = rank;
-    this.#vocabulary = vocabulary;
+    this.#shares = shares;
   }
 
   /**
@@ -53,13 +53,13 @@ export class LogitCollector {
     if (offsets.length === 0) return;
     const take = (rank: number, part: Uint8Array, at: number) => this.#scatter(rank, part, at, results, offsets);
     if (this.#rank === 0) take(0, bytesOf(values), 0);
-    const bytes = this.#vocabulary.map(({ count }) => 4 * count * offsets.length);
+    const bytes = this.#shares.map(({ vocabulary }) => 4 * vocabulary.count * offsets.length);
     links?.gather({ root: 0, own: bytesOf(values), bytes, take });
   }
 
   /** Copies bytes of a rank's logits, (its rows, rows of logits), from one on, to where they belong among the results. */
   #scatter(rank: number, part: Uint8Array, at: number, results: Float32Array, offsets: readonly number[]): void {
-    const { start, count } = this.#vocabulary[rank]!;
+    const { start, count } = this.#shares[rank]!.vocabulary;
     const into = bytesOf(results);
     const width = 4 * count;
     for (let done = 0; done < part.length; ) {

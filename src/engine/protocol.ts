@@ -1,4 +1,5 @@
 import { StelliumError } from "../errors.ts";
+import type { KvType } from "../model/cells.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { type TraceMemory, traceMemory } from "../trace/recorder.ts";
 import { type TracedThread, tracedThreads } from "../trace/spans.ts";
@@ -7,7 +8,6 @@ import type { BlockMap } from "../weights/window/blockMap.ts";
 import type { Placement } from "../weights/window/blockWeights.ts";
 import type { CellPlace } from "./cellFile.ts";
 import { readValue, writeValue } from "./exchange.ts";
-import type { KvType } from "./kvCache.ts";
 import { commandInts } from "./rankCommand.ts";
 import { type ProfileMemory, profileMemory } from "./stepProfile.ts";
 

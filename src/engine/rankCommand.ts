@@ -1,5 +1,5 @@
 import { StelliumError } from "../errors.ts";
-import { countTokens, type Step, type StepPart } from "./step.ts";
+import { countTokens, type Step, type StepPart } from "../model/step.ts";
 
 /** Moves cells of the KV cache, from the first one on, between slots and copies kept beside the cache. */
 export type CellMove =

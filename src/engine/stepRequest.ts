@@ -1,6 +1,6 @@
-import type { Hyperparameters } from "./hyperparameters.ts";
+import type { Hyperparameters } from "../model/hyperparameters.ts";
+import type { Step } from "../model/step.ts";
 import { type CommandLimits, stepFits } from "./rankCommand.ts";
-import type { Step } from "./step.ts";
 
 /** Tokens of one sequence that a step is to take. */
 export interface StepRequest {

@@ -1,8 +1,7 @@
-import type { RankBlock, RankDescription } from "../plan/rankDescription.ts";
 import type { Recorder } from "../trace/recorder.ts";
-import { blockSubject, spanKind } from "../trace/spans.ts";
-import type { Weights } from "../weights/weights.ts";
+import { spanKind } from "../trace/spans.ts";
 import type { BlockWindow } from "../weights/window/window.ts";
+import type { SegmentPlan } from "./segments.ts";
 
 /**
  * The blocks of a step that are not always in memory: each is brought there for the first group of tokens that passes
@@ -12,28 +11,19 @@ export class StreamedBlocks {
   readonly #window: BlockWindow;
   readonly #rank: number;
   readonly #recorder: Recorder;
-  /** By segment: the block that has to be brought into memory for it, if any. */
-  readonly #streamed: readonly (number | undefined)[];
-  readonly #subjects: readonly number[];
+  readonly #segments: readonly SegmentPlan[];
   /** The block that is to stay in the window. */
   #held: number | undefined;
   #failure: unknown;
 
-  constructor(
-    { blocks, rank }: RankDescription,
-    segments: readonly (readonly RankBlock[])[],
-    { window }: Weights,
-    recorder: Recorder,
-  ) {
-    const indices = segments.map(([block]) => blocks.indexOf(block!));
-    this.#window = window;
+  constructor(rank: number, segments: readonly SegmentPlan[], window: BlockWindow, recorder: Recorder) {
     this.#rank = rank;
+    this.#segments = segments;
+    this.#window = window;
     this.#recorder = recorder;
-    this.#streamed = indices.map((index) => (window.streams(index) ? index : undefined));
-    this.#subjects = segments.map(blockSubject);
   }
 
-  /** Why a block of the step at hand could not be read, on rank 0; undefined where all could. */
+  /** Why a block of the current step could not be read, on rank 0; undefined if all could. */
   get failure(): unknown {
     return this.#failure;
   }
@@ -44,24 +34,25 @@ export class StreamedBlocks {
     this.#failure = undefined;
   }
 
-  /** Has a segment's block in memory. Returns false where there is none to wait for. Throws what `acquire` does. */
+  /** Waits until a segment's block is in memory. Returns false if it will not be. Throws what `acquire` does. */
   hold(segment: number): boolean {
-    const block = this.#streamed[segment];
+    const block = this.#segments[segment]!.streamed;
     if (block === undefined || block === this.#held) return true;
     const started = this.#recorder.now();
     const acquired = this.#acquire(block);
-    this.#recorder.end(spanKind.disk, started, this.#subjects[segment]);
+    this.#recorder.end(spanKind.disk, started, this.#segments[segment]!.subject);
     if (acquired) this.#held = block;
     return acquired;
   }
 
-  /** All groups have computed the block that is held, if any. */
-  letGo(): void {
-    if (this.#held !== undefined) this.#window.release();
+  /** All groups have computed a segment: its block may leave memory, unless the next segment needs it, too. */
+  letGo(segment: number): void {
+    if (this.#held === undefined || this.#segments[segment + 1]?.streamed === this.#held) return;
+    this.#window.release();
     this.#held = undefined;
   }
 
-  /** Where rank 0 cannot read a block, all ranks have to stop before it says so: they are to take further steps. */
+  /** If rank 0 cannot read a block, all ranks have to stop before it says so: they take further steps afterwards. */
   #acquire(block: number): boolean {
     try {
       return this.#window.acquire(block);
@@ -71,15 +62,4 @@ export class StreamedBlocks {
       return false;
     }
   }
-}
-
-/** Blocks that are computed by one graph: those with nothing between them, neither a sum nor the reading of weights. */
-export function segmentsOf(blocks: readonly RankBlock[], separate: boolean, { window }: Weights): RankBlock[][] {
-  const segments: RankBlock[][] = [];
-  for (const [i, block] of blocks.entries()) {
-    const apart = separate || i === 0 || [i - 1, i].some((index) => window.streams(index));
-    if (apart) segments.push([block]);
-    else segments.at(-1)!.push(block);
-  }
-  return segments;
 }

@@ -4,7 +4,7 @@ import { parseAddress } from "../cluster/control/address.ts";
 import { JoinToken } from "../cluster/token.ts";
 import { collectiveNames } from "../collective/collective.ts";
 import { type WireName, wireNames } from "../collective/wire.ts";
-import type { KvType } from "../engine/kvCache.ts";
+import type { KvType } from "../model/cells.ts";
 import { mostRanks } from "../plan/shares.ts";
 import type { TextModelOptions } from "../serving/textModel.ts";
 import { fields } from "./checkOptions.ts";

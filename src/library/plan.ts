@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { collectiveNames } from "../collective/collective.ts";
 import { type WireName, wireNames } from "../collective/wire.ts";
-import type { KvType } from "../engine/kvCache.ts";
+import type { KvType } from "../model/cells.ts";
 import type { LinkFigures } from "../plan/latency.ts";
 import { mostRanks } from "../plan/shares.ts";
 import { checkOptions, fields } from "./checkOptions.ts";

@@ -1,3 +1,5 @@
+import type { BlockCost } from "../model/blocks/block.ts";
+import { costOf, sumsOf } from "../model/blocks/definitions.ts";
 import { sliceBytes } from "../weights/slice.ts";
 import { type MemoryDemand, planMemory } from "./memory.ts";
 import type { RankDescription } from "./rankDescription.ts";
@@ -23,12 +25,20 @@ export interface DeviceDemand extends MemoryDemand {
   readonly rooms?: readonly number[] | undefined;
 }
 
+/** What a block does in a forward pass. */
+export interface BlockWork {
+  readonly computes: BlockCost["computes"];
+  readonly sums: number;
+}
+
 /** Where a device's memory goes under its cap, in bytes. */
 export interface DeviceMemory {
   readonly capBytes: number | undefined;
   /** All that the device has of the model, in memory or not. */
   readonly weightBytes: number;
   readonly blockBytes: readonly number[];
+  /** Of each block: the tokens that it computes, and how often all ranks add up. */
+  readonly blockWork: readonly BlockWork[];
   /** What stays in memory of them, and what passes through the window. */
   readonly window: WindowPlan;
   readonly kvBytes: number;
@@ -50,7 +60,6 @@ export function planDeviceMemory(description: RankDescription, demand: DeviceDem
   const runtime = planned.runtime + hostBytes;
   const plain = description.blocks.map((block) => sum(block.weights.map(sliceBytes)));
   const blockBytes = demand.rooms?.slice(0, -1) ?? plain;
-  // RoPE's factors are in no block.
   const otherBytes = demand.rooms?.at(-1) ?? weights - sum(plain);
   const fixedBytes = kvBytes + compute + linkBytes + runtime + otherBytes;
   const budgetBytes = (capBytes ?? Number.POSITIVE_INFINITY) - fixedBytes;
@@ -59,6 +68,10 @@ export function planDeviceMemory(description: RankDescription, demand: DeviceDem
     capBytes,
     weightBytes: sum(blockBytes) + otherBytes,
     blockBytes,
+    blockWork: description.blocks.map((block) => ({
+      computes: costOf(block, description.share).computes,
+      sums: sumsOf(block),
+    })),
     window,
     kvBytes,
     computeBytes: compute,

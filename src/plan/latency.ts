@@ -80,21 +80,22 @@ export function predictStep(cluster: PlannedCluster, tokens: number, rule: Windo
   };
 }
 
-/** A step as the simulation takes it: sums behind all blocks but the head, and behind that the next step's start. */
+/** A step as the simulation takes it: each block's sums after it, and after the last one the next step's start. */
 function stepOf(cluster: PlannedCluster, tokens: number, network: NetworkPrediction): Step {
   const devices = cluster.devices.map((device) => stepDevice(device, tokens, cluster.promptSpeedup));
-  const last = devices[0]!.blocks.length - 1;
-  const syncMs = devices[0]!.blocks.map((_, i) => (i === last ? network.broadcastMs : network.allReduceMs));
+  const { blockWork } = cluster.devices[0]!.memory;
+  const last = blockWork.length - 1;
+  const syncMs = blockWork.map(({ sums }, i) => sums * network.allReduceMs + (i === last ? network.broadcastMs : 0));
   return { devices, syncMs };
 }
 
-/** The head computes the last token alone. */
+/** Only the last token of a prompt has outputs. */
 function stepDevice({ memory, rates }: PlannedDevice, tokens: number, promptSpeedup: number): StepDevice {
-  const { blockBytes, window } = memory;
+  const { blockBytes, blockWork, window } = memory;
   const passes = Math.max(1, tokens / promptSpeedup);
   const computeMs = (i: number) => {
     const once = (blockBytes[i]! / rates.computeBytesPerSecond) * 1000;
-    return i === blockBytes.length - 1 ? once : once * passes;
+    return blockWork[i]!.computes === "outputs" ? once : once * passes;
   };
   return {
     blocks: blockBytes.map((bytes, i) => ({ bytes, pinned: window.pinned[i]!, computeMs: computeMs(i) })),

@@ -1,6 +1,8 @@
-import type { KvType } from "../engine/kvCache.ts";
+import { costOf } from "../model/blocks/definitions.ts";
+import type { KvType } from "../model/cells.ts";
 import { sliceBytes } from "../weights/slice.ts";
 import type { RankDescription } from "./rankDescription.ts";
+import { sum } from "./step.ts";
 
 /** Where a device's memory goes, in bytes. */
 export interface MemoryPlan {
@@ -46,20 +48,23 @@ export function planMemory(description: RankDescription, demand: MemoryDemand, k
 }
 
 /** Bytes of all weights of all blocks; the embedding counts where the head is tied to it. */
-export function weightBytes({ blocks, ropeFactors }: RankDescription): number {
-  const slices = [...blocks.flatMap((block) => block.weights), ...(ropeFactors ? [ropeFactors] : [])];
+export function weightBytes({ blocks, shared }: RankDescription): number {
+  const slices = [...blocks.flatMap((block) => block.weights), ...shared];
   return slices.reduce((sum, slice) => sum + sliceBytes(slice), 0);
 }
 
 /**
- * The widest point of a block is its feed-forward part: the state, its norm, gate, up and their product, and the
- * quantized copies that matrices are multiplied with. Where sequences share a step, what attention gave to each is put
- * together in one more copy. Logits, hidden states that are asked for, and the attention mask come on top.
+ * The state, its norm, and what the blocks of one layer have at their widest points, with the quantized copies that
+ * matrices are multiplied with. Logits, hidden states that are asked for, and the attention mask come on top.
  */
-function computeBytes({ hyperparameters: h }: RankDescription, demand: MemoryDemand): number {
+function computeBytes({ hyperparameters: h, blocks, share }: RankDescription, demand: MemoryDemand): number {
   const { batch, context, outputs, slots = 1 } = demand;
-  const heads = (slots === 1 ? 2 : 4) * h.headCount * h.keyLength;
-  const values = batch * (4 * h.embeddingLength + 4 * h.feedForwardLength + heads);
+  const widest = new Map<string, number>();
+  for (const block of blocks) {
+    const { workingValues } = costOf(block, share, slots);
+    widest.set(block.kind, Math.max(widest.get(block.kind) ?? 0, workingValues));
+  }
+  const values = batch * (4 * h.embeddingLength + sum([...widest.values()]));
   const results = 2 * h.vocabularySize * outputs + (outputs === 0 ? 0 : batch * h.embeddingLength);
   const mask = batch * context * 2;
   return 4 * (values + results) + mask;

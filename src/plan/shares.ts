@@ -1,17 +1,8 @@
-import type { ModelDescription } from "../engine/modelDescription.ts";
 import { StelliumError } from "../errors.ts";
+import type { ModelDescription } from "../model/describeModel.ts";
+import { isDivided, type RankShare, type Unit, unitNames } from "../model/split.ts";
 import { tensorTypes } from "../weights/gguf/types.ts";
 import type { Range } from "../weights/slice.ts";
-
-/** What one rank owns of every layer and of the head. Any of it may be nothing (`count` 0). */
-export interface RankShare {
-  /** KV heads, each with the query heads that attend to it. */
-  readonly kvHeads: Range;
-  /** Columns of `ffn_down`, which are the rows of `ffn_gate` and `ffn_up`. */
-  readonly ffn: Range;
-  /** Rows of the output head. */
-  readonly vocabulary: Range;
-}
 
 /** Who has the output head: rank 0 alone, or every rank some rows of the vocabulary. */
 export type HeadPlacement = "coordinator" | "sharded";
@@ -20,10 +11,8 @@ export type HeadPlacement = "coordinator" | "sharded";
 export interface SharePlan {
   /** By rank; the ranges follow on each other in rank order. */
   readonly ranks: readonly RankShare[];
-  /** KV heads that cannot be parted from each other. */
-  readonly attentionUnitKvHeads: number;
-  /** Feed-forward columns that are dealt together; the last unit may have fewer. */
-  readonly ffnUnitColumns: number;
+  /** How many of each unit stay together; the last group may have fewer. */
+  readonly groups: Readonly<Record<Unit, number>>;
   readonly head: HeadPlacement;
 }
 
@@ -61,16 +50,22 @@ export function planShares(
   { head = "coordinator", even = "blocks" }: ShareOptions = {},
 ): SharePlan {
   const shares = fractions(relative);
-  const { headCountKv, feedForwardLength, vocabularySize } = description.hyperparameters;
-  const attentionUnitKvHeads = attentionUnit(description);
-  const ffnUnitColumns = unitFor(feedForwardLength, columnBlock(description, "ffn_down.weight"), shares);
-  const kvHeads = deal(headCountKv, attentionUnitKvHeads, shares);
-  const headShares = head === "sharded" ? shares : shares.map((_, rank) => (rank === 0 ? 1 : 0));
-  const vocabulary = deal(vocabularySize, unitFor(vocabularySize, 1, headShares), headShares);
-  const ffnShares = even === "bytes" ? evenedShares(description, shares, kvHeads, vocabulary) : shares;
-  const ffn = deal(feedForwardLength, ffnUnitColumns, ffnShares);
-  const ranks = shares.map((_, i) => ({ kvHeads: kvHeads[i]!, ffn: ffn[i]!, vocabulary: vocabulary[i]! }));
-  return { ranks, attentionUnitKvHeads, ffnUnitColumns, head };
+  const sharesOf = (unit: Unit) => (unit === "vocabulary" ? headShares(head, shares) : shares);
+  const groups = unitRecord((unit) => groupOf(description, unit, sharesOf(unit)));
+  const dealt = (unit: Unit, to: readonly number[]) => deal(description.units[unit], groups[unit], to);
+  const [kvHeads, vocabulary] = [dealt("kvHeads", shares), dealt("vocabulary", sharesOf("vocabulary"))];
+  const fixed = { kvHeads, vocabulary };
+  const ffn = dealt("ffn", even === "bytes" ? evenedShares(description, shares, fixed) : shares);
+  const ranks = shares.map((_, i): RankShare => ({ kvHeads: kvHeads[i]!, ffn: ffn[i]!, vocabulary: vocabulary[i]! }));
+  return { ranks, groups, head };
+}
+
+function headShares(head: HeadPlacement, shares: readonly number[]): readonly number[] {
+  return head === "sharded" ? shares : shares.map((_, rank) => (rank === 0 ? 1 : 0));
+}
+
+function unitRecord<T>(of: (unit: Unit) => T): Record<Unit, T> {
+  return Object.fromEntries(unitNames.map((unit) => [unit, of(unit)])) as Record<Unit, T>;
 }
 
 /** Shares that sum to 1. Divided by the largest first, since a sum of large ones may be infinite. */
@@ -88,18 +83,26 @@ function fractions(relative: readonly number[]): number[] {
   return scaled.map((share) => share / sum);
 }
 
-/** The fewest KV heads whose columns of `attn_output` end on a border. */
-function attentionUnit(description: ModelDescription): number {
-  const { headCount, headCountKv, valueLength } = description.hyperparameters;
-  const block = columnBlock(description, "attn_output.weight");
-  const unit = block / greatestDivisor(block, (headCount / headCountKv) * valueLength);
-  return Math.min(unit, headCountKv);
+/**
+ * How many units are dealt together: as few as let every part of a column-split weight end on a quantization-block
+ * border in every layer; of units that are single rows or columns, whole row groups if there are enough of those.
+ */
+function groupOf(description: ModelDescription, unit: Unit, shares: readonly number[]): number {
+  const parts = splitBy(description, unit);
+  const columns = parts.filter(({ axis }) => axis === "columns");
+  const whole = columns.map(({ each, block }) => block / greatestDivisor(block, each)).reduce(leastMultiple, 1);
+  const length = description.units[unit];
+  return parts.some(({ each }) => each > 1) ? Math.min(whole, length) : unitFor(length, whole, shares);
 }
 
-/** The fewest elements between borders that all layers have in common. */
-function columnBlock({ blocks }: ModelDescription, role: string): number {
-  const weights = blocks.flatMap((block) => block.weights.filter((weight) => weight.role === role));
-  return weights.map(({ tensor }) => tensorTypes[tensor.type].blockElements).reduce(leastMultiple, 1);
+/** Axis, elements for each unit, and block length of every weight that is divided by a unit. */
+function splitBy({ blocks }: ModelDescription, unit: Unit) {
+  return blocks
+    .flatMap(({ weights }) => weights)
+    .flatMap(({ split, tensor }) => {
+      if (!isDivided({ split }) || split.unit !== unit || !("each" in split)) return [];
+      return [{ axis: split.axis, each: split.each, block: tensorTypes[tensor.type].blockElements }];
+    });
 }
 
 /** So many units for each rank keep what is left over from dealing small. */
@@ -134,19 +137,16 @@ function largestRemainder(units: number, shares: readonly number[]): number[] {
   return counts;
 }
 
-/** Shares of the feed-forward columns that level the bytes of all a rank has. */
+/** Shares of the feed-forward columns that level the bytes of all a rank has, given what is dealt already. */
 function evenedShares(
   description: ModelDescription,
   shares: readonly number[],
-  kvHeads: readonly Range[],
-  vocabulary: readonly Range[],
+  dealt: Readonly<Partial<Record<Unit, readonly Range[]>>>,
 ): number[] {
-  const { headCountKv, vocabularySize } = description.hyperparameters;
-  const bytes = (kind: string) => total(description.blocks.map((block) => (block.kind === kind ? bytesOf(block) : 0)));
-  const attention = bytes("attention") / headCountKv;
-  const head = bytes("head") / vocabularySize;
-  const fixed = shares.map((_, rank) => kvHeads[rank]!.count * attention + vocabulary[rank]!.count * head);
-  const parts = levelled(shares, fixed, bytes("ffn"));
+  const bytes = (unit: Unit, rank: number) =>
+    ((dealt[unit]?.[rank]?.count ?? 0) * bytesBy(description, unit)) / description.units[unit];
+  const fixed = shares.map((_, rank) => total(unitNames.map((unit) => bytes(unit, rank))));
+  const parts = levelled(shares, fixed, bytesBy(description, "ffn"));
   const sum = total(parts);
   return parts.map((part) => part / sum);
 }
@@ -164,8 +164,10 @@ function levelled(shares: readonly number[], fixed: readonly number[], amount: n
   }
 }
 
-function bytesOf(block: ModelDescription["blocks"][number]): number {
-  return total(block.weights.map((weight) => weight.tensor.bytes));
+/** Bytes of all weights that go with a unit, copies and biases included. */
+function bytesBy({ blocks }: ModelDescription, unit: Unit): number {
+  const weights = blocks.flatMap(({ weights }) => weights);
+  return total(weights.map(({ split, tensor }) => (split.unit === unit ? tensor.bytes : 0)));
 }
 
 function total(numbers: readonly number[]): number {

@@ -140,8 +140,8 @@ function checkPrefixFile({ prefixFile, prefixBytes = 0, cluster }: TextModelOpti
 async function openKept(source: ModelSource, coordinator: Coordinator, { prefixFile }: TextModelOptions) {
   if (prefixFile === undefined) return undefined;
   const { kvType } = coordinator.engine.options;
-  const { hyperparameters } = coordinator.description;
-  const identity = { model: await source.hash(), kvType, cellBytes: storedCellBytes(hyperparameters, kvType) };
+  const cellBytes = storedCellBytes(coordinator.description, kvType);
+  const identity = { model: await source.hash(), kvType, cellBytes };
   return await KeptPrefixes.open(prefixFile, identity, coordinator);
 }
 

@@ -34,20 +34,28 @@ export function traceClock(): number {
   return Number(process.hrtime.bigint()) / 1000;
 }
 
-/** What the threads of this process have recorded so far, by name. */
-export function readEvents(threads: Readonly<Record<string, TraceMemory>>): TraceEvents {
+/**
+ * What the threads of this process have recorded so far, by name.
+ *
+ * @param blocks - names of the model's blocks
+ */
+export function readEvents(threads: Readonly<Record<string, TraceMemory>>, blocks: readonly string[]): TraceEvents {
   const read = Object.entries(threads).map(([thread, memory]) => ({ thread, ...readSpans(memory) }));
   const events: Sequence<TraceEvent> = {
     length: read.reduce((sum, { spans }) => sum + spans.length, 0),
     *[Symbol.iterator]() {
-      for (const { thread, spans } of read) for (const span of spans) yield eventOf(thread, span);
+      for (const { thread, spans } of read) for (const span of spans) yield eventOf(thread, span, blocks);
     },
   };
   return { events, dropped: read.reduce((sum, { dropped }) => sum + dropped, 0) };
 }
 
-function eventOf(thread: string, { kind, subject, start, duration, amount }: Span): TraceEvent {
-  const event = { name: spanName(kind, subject), thread, start: start / 1000, duration: duration / 1000 };
+function eventOf(
+  thread: string,
+  { kind, subject, start, duration, amount }: Span,
+  blocks: readonly string[],
+): TraceEvent {
+  const event = { name: spanName(kind, subject, blocks), thread, start: start / 1000, duration: duration / 1000 };
   const figure = amountName[kind];
   return figure === undefined ? event : { ...event, figures: { [figure]: amount } };
 }

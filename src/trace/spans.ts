@@ -42,39 +42,35 @@ export const tracedThreads = ["engine", "communication", ...readerThreads] as co
 /** A name of `tracedThreads`. */
 export type TracedThread = (typeof tracedThreads)[number];
 
-const blockKinds = ["attention", "ffn", "head"] as const;
-const layers = 2 ** 16;
-const severalBlocks = blockKinds.length * layers;
+/** The subject of several blocks in one graph; that of one block is its index. */
+export const severalBlocks = 2 ** 20;
 /** The subject of weights that are in no block. */
 export const otherSubject = severalBlocks + 1;
 
-/** The subject of what concerns one block, or all that are in one graph. */
-export function blockSubject(blocks: readonly { readonly kind: string; readonly layer: number }[]): number {
-  const [block] = blocks;
-  if (block === undefined || blocks.length > 1) return severalBlocks;
-  return blockKinds.indexOf(block.kind as (typeof blockKinds)[number]) * layers + block.layer;
+/**
+ * Name of a span, such as `attention 3` or `sum ffn 0`.
+ *
+ * @param blocks - names of the model's blocks
+ */
+export function spanName(kind: SpanKind, subject: number, blocks: readonly string[]): string {
+  return names[kind](subject, (index) => blockName(index, blocks));
 }
 
-/** What a span is called, such as `attention 3` or `sum ffn 0`. */
-export function spanName(kind: SpanKind, subject: number): string {
-  return names[kind](subject);
-}
-
-const names: Record<SpanKind, (subject: number) => string> = {
+const names: Record<SpanKind, (subject: number, blockName: (subject: number) => string) => string> = {
   [spanKind.step]: () => "step",
   [spanKind.embedding]: () => "embedding",
   [spanKind.broadcast]: () => "broadcast",
-  [spanKind.compute]: blockName,
-  [spanKind.sums]: (subject) => `wait for sum ${blockName(subject)}`,
-  [spanKind.reduce]: (subject) => `sum ${blockName(subject)}`,
+  [spanKind.compute]: (subject, blockName) => blockName(subject),
+  [spanKind.sums]: (subject, blockName) => `wait for sum ${blockName(subject)}`,
+  [spanKind.reduce]: (subject, blockName) => `sum ${blockName(subject)}`,
   [spanKind.send]: () => "send",
   [spanKind.peer]: (rank) => `wait for rank ${rank}`,
   [spanKind.cipher]: () => "cipher",
   [spanKind.load]: () => "load",
-  [spanKind.disk]: (subject) => `wait for disk ${blockName(subject)}`,
-  [spanKind.read]: (subject) => `read ${blockName(subject)}`,
-  [spanKind.verify]: (subject) => `verify ${blockName(subject)}`,
-  [spanKind.room]: (subject) => `room for ${blockName(subject)}`,
+  [spanKind.disk]: (subject, blockName) => `wait for disk ${blockName(subject)}`,
+  [spanKind.read]: (subject, blockName) => `read ${blockName(subject)}`,
+  [spanKind.verify]: (subject, blockName) => `verify ${blockName(subject)}`,
+  [spanKind.room]: (subject, blockName) => `room for ${blockName(subject)}`,
 };
 
 /** What the amount of a span counts; undefined where it has none. */
@@ -88,9 +84,7 @@ export const amountName: Readonly<Partial<Record<SpanKind, "tokens" | "bytes">>>
   [spanKind.read]: "bytes",
 };
 
-function blockName(subject: number): string {
+function blockName(subject: number, blocks: readonly string[]): string {
   if (subject === otherSubject) return "other weights";
-  if (subject === severalBlocks) return "blocks";
-  const kind = blockKinds[Math.floor(subject / layers)]!;
-  return kind === "head" ? kind : `${kind} ${subject % layers}`;
+  return blocks[subject] ?? "blocks";
 }

@@ -23,8 +23,10 @@ const index = z
   .max(2 ** 31);
 const range = z.strictObject({ start: index, count: index });
 const word = z.string().max(256);
+/** Of one block, or of all that belongs to none. */
+const mostTensors = 8192;
 const typeName = z.enum(Object.keys(tensorTypes) as [TensorTypeName, ...TensorTypeName[]]);
-const blockKind = z.enum(["attention", "ffn", "head", "shared"]);
+const blockKind = z.string().max(32);
 
 const tensorPart = z.strictObject({
   name: word,
@@ -47,8 +49,10 @@ const contentTensor = tensorPart.refine(isPart, "is no part of a tensor");
 /** What a slice consists of, whatever device holds it: how the coordinator tells a worker. Checked as it comes in. */
 export const sliceContentSchema = z.strictObject({
   model: z.strictObject({ hash: z.string().regex(/^[0-9a-f]{64}$/), name: word }),
-  share: z.strictObject({ kvHeads: range, ffn: range, vocabulary: range }),
-  blocks: z.array(z.strictObject({ kind: blockKind, layer: count, tensors: z.array(contentTensor).max(64) })).max(8192),
+  share: z.record(z.string().max(32), range),
+  blocks: z
+    .array(z.strictObject({ kind: blockKind, layer: count, tensors: z.array(contentTensor).max(mostTensors) }))
+    .max(8192),
 });
 
 /** What a slice consists of. Plain data. */
@@ -71,7 +75,7 @@ const storedBlock = z.strictObject({
   /** From the first block's start, a multiple of 4096. */
   offset: count,
   bytes: count,
-  tensors: z.array(storedTensor).max(64),
+  tensors: z.array(storedTensor).max(mostTensors),
 });
 
 const headerSchema = sliceContentSchema.extend({

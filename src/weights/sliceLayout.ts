@@ -14,12 +14,15 @@ type ContentTensor = SliceContent["blocks"][number]["tensors"][number];
 export interface SlicedModel {
   readonly share: SliceContent["share"];
   readonly blocks: readonly {
-    readonly kind: "attention" | "ffn" | "head";
+    readonly kind: string;
     readonly layer: number;
-    readonly weights: readonly (TensorSlice & { readonly kind: "matrix" | "vector" })[];
+    readonly weights: readonly SlicedTensor[];
   }[];
-  readonly ropeFactors: TensorSlice | undefined;
+  /** What belongs to no block. */
+  readonly shared: readonly SlicedTensor[];
 }
+
+type SlicedTensor = TensorSlice & { readonly kind: "matrix" | "vector" };
 
 /** What a rank's slice consists of, and the parts of tensors to be read for each of its blocks, in the same order. */
 export interface CutPlan {
@@ -32,14 +35,13 @@ export interface CutPlan {
  * belongs to no block.
  */
 export function cutPlan(rank: SlicedModel, model: SliceContent["model"]): CutPlan {
-  const shared = rank.ropeFactors ? [{ ...rank.ropeFactors, kind: "vector" as const }] : [];
-  const blocks = [...rank.blocks, { kind: "shared" as const, layer: 0, weights: shared }];
+  const blocks = [...rank.blocks, { kind: "shared", layer: 0, weights: rank.shared }];
   const content = blocks.map(({ kind, layer, weights }) => ({ kind, layer, tensors: weights.map(contentTensor) }));
   return { content: { model, share: rank.share, blocks: content }, blocks: blocks.map((block) => block.weights) };
 }
 
-function contentTensor({ tensor, kind, rows, columns }: SlicedModel["blocks"][number]["weights"][number]) {
-  return { name: tensor.name, kind, type: tensor.type, rows, columns };
+function contentTensor({ name, tensor, kind, rows, columns }: SlicedTensor) {
+  return { name, kind, type: tensor.type, rows, columns };
 }
 
 /** A part of a tensor, as a tensor of its own. */

@@ -61,8 +61,8 @@ export class WeightStore implements Weights {
     const layouts = new Layouts(ggml, device);
     const byLayout = new Map<Layout, TensorSlice[]>();
     for (const slice of stored) {
-      const { name, type } = slice.tensor;
-      const matrix = { name, type, shape: sliceShape(slice) };
+      const { name, tensor } = slice;
+      const matrix = { name, type: tensor.type, shape: sliceShape(slice) };
       const layout = slice.kind === "matrix" ? layouts.forMatrix(matrix) : layouts.plain;
       byLayout.set(layout, [...(byLayout.get(layout) ?? []), slice]);
     }
@@ -116,7 +116,7 @@ export class WeightStore implements Weights {
     let address = ggml.bufferBase(buffer);
     for (const { slice, handle, bytes } of placed) {
       ggml.placeTensor(buffer, handle, address);
-      this.#tensors.set(slice.tensor.name, handle);
+      this.#tensors.set(slice.name, handle);
       this.#tasks.push(...source(slice, { layout, buffer, address, bytes }));
       address += BigInt(bytes);
     }

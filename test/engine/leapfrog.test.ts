@@ -1,10 +1,10 @@
 import { fileURLToPath } from "node:url";
 import { expect, it, describe as suite } from "vitest";
-import { describe } from "#stellium/engine/architectures/support";
 import { Embedding } from "#stellium/engine/embedding";
 import { Forward } from "#stellium/engine/forward";
 import { KvCache } from "#stellium/engine/kvCache";
 import { type Reducer, soloReducer } from "#stellium/engine/reducer";
+import { describe } from "#stellium/model/support";
 import { openBackend } from "#stellium/native/backend";
 import { cpuDevice, openGgml } from "#stellium/native/ggml";
 import { allocateNative } from "#stellium/native/memory";
@@ -43,7 +43,7 @@ function recordingReducer(events: string[]): Reducer {
 
 /** Logits of the last `outputs` tokens of a prompt, by a reducer. */
 async function logitsBy(reducer: Reducer, outputs: number): Promise<Float32Array> {
-  const model = await describe(await readGguf(demo));
+  const model = describe(await readGguf(demo));
   const description = rankDescription(model, planShares(model, [1]), 0);
   const { embeddingLength, vocabularySize } = description.hyperparameters;
   const ggml = openGgml();
@@ -54,7 +54,7 @@ async function logitsBy(reducer: Reducer, outputs: number): Promise<Float32Array
   using flag = allocateNative(2);
   flag.view.fill(0);
   using backend = openBackend(device, { threads: 1, poll: 0, abortFlag: flag.address });
-  using kv = new KvCache(ggml, device, description.hyperparameters, "f16", { context: 512 });
+  using kv = new KvCache(ggml, device, description, "f16", { context: 512 });
   const options = { graphs: "whole", batch: 512 } as const;
   using forward = new Forward({ ggml, backend, description, weights, kv, reducer, ...options });
   const rows = new Float32Array(count * embeddingLength);
@@ -70,7 +70,7 @@ suite("groups of a step", () => {
   it("leapfrog: the sums of one travel while the other is computed, and nobody touches them", async () => {
     const events: string[] = [];
     await logitsBy(recordingReducer(events), 1);
-    const { blocks } = await describe(await readGguf(demo));
+    const { blocks } = describe(await readGguf(demo));
     // The first group has no outputs: behind the last attention nothing is wanted of it.
     const both = blocks.length - 3;
     const expected = ["start 0", "start 1"];

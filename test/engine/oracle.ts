@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
-import { describe } from "#stellium/engine/architectures/support";
 import { Engine } from "#stellium/engine/engine";
 import type { EngineOptions } from "#stellium/engine/protocol";
+import { describe } from "#stellium/model/support";
 import { rankDescription } from "#stellium/plan/rankDescription";
 import { planShares } from "#stellium/plan/shares";
 import { readGguf } from "#stellium/weights/gguf/reader";
@@ -43,7 +43,7 @@ export const engineDefaults: EngineOptions = {
 
 /** Starts an engine on a model, with options of a small test where none are given. */
 export async function startEngine(path: string, options: Partial<EngineOptions> = {}): Promise<Engine> {
-  const whole = await describe(await readGguf(path));
+  const whole = describe(await readGguf(path));
   const description = rankDescription(whole, planShares(whole, [1]), 0);
   return Engine.start({ description, options: { ...engineDefaults, ...options } });
 }

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import type { Engine } from "#stellium/engine/engine";
-import type { KvType } from "#stellium/engine/kvCache";
+import type { KvType } from "#stellium/model/cells";
 import { logSoftmax, startEngine } from "./oracle.ts";
 
 const folder = fileURLToPath(new URL("../../../shared/data/stories260K/", import.meta.url));

@@ -8,7 +8,7 @@ import {
   moveFits,
   stepFits,
 } from "#stellium/engine/rankCommand";
-import { countTokens, divideStep, layOut, resultsOf, type StepPart } from "#stellium/engine/step";
+import { countTokens, divideStep, layOut, resultsOf, type StepPart } from "#stellium/model/step";
 
 const limits = { slots: 6, context: 600, batch: 400 };
 

@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { describe } from "#stellium/engine/architectures/support";
 import { Engine, type EngineStart } from "#stellium/engine/engine";
 import type { EngineOptions } from "#stellium/engine/protocol";
 import type { LinkSetup } from "#stellium/engine/rankLinks";
+import { describe } from "#stellium/model/support";
 import { rankDescription } from "#stellium/plan/rankDescription";
 import { type HeadPlacement, planShares } from "#stellium/plan/shares";
 import { readGguf } from "#stellium/weights/gguf/reader";
@@ -35,7 +35,7 @@ export class Ranks implements AsyncDisposable {
     options: EngineOptions | ((rank: number) => EngineOptions),
     links: LinkOptions = {},
   ): Promise<Ranks> {
-    const whole = await describe(await readGguf(path));
+    const whole = describe(await readGguf(path));
     const plan = planShares(whole, shares, { head: links.head ?? "coordinator" });
     const descriptions = shares.map((_, rank) => rankDescription(whole, plan, rank));
     const origin = { kind: "gguf", files: whole.files } as const;

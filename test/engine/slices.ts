@@ -1,6 +1,6 @@
 import { deviceSlice, storedSlice } from "#stellium/cluster/deviceSlice";
-import { describe } from "#stellium/engine/architectures/support";
 import type { WeightOrigin } from "#stellium/engine/protocol";
+import { describe } from "#stellium/model/support";
 import { type RankDescription, rankDescription } from "#stellium/plan/rankDescription";
 import { type HeadPlacement, planShares } from "#stellium/plan/shares";
 import { openFile } from "#stellium/weights/byteSource";
@@ -24,7 +24,7 @@ export async function cutRanks(
   cacheDir: string,
   head: HeadPlacement = "coordinator",
 ): Promise<CutRank[]> {
-  const whole = await describe(await readGguf(model));
+  const whole = describe(await readGguf(model));
   const plan = planShares(whole, shares, { head });
   const sources = await Promise.all(whole.files.map((file) => openFile(file, false)));
   const reading = new SharedReading(sources, { readers: 1, shared: false });

@@ -1,6 +1,7 @@
-import llama from "#stellium/engine/architectures/llama";
-import type { Block, ModelDescription } from "#stellium/engine/modelDescription";
-import type { GgufTensor } from "#stellium/weights/gguf/model";
+import type { Architecture } from "#stellium/model/architecture";
+import { llama } from "#stellium/model/architectures/llama";
+import { describeModel, type ModelDescription } from "#stellium/model/describeModel";
+import type { GgufTensor, GgufValue } from "#stellium/weights/gguf/model";
 import { rowBytes, type TensorTypeName } from "#stellium/weights/gguf/types";
 
 /** Dimensions and types of a model that was never trained. */
@@ -19,92 +20,61 @@ export interface Shape {
   ropeFactors?: boolean;
 }
 
+/** Biases and norms as no model has them all. */
+const everything: Architecture = { ...llama, qkNorm: true };
+
 /** A description of a llama model with tensors that follow on each other in one file. */
 export function describeShape(shape: Shape): ModelDescription & { fileBytes: number } {
-  const { embedding, ffn, vocabulary, layers, kvHeads, group, headLength } = shape;
-  const place = tensorPlacer();
-  const matrixType = (layer: number) => shape.types[layer % shape.types.length]!;
-  const queries = kvHeads * group * headLength;
-  const keys = kvHeads * headLength;
-  const layerBlocks = (layer: number): Block[] => {
-    const matrix = (stem: string, inputs: number, outputs: number) => [
-      weight(`${stem}.weight`, "matrix", place(`blk.${layer}.${stem}.weight`, matrixType(layer), [inputs, outputs])),
-      ...(shape.biases ? [weight(`${stem}.bias`, "vector", place(`blk.${layer}.${stem}.bias`, "F32", [outputs]))] : []),
-    ];
-    const norm = (role: string, length: number) =>
-      weight(role, "vector", place(`blk.${layer}.${role}`, "F32", [length]));
-    return [
-      {
-        kind: "attention",
-        layer,
-        weights: [
-          norm("attn_norm.weight", embedding),
-          ...matrix("attn_q", embedding, queries),
-          ...matrix("attn_k", embedding, keys),
-          ...matrix("attn_v", embedding, keys),
-          ...matrix("attn_output", queries, embedding),
-          norm("attn_q_norm.weight", headLength),
-        ],
-      },
-      {
-        kind: "ffn",
-        layer,
-        weights: [
-          norm("ffn_norm.weight", embedding),
-          ...matrix("ffn_gate", embedding, ffn),
-          ...matrix("ffn_up", embedding, ffn),
-          ...matrix("ffn_down", ffn, embedding),
-        ],
-      },
-    ];
-  };
-  const blocks = Array.from({ length: layers }, (_, layer) => layerBlocks(layer)).flat();
-  blocks.push({
-    kind: "head",
-    layer: layers,
-    weights: [
-      weight("output_norm.weight", "vector", place("output_norm.weight", "F32", [embedding])),
-      weight("output.weight", "matrix", place("output.weight", matrixType(0), [embedding, vocabulary])),
-    ],
-  });
-  const ropeFactors = shape.ropeFactors ? place("rope_freqs.weight", "F32", [headLength / 2]) : undefined;
-  const embeddingTensor = place("token_embd.weight", matrixType(0), [embedding, vocabulary]);
-  return {
-    files: ["model.gguf"],
-    architecture: llama,
-    blocks,
-    embedding: embeddingTensor,
-    ropeFactors,
-    fileBytes: embeddingTensor.offset + embeddingTensor.bytes,
-    hyperparameters: {
-      blockCount: layers,
-      contextLength: 512,
-      embeddingLength: embedding,
-      feedForwardLength: ffn,
-      headCount: kvHeads * group,
-      headCountKv: kvHeads,
-      keyLength: headLength,
-      valueLength: headLength,
-      vocabularySize: vocabulary,
-      rmsEpsilon: 1e-5,
-      attentionScale: headLength ** -0.5,
-      rope: {
-        mode: "norm",
-        dimensions: headLength,
-        originalContext: 512,
-        freqBase: 10_000,
-        freqScale: 1,
-        extFactor: 0,
-        attnFactor: 1,
-        betaFast: 32,
-        betaSlow: 1,
-      },
-    },
-  };
+  const tensors = new Map(tensorsOf(shape).map((tensor) => [tensor.name, tensor]));
+  const model = { files: ["model.gguf"], fileBytes: [], version: 3, metadata: metadataOf(shape), tensors };
+  const last = [...tensors.values()].at(-1)!;
+  return { ...describeModel(model, everything), fileBytes: last.offset + last.bytes };
 }
 
-function weight(role: string, kind: "matrix" | "vector", tensor: GgufTensor) {
-  return { role, kind, tensor };
+function metadataOf({ embedding, ffn, layers, kvHeads, group, headLength }: Shape): Map<string, GgufValue> {
+  return new Map<string, GgufValue>([
+    ["general.architecture", "llama"],
+    ["llama.block_count", layers],
+    ["llama.context_length", 512],
+    ["llama.embedding_length", embedding],
+    ["llama.feed_forward_length", ffn],
+    ["llama.attention.head_count", kvHeads * group],
+    ["llama.attention.head_count_kv", kvHeads],
+    ["llama.attention.key_length", headLength],
+    ["llama.attention.value_length", headLength],
+    ["llama.attention.layer_norm_rms_epsilon", 1e-5],
+  ]);
+}
+
+function tensorsOf(shape: Shape): GgufTensor[] {
+  const { embedding, ffn, vocabulary, layers, kvHeads, group, headLength, types } = shape;
+  const place = tensorPlacer();
+  const [queries, keys] = [kvHeads * group * headLength, kvHeads * headLength];
+  const matrix = (layer: number, stem: string, inputs: number, outputs: number) => [
+    place(`blk.${layer}.${stem}.weight`, types[layer % types.length]!, [inputs, outputs]),
+    ...(shape.biases ? [place(`blk.${layer}.${stem}.bias`, "F32", [outputs])] : []),
+  ];
+  const norm = (layer: number, stem: string, length: number) => place(`blk.${layer}.${stem}.weight`, "F32", [length]);
+  const layerTensors = (layer: number) => [
+    norm(layer, "attn_norm", embedding),
+    ...matrix(layer, "attn_q", embedding, queries),
+    ...matrix(layer, "attn_k", embedding, keys),
+    ...matrix(layer, "attn_v", embedding, keys),
+    ...matrix(layer, "attn_output", queries, embedding),
+    norm(layer, "attn_q_norm", headLength),
+    norm(layer, "attn_k_norm", headLength),
+    norm(layer, "ffn_norm", embedding),
+    ...matrix(layer, "ffn_gate", embedding, ffn),
+    ...matrix(layer, "ffn_up", embedding, ffn),
+    ...matrix(layer, "ffn_down", ffn, embedding),
+  ];
+  return [
+    ...Array.from({ length: layers }, (_, layer) => layerTensors(layer)).flat(),
+    place("output_norm.weight", "F32", [embedding]),
+    place("output.weight", types[0]!, [embedding, vocabulary]),
+    ...(shape.ropeFactors ? [place("rope_freqs.weight", "F32", [headLength / 2])] : []),
+    place("token_embd.weight", types[0]!, [embedding, vocabulary]),
+  ];
 }
 
 function tensorPlacer() {

@@ -119,12 +119,12 @@ describe("shares", () => {
         const plan = planShares(describeShape(shape), relative);
         const largest = Math.max(...relative);
         const sum = relative.reduce((total, share) => total + share / largest, 0);
-        const units = Math.ceil(shape.ffn / plan.ffnUnitColumns);
+        const units = Math.ceil(shape.ffn / plan.groups.ffn);
         for (const [rank, { kvHeads, ffn }] of plan.ranks.entries()) {
           const fraction = relative[rank]! / largest / sum;
           if (fraction === 0) expect([kvHeads.count, ffn.count]).toEqual([0, 0]);
           const quota = fraction * units;
-          expect(Math.abs(Math.ceil(ffn.count / plan.ffnUnitColumns) - quota)).toBeLessThanOrEqual(1 + 1e-9);
+          expect(Math.abs(Math.ceil(ffn.count / plan.groups.ffn) - quota)).toBeLessThanOrEqual(1 + 1e-9);
         }
       }),
       { numRuns: 300 },
@@ -133,7 +133,7 @@ describe("shares", () => {
 
   it("of a 7B model in Q4_0 are dealt by heads and by 64 columns", () => {
     const plan = planShares(describeShape(llama7b), [3, 1, 2]);
-    expect(plan).toMatchObject({ attentionUnitKvHeads: 1, ffnUnitColumns: 64, head: "coordinator" });
+    expect(plan).toMatchObject({ groups: { kvHeads: 1, ffn: 64 }, head: "coordinator" });
     expect(plan.ranks.map(({ kvHeads }) => kvHeads.count)).toEqual([16, 5, 11]);
     expect(plan.ranks.map(({ ffn }) => ffn.count)).toEqual([86 * 64, 29 * 64, 57 * 64]);
     expect(plan.ranks.map(({ vocabulary }) => vocabulary.count)).toEqual([32000, 0, 0]);
@@ -141,14 +141,14 @@ describe("shares", () => {
 
   it("of a 70B model in K-quants may be more than its KV heads", () => {
     const plan = planShares(describeShape(llama70b), Array(64).fill(1));
-    expect(plan.ffnUnitColumns).toBe(256);
+    expect(plan.groups.ffn).toBe(256);
     expect(plan.ranks.map(({ kvHeads }) => kvHeads.count)).toEqual([...Array(8).fill(1), ...Array(56).fill(0)]);
     expect(new Set(plan.ranks.map(({ ffn }) => ffn.count))).toEqual(new Set([256, 512]));
   });
 
   it("take KV heads together until they end on a border", () => {
     const plan = planShares(describeShape({ ...llama70b, kvHeads: 8, group: 1, headLength: 64 }), [1, 1, 1]);
-    expect(plan.attentionUnitKvHeads).toBe(4);
+    expect(plan.groups.kvHeads).toBe(4);
     expect(plan.ranks.map(({ kvHeads }) => kvHeads)).toEqual([
       { start: 0, count: 4 },
       { start: 4, count: 4 },
@@ -158,11 +158,11 @@ describe("shares", () => {
 
   it("take finer columns where there would be few for each rank, and a smaller last unit", () => {
     const tiny = { ...llama7b, ffn: 172, types: ["F32" as const] };
-    const units = [1, 2, 64].map((ranks) => planShares(describeShape(tiny), Array(ranks).fill(1)).ffnUnitColumns);
+    const units = [1, 2, 64].map((ranks) => planShares(describeShape(tiny), Array(ranks).fill(1)).groups.ffn);
     expect(units).toEqual([32, 16, 1]);
     expect(planShares(describeShape(tiny), [1, 1]).ranks.map(({ ffn }) => ffn.count)).toEqual([96, 76]);
     expect(planShares(describeShape({ ...tiny, types: ["Q4_0"], ffn: 192 }), [1, 1])).toMatchObject({
-      ffnUnitColumns: 32,
+      groups: { ffn: 32 },
     });
   });
 
@@ -196,11 +196,14 @@ describe("what a rank runs", () => {
   const shape: Shape = { ...llama70b, biases: true, ropeFactors: true };
   const plan = planShares(describeShape(shape), [0, 3, 1, 0]);
 
-  it("has the rank's own heads and columns, and all other dimensions of the model", () => {
+  it("has the rank's own heads and columns, and the dimensions of the model", () => {
     const [idle, most] = ranks(shape, plan);
-    const { hyperparameters: h } = describeShape(shape);
-    expect(most!.hyperparameters).toEqual({ ...h, headCount: 48, headCountKv: 6, feedForwardLength: 21504 });
-    expect(idle!.hyperparameters).toEqual({ ...h, headCount: 0, headCountKv: 0, feedForwardLength: 0 });
+    const counts = ({ share }: RankDescription) => [share.kvHeads.count, share.ffn.count];
+    expect(counts(most!)).toEqual([6, 21504]);
+    expect(counts(idle!)).toEqual([0, 0]);
+    for (const { hyperparameters } of ranks(shape, plan)) {
+      expect(hyperparameters).toEqual(describeShape(shape).hyperparameters);
+    }
   });
 
   it("keeps blocks of which it has nothing, empty, in the list", () => {
@@ -218,7 +221,11 @@ describe("what a rank runs", () => {
     expect(idle!.blocks.map(({ empty }) => empty)).toEqual([true, true, true, true, false]);
     expect(most!.blocks.map(({ empty }) => empty)).toEqual([false, false, false, false, true]);
     expect([idle, most, some].map((rank) => rank!.embedding !== undefined)).toEqual([true, false, false]);
-    expect([idle, most, some].map((rank) => rank!.ropeFactors !== undefined)).toEqual([false, true, true]);
+    expect([idle, most, some].map((rank) => rank!.shared.map(({ role }) => role))).toEqual([
+      [],
+      ["rope_freqs.weight"],
+      ["rope_freqs.weight"],
+    ]);
   });
 
   it("adds the biases of summed projections once, on the first rank that computes them", () => {

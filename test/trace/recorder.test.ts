@@ -2,13 +2,14 @@ import { describe, expect, it } from "vitest";
 import { chromeTrace } from "#stellium/trace/chrome";
 import { readEvents, StoredEvents } from "#stellium/trace/events";
 import { keptSpans, noRecorder, openRecorder, readSpans, traceMemory } from "#stellium/trace/recorder";
-import { blockSubject, spanKind, spanName } from "#stellium/trace/spans";
+import { otherSubject, type SpanKind, severalBlocks, spanKind, spanName } from "#stellium/trace/spans";
 
 describe("what a thread records", () => {
   it("is read as it was: kind, subject, times and amount", () => {
     const memory = traceMemory();
     const recorder = openRecorder(memory);
-    const subject = blockSubject([{ kind: "ffn", layer: 79 }]);
+    const subject = 159;
+    const blocks = Array.from({ length: 161 }, (_, i) => `${i % 2 ? "ffn" : "attention"} ${Math.floor(i / 2)}`);
     const started = recorder.now();
     recorder.end(spanKind.reduce, started, subject, 4096);
     const { spans, dropped } = readSpans(memory);
@@ -22,7 +23,7 @@ describe("what a thread records", () => {
       amount: 4096,
     });
     expect(span!.duration).toBeGreaterThanOrEqual(0);
-    expect([...readEvents({ engine: memory }).events]).toMatchObject([
+    expect([...readEvents({ engine: memory }, blocks).events]).toMatchObject([
       { name: "sum ffn 79", figures: { bytes: 4096 } },
     ]);
   });
@@ -40,24 +41,20 @@ describe("what a thread records", () => {
   it("is nothing where there is no memory for it", () => {
     expect(openRecorder(undefined)).toBe(noRecorder);
     expect(noRecorder.now()).toBe(0);
-    const { events, dropped } = readEvents({});
+    const { events, dropped } = readEvents({}, []);
     expect([[...events], events.length, dropped]).toEqual([[], 0, 0]);
   });
 
   it("is named after its block", () => {
-    const names = [
-      ["attention", 0],
-      ["ffn", 3],
-      ["head", 22],
-    ] as const;
-    expect(names.map(([kind, layer]) => spanName(spanKind.compute, blockSubject([{ kind, layer }])))).toEqual([
-      "attention 0",
-      "ffn 3",
-      "head",
+    const blocks = ["attention 0", "ffn 0", "head"];
+    const name = (subject: number, kind: SpanKind = spanKind.compute) => spanName(kind, subject, blocks);
+    expect([0, 1, 2, severalBlocks, otherSubject].map((subject) => name(subject))).toEqual([
+      ...blocks,
+      "blocks",
+      "other weights",
     ]);
-    const two = names.slice(0, 2).map(([kind, layer]) => ({ kind, layer }));
-    expect(spanName(spanKind.compute, blockSubject(two))).toBe("blocks");
-    expect(spanName(spanKind.sums, blockSubject([{ kind: "attention", layer: 9 }]))).toBe("wait for sum attention 9");
+    expect(name(1, spanKind.sums)).toBe("wait for sum ffn 0");
+    expect(name(7, spanKind.peer)).toBe("wait for rank 7");
   });
 });
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { ByteSource } from "#stellium/weights/byteSource";
 import { type BlockReader, SharedReading } from "#stellium/weights/sharedReading";
-import type { TensorSlice } from "#stellium/weights/slice";
+import { type TensorSlice, wholeTensor } from "#stellium/weights/slice";
 
 const rows = 8;
 const columns = 6;
@@ -32,7 +32,7 @@ function slices(start: number, count: number): TensorSlice[][] {
     const shape = [columns, rows];
     const offset = block * tensorBytes;
     const tensor = { name: `t${block}`, type: "F32", shape, file: 0, offset, bytes: tensorBytes } as const;
-    return [{ tensor, rows: { start: 0, count: rows }, columns: { start, count } }];
+    return [{ ...wholeTensor(tensor), columns: { start, count } }];
   });
 }
 

@@ -1,5 +1,5 @@
 import type { Engine } from "../../engine/engine.ts";
-import type { ModelDescription } from "../../engine/modelDescription.ts";
+import type { ModelDescription } from "../../model/describeModel.ts";
 import { weightBytes } from "../../plan/memory.ts";
 import { rankDescription } from "../../plan/rankDescription.ts";
 import type { SharePlan } from "../../plan/shares.ts";

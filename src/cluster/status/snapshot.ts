@@ -1,4 +1,5 @@
 import { hostname } from "node:os";
+import { sliceBytes } from "../../weights/slice.ts";
 import type { Team } from "../team.ts";
 import type { PlannedCluster, StatusBoard } from "./board.ts";
 import { type CountedTimes, type Limits, limitsOf } from "./limits.ts";
@@ -64,7 +65,7 @@ function modelOf({ model, description }: PlannedCluster, context: number | null)
     heads: headCount,
     kvHeads: headCountKv,
     ffnColumns: feedForwardLength,
-    weightBytes: weights.reduce((sum, { tensor }) => sum + tensor.bytes, 0),
+    weightBytes: weights.reduce((sum, weight) => sum + sliceBytes(weight), 0),
     context,
   };
 }

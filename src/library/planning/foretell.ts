@@ -1,9 +1,10 @@
-import { describe } from "../../engine/architectures/support.ts";
-import type { ModelDescription } from "../../engine/modelDescription.ts";
+import type { ModelDescription } from "../../model/describeModel.ts";
+import { describe } from "../../model/support.ts";
 import { readModelHeader } from "../../models/modelHeader.ts";
 import { type LinkFigures, type PlannedCluster, predictPrompt, predictStep } from "../../plan/latency.ts";
 import { getString, requireString } from "../../weights/gguf/metadata.ts";
 import type { GgufModel } from "../../weights/gguf/model.ts";
+import { sliceBytes } from "../../weights/slice.ts";
 import type { DeviceFigures } from "./deviceFigures.ts";
 import type { PlanFacts } from "./facts.ts";
 import { type PlannedModel, planModel, type WantedPlan } from "./plannedModel.ts";
@@ -33,7 +34,7 @@ export interface Foretelling extends WantedPlan {
 export async function foretell(wanted: Foretelling, signal: AbortSignal | undefined): Promise<PlanFacts> {
   const { model: name, offline } = wanted;
   const model = await readModelHeader(name, { offline, signal, dataMayBeMissing: true });
-  const description = await describe(model);
+  const description = describe(model);
   const planned = planModel(description, wanted);
   const measured = { ...wanted, path: model.files[0]!, weightBytes: mostWeightBytes(planned) };
   const rates = await ratesOf(measured, planned.ranks.length);
@@ -46,7 +47,7 @@ function modelFacts(model: GgufModel, { blocks }: ModelDescription): PlanFacts["
     path: model.files[0]!,
     name: getString(model, "general.name") ?? null,
     architecture: requireString(model, "general.architecture"),
-    weight_bytes: weights.reduce((sum, { tensor }) => sum + tensor.bytes, 0),
+    weight_bytes: weights.reduce((sum, weight) => sum + sliceBytes(weight), 0),
   };
 }
 

@@ -1,11 +1,12 @@
 import { batchUnderCap, type DeviceDemand, deviceMemory } from "../../cluster/deviceMemory.ts";
 import { planShared, type SharedEngineOptions } from "../../cluster/engineOptions.ts";
 import type { WireName } from "../../collective/wireBlock.ts";
-import type { ModelDescription } from "../../engine/modelDescription.ts";
 import { StelliumError } from "../../errors.ts";
+import type { ModelDescription } from "../../model/describeModel.ts";
+import type { RankShare } from "../../model/split.ts";
 import type { DeviceMemory } from "../../plan/deviceMemory.ts";
 import { type RankDescription, rankDescription } from "../../plan/rankDescription.ts";
-import { planShares, type RankShare } from "../../plan/shares.ts";
+import { planShares } from "../../plan/shares.ts";
 import { type DeviceFigures, figureOf } from "./deviceFigures.ts";
 
 /** How a model is to be shared out and run. */

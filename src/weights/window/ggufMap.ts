@@ -32,8 +32,8 @@ function mappedBlock(slices: readonly TensorSlice[], layout: string): MappedBloc
   for (const { slice, file, start, end } of placed) {
     const extent = extended(extents, file, start, end);
     const at = extent.at + start - extent.offset;
-    const { name, type } = slice.tensor;
-    tensors.push({ name, type, shape: sliceShape(slice), layout, at, bytes: end - start });
+    const { name, tensor } = slice;
+    tensors.push({ name, type: tensor.type, shape: sliceShape(slice), layout, at, bytes: end - start });
   }
   return {
     extents,
@@ -57,7 +57,7 @@ function extended(extents: Extent[], file: number, start: number, end: number): 
   return extent;
 }
 
-function fileRange({ tensor, rows, columns }: TensorSlice): { file: number; start: number; end: number } {
+function fileRange({ name, tensor, rows, columns }: TensorSlice): { file: number; start: number; end: number } {
   const start = tensor.offset + rows.start * rowBytes(tensor.type, tensor.shape[0]!);
   if (columns.count === tensor.shape[0]) {
     return { file: tensor.file, start, end: start + sliceBytes({ tensor, rows, columns }) };
@@ -66,6 +66,6 @@ function fileRange({ tensor, rows, columns }: TensorSlice): { file: number; star
     const first = tensor.offset + rowBytes(tensor.type, columns.start);
     return { file: tensor.file, start: first, end: first + rowBytes(tensor.type, columns.count) };
   }
-  const reason = `some columns of ${tensor.name} cannot be streamed from the file, which has no room beside it for a slice`;
+  const reason = `some columns of ${name} cannot be streamed from the file, which has no room beside it for a slice`;
   throw new StelliumError("MODEL_UNSUPPORTED", { model: "the model", reason });
 }

@@ -1,10 +1,11 @@
-import type { Architecture } from "./architecture.ts";
+import type { Architecture } from "../architecture.ts";
 
 /** Qwen 3, the dense ones. */
-export default {
+export const qwen3: Architecture = {
+  name: "qwen3",
   rope: "neox",
   ropeFactors: false,
   qkNorm: true,
   requiredBiases: [],
   optionalBiases: [],
-} satisfies Architecture;
+};

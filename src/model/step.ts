@@ -1,4 +1,4 @@
-import { paddedCells } from "./kvCache.ts";
+import { paddedCells } from "./cells.ts";
 
 /** Tokens of one sequence that pass through the blocks in a step. */
 export interface StepPart {

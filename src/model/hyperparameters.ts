@@ -1,7 +1,7 @@
 import { StelliumError } from "../errors.ts";
 import { getNumber, getNumberArray, getString, requireNumber } from "../weights/gguf/metadata.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
-import type { Architecture } from "./architectures/architecture.ts";
+import type { Architecture } from "./architecture.ts";
 
 /** Parameters of ggml's `ggml_rope_ext`. */
 export interface RopeParameters {

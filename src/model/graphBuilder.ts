@@ -16,8 +16,8 @@ export interface CellsView {
   /** The first slot. */
   readonly slot: number;
   readonly slots: number;
-  /** Bytes of all cells of a slot. */
-  readonly slotBytes: number;
+  /** Cells that each slot has room for. */
+  readonly slotCells: number;
 }
 
 /** Builds one ggml graph. Shapes in comments are ggml's `ne`, the contiguous dimension first. */
@@ -34,7 +34,7 @@ export class GraphBuilder implements Disposable {
     this.graph = ggml.newGraph(this.#context, nodes, false);
   }
 
-  /** Has the graph compute `tensor` and all that it depends on, after what was asked for before. */
+  /** Makes the graph compute `tensor` and all that it depends on, after everything expanded before. */
   expand(tensor: Tensor): void {
     this.#ggml.buildForwardExpand(this.graph, tensor);
   }
@@ -112,8 +112,10 @@ export class GraphBuilder implements Disposable {
   }
 
   /** (length, cells, heads, slots) of the keys or values of a layer. */
-  cells(tensor: Tensor, { length, cells, heads, headBytes, slot, slots, slotBytes }: CellsView): Tensor {
-    const [cellBytes, first] = [headBytes * heads, slot * slotBytes];
+  cells(tensor: Tensor, { length, cells, heads, headBytes, slot, slots, slotCells }: CellsView): Tensor {
+    const cellBytes = headBytes * heads;
+    const slotBytes = cellBytes * slotCells;
+    const first = slot * slotBytes;
     if (slots === 1) {
       return this.#ggml.view3d(this.#context, tensor, length, cells, heads, cellBytes, headBytes, first);
     }

@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { architectureNames, supportOf } from "#stellium/engine/architectures/support";
+import { architectureNames, supportOf } from "#stellium/model/support";
 import type { GgufModel, GgufTensor, GgufValue } from "#stellium/weights/gguf/model";
 import { readGguf } from "#stellium/weights/gguf/reader";
 
@@ -34,7 +34,11 @@ describe("support of a model", () => {
   });
 
   it.each<[string, Parameters<typeof changed>, string]>([
-    ["another architecture", [{ "general.architecture": "mamba" }], "its architecture mamba is not among"],
+    [
+      "another architecture",
+      [{ "general.architecture": "mamba" }],
+      "its architecture mamba is not one of those that run",
+    ],
     ["an architecture that is a path", [{ "general.architecture": "../engine" }], "its architecture ../engine is not"],
     ["no architecture", [{ "general.architecture": null }], "general.architecture"],
     ["a missing tensor", [{}, { "blk.3.ffn_up.weight": null }], "it has no tensor blk.3.ffn_up.weight"],

@@ -1,0 +1,129 @@
+import type { Tensor } from "../../native/ggml.ts";
+import type { CellState, CellTensors } from "../cells.ts";
+import type { GraphBuilder } from "../graphBuilder.ts";
+import type { RankShare, Weight } from "../split.ts";
+import type { StepShape } from "../step.ts";
+import type { AttentionBlock } from "./attention.ts";
+import type { FeedForwardBlock } from "./feedForward.ts";
+import type { HeadBlock } from "./head.ts";
+
+/** Facts that every block has. */
+export interface BlockFacts {
+  /** Index of the layer; of the head, the number of layers. */
+  readonly layer: number;
+  readonly weights: readonly Weight[];
+  /** (embedding length): values of a token's hidden state. */
+  readonly embeddingLength: number;
+}
+
+/** The unit of computing, splitting and streaming. Plain data: it crosses threads. */
+export type Block = AttentionBlock | FeedForwardBlock | HeadBlock;
+
+/** A kind of block. */
+export type BlockKind = Block["kind"];
+
+/** A block as one rank computes it: `weights` are the rank's parts. */
+export type RankBlock<B extends Block = Block> = B & {
+  /** Whether the rank has no share of it: it adds nothing to the sum then. */
+  readonly empty: boolean;
+  /** Of those, the ones that are always in memory; `weights` are the others. */
+  readonly resident: readonly Weight[];
+};
+
+/** Inputs of a forward pass besides weights and hidden states. */
+export interface PassInputs {
+  /** (tokens) i32 */
+  readonly positions: Tensor;
+  /** (tokens) i64: the cell each token's keys and values go to. */
+  readonly cells: Tensor;
+  /** (cells, tokens, 1, slots) f16, of each span. */
+  readonly masks: readonly Tensor[];
+}
+
+/** Everything a block's part of a graph is built from. */
+export interface BlockContext {
+  readonly builder: GraphBuilder;
+  readonly shape: StepShape;
+  readonly inputs: PassInputs;
+  readonly share: RankShare;
+  /** The keys and values of a block; only blocks with a share of them ask. */
+  cells(block: RankBlock): CellTensors;
+  /** The tensor of a block's weight by its role, or null if the rank has none. */
+  weight(block: RankBlock, role: string): Tensor | null;
+  /** The tensor of a weight that belongs to no block, or null. */
+  shared(role: string): Tensor | null;
+}
+
+/** The tensors that flow from one step of a block to the next. */
+export interface Flow {
+  /** (embedding length, columns): the hidden states. After the last attention, of the tokens with outputs only. */
+  readonly hidden: Tensor;
+  /**
+   * (embedding length, columns): what is to be added to the hidden states; a rank's part of it before the sum. Null if
+   * there is none, or the rank has no part.
+   */
+  readonly partial: Tensor | null;
+  /** Tokens that they are of. */
+  readonly columns: number;
+}
+
+/** Results of a pass, in the order of its columns; null if none are wanted. */
+export interface PassResults {
+  /** (embedding length, hidden): final hidden states. More columns may follow. */
+  readonly hidden: Tensor | null;
+  /** (vocabulary size, outputs that are logits) */
+  readonly logits: Tensor | null;
+}
+
+/** A step's end: further flow, the results of the pass, or null if nothing further is wanted of it. */
+export type StepEnd = Flow | { readonly results: PassResults } | null;
+
+/** A step that computes: part of a graph. Neighbouring ones with nothing between them share one graph. */
+export interface ComputeStep<B extends Block> {
+  readonly does: "compute";
+  /** Whether all of its weights are `resident`, so that the rest of the block may leave the window before. */
+  readonly resident?: boolean;
+  append(context: BlockContext, block: RankBlock<B>, flow: Flow): StepEnd;
+}
+
+/** All ranks add up `partial`. */
+export interface SumStep {
+  readonly does: "sum";
+}
+
+/** One thing after the other that a block does. */
+export type BlockStep<B extends Block> = ComputeStep<B> | SumStep;
+
+/** What a block costs on one rank. */
+export interface BlockCost {
+  /** F32 values per token that are in memory at its widest point, besides the hidden states. */
+  readonly workingValues: number;
+  /** Tokens of a pass that it computes: all, or only those with outputs. */
+  readonly computes: "tokens" | "outputs";
+}
+
+/** A kind of block, in one place. */
+export interface BlockDefinition<B extends Block> {
+  /** In order. */
+  steps(block: B): readonly BlockStep<B>[];
+  /** The keys and values that it keeps for later passes; undefined if it keeps nothing. */
+  state(block: B): CellState | undefined;
+  /** @param slots - sequences side by side */
+  cost(block: B, share: RankShare, slots: number): BlockCost;
+}
+
+/** Adds the sum over all ranks to the hidden states. It comes after a sum and needs no weights. */
+export const addSum: ComputeStep<never> = {
+  does: "compute",
+  resident: true,
+  append: ({ builder }, _, { hidden, partial, columns }) => {
+    return { hidden: builder.add(partial!, hidden), partial: null, columns };
+  },
+};
+
+/** weight . input (+ bias) */
+export function project(context: BlockContext, block: RankBlock, stem: string, input: Tensor): Tensor {
+  const product = context.builder.matMul(context.weight(block, `${stem}.weight`)!, input);
+  const bias = context.weight(block, `${stem}.bias`);
+  return bias === null ? product : context.builder.add(product, bias);
+}

@@ -1,0 +1,39 @@
+import type { CellState } from "../cells.ts";
+import type { RankShare } from "../split.ts";
+import { attention } from "./attention.ts";
+import type { Block, BlockCost, BlockDefinition, BlockKind, BlockStep } from "./block.ts";
+import { feedForward } from "./feedForward.ts";
+import { head } from "./head.ts";
+
+type Definitions = { readonly [K in BlockKind]: BlockDefinition<Extract<Block, { kind: K }>> };
+
+const definitions: Definitions = { attention, ffn: feedForward, head };
+
+function definitionOf(block: Block): BlockDefinition<Block> {
+  return definitions[block.kind] as BlockDefinition<Block>;
+}
+
+/** What a block does, in order. */
+export function stepsOf(block: Block): readonly BlockStep<Block>[] {
+  return definitionOf(block).steps(block);
+}
+
+/** The keys and values that a block keeps for later passes; undefined if it keeps nothing. */
+export function stateOf(block: Block): CellState | undefined {
+  return definitionOf(block).state(block);
+}
+
+/** What a block costs on a rank with a share. */
+export function costOf(block: Block, share: RankShare, slots = 1): BlockCost {
+  return definitionOf(block).cost(block, share, slots);
+}
+
+/** How often all ranks add up during a block. */
+export function sumsOf(block: Block): number {
+  return stepsOf(block).filter(({ does }) => does === "sum").length;
+}
+
+/** Name of a block for people, such as `attention 3`; there is one head. */
+export function blockName({ kind, layer }: Pick<Block, "kind" | "layer">): string {
+  return kind === "head" ? kind : `${kind} ${layer}`;
+}

@@ -1,0 +1,50 @@
+import type { GgufModel, GgufTensor } from "../weights/gguf/model.ts";
+import type { Architecture } from "./architecture.ts";
+import { describeAttention } from "./blocks/attention.ts";
+import type { Block } from "./blocks/block.ts";
+import { describeFeedForward } from "./blocks/feedForward.ts";
+import { describeHead } from "./blocks/head.ts";
+import { type Hyperparameters, readHyperparameters } from "./hyperparameters.ts";
+import { type Unit, type Weight, wholeWeight } from "./split.ts";
+import { TensorFinder } from "./tensorFinder.ts";
+
+/** What the engine needs to know of a model. Plain data: it crosses threads. */
+export interface ModelDescription {
+  readonly files: readonly string[];
+  readonly hyperparameters: Hyperparameters;
+  /** In order of computing: the blocks of each layer, then the head. */
+  readonly blocks: readonly Block[];
+  /** How many units of each kind there are to divide. */
+  readonly units: Readonly<Record<Unit, number>>;
+  /** Rows of it are read from disk when a token needs them. */
+  readonly embedding: GgufTensor;
+  /** Weights that belong to no block. */
+  readonly shared: readonly Weight[];
+}
+
+/** Finds every tensor of a model and checks its shape. Throws `MODEL_UNSUPPORTED` naming what is missing or unknown. */
+export function describeModel(model: GgufModel, architecture: Architecture): ModelDescription {
+  const h = readHyperparameters(model, architecture);
+  const finder = new TensorFinder(model);
+  const embedding = finder.find("token_embd.weight", [h.embeddingLength, h.vocabularySize]);
+  const shared = architecture.ropeFactors ? ropeFactors(finder, h) : [];
+  const layers = Array.from({ length: h.blockCount }, (_, layer): Block[] => [
+    describeAttention(finder, architecture, h, layer),
+    describeFeedForward(finder, architecture, h, layer),
+  ]);
+  const blocks = [...layers.flat(), describeHead(finder, h, embedding)];
+  finder.refuseUnknown();
+  return { files: model.files, hyperparameters: h, blocks, units: unitsOf(h), embedding, shared };
+}
+
+/** Factors on RoPE's frequencies, one for every pair of values. */
+function ropeFactors(finder: TensorFinder, { rope }: Hyperparameters): Weight[] {
+  const role = "rope_freqs.weight";
+  const tensor = finder.findOptional(role, [rope.dimensions / 2], "F32");
+  if (tensor === undefined) return [];
+  return [wholeWeight({ role, kind: "vector", tensor, split: { axis: "replicated", unit: "kvHeads" } })];
+}
+
+function unitsOf(h: Hyperparameters): Record<Unit, number> {
+  return { kvHeads: h.headCountKv, ffn: h.feedForwardLength, vocabulary: h.vocabularySize };
+}

@@ -1,0 +1,36 @@
+import { StelliumError } from "../errors.ts";
+import { requireString } from "../weights/gguf/metadata.ts";
+import type { GgufModel } from "../weights/gguf/model.ts";
+import type { Architecture } from "./architecture.ts";
+import { architectures } from "./architectures.ts";
+import { describeModel, type ModelDescription } from "./describeModel.ts";
+
+/** Names of the architectures that run, as in GGUF's `general.architecture`. */
+export function architectureNames(): string[] {
+  return architectures.map(({ name }) => name);
+}
+
+/** Everything the engine needs to know to run a model. Throws `MODEL_UNSUPPORTED` with the reason it cannot. */
+export function describe(model: GgufModel): ModelDescription {
+  return describeModel(model, architectureOf(model));
+}
+
+/** The architecture a model names. Throws `MODEL_UNSUPPORTED` if there is none of that name. */
+export function architectureOf(model: GgufModel): Architecture {
+  const name = requireString(model, "general.architecture");
+  const found = architectures.find((architecture) => architecture.name === name);
+  if (found !== undefined) return found;
+  const reason = `its architecture ${name} is not one of those that run (${architectureNames().join(", ")})`;
+  throw new StelliumError("MODEL_UNSUPPORTED", { model: model.files[0] ?? name, reason });
+}
+
+/** Whether Stellium can run a model and, if not, why. */
+export function supportOf(model: GgufModel): { supported: true } | { supported: false; reason: string } {
+  try {
+    describe(model);
+    return { supported: true };
+  } catch (error) {
+    if (error instanceof StelliumError) return { supported: false, reason: error.message };
+    throw error;
+  }
+}
