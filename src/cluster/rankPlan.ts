@@ -87,7 +87,9 @@ export function rankOf({ model, shares, rank }: RankPlan): RankDescription {
 }
 
 function plain(value: GgufValue): z.infer<typeof scalar> | number[] {
-  return typeof value === "object" ? Array.from(value as ArrayLike<number>) : (value as number | string | boolean);
+  return typeof value === "object"
+    ? Array.from(value as ArrayLike<unknown>, Number)
+    : (value as number | string | boolean);
 }
 
 function typed(value: z.infer<typeof scalar> | number[]): GgufValue {

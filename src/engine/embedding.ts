@@ -10,13 +10,15 @@ export class Embedding implements Disposable {
   readonly #descriptor: number;
   readonly #tensor: GgufTensor;
   readonly #length: number;
+  readonly #scale: number;
   readonly #row: Uint8Array;
   readonly #toFloat: (row: Uint8Array, values: Float32Array, elements: number) => void;
 
-  /** Throws `FILE_UNREADABLE`. */
-  constructor(ggml: Ggml, path: string, tensor: GgufTensor) {
+  /** @param scale - factor on all values. Throws `FILE_UNREADABLE`. */
+  constructor(ggml: Ggml, path: string, tensor: GgufTensor, scale = 1) {
     this.#path = path;
     this.#tensor = tensor;
+    this.#scale = Math.fround(scale);
     this.#length = tensor.shape[0]!;
     this.#row = new Uint8Array(rowBytes(tensor.type, this.#length));
     this.#toFloat = tensor.type === "F32" ? copyFloats : ggml.rowToFloat(tensor.type);
@@ -27,7 +29,9 @@ export class Embedding implements Disposable {
   read(tokens: Int32Array, values: Float32Array): void {
     tokens.forEach((token, i) => {
       this.#orUnreadable(() => this.#readRow(token));
-      this.#toFloat(this.#row, values.subarray(i * this.#length, (i + 1) * this.#length), this.#length);
+      const state = values.subarray(i * this.#length, (i + 1) * this.#length);
+      this.#toFloat(this.#row, state, this.#length);
+      if (this.#scale !== 1) for (let j = 0; j < state.length; j++) state[j]! *= this.#scale;
     });
   }
 

@@ -69,7 +69,8 @@ export class EngineLoop implements Disposable {
     this.#shared = parts.shared;
     this.#recorder = openRecorder(parts.shared.trace?.engine);
     this.#embeddings = new Float32Array(hyperparameters.embeddingLength * options.batch);
-    this.#embedding = embedding && new Embedding(ggml, files[embedding.file]!, embedding);
+    this.#embedding =
+      embedding && new Embedding(ggml, files[embedding.file]!, embedding, hyperparameters.embeddingScale);
     this.#stored = new CellStore(parts.kv, options.storedCells ?? 0);
     this.#collector = new LogitCollector(description);
     this.#profiler = new StepProfiler(parts.shared.profile, () => this.#times);

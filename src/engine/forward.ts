@@ -1,5 +1,6 @@
 import { StelliumError } from "../errors.ts";
 import type { PassResults } from "../model/blocks/block.ts";
+import { windowsOf } from "../model/blocks/definitions.ts";
 import type { GraphBuilder } from "../model/graphBuilder.ts";
 import type { Hyperparameters } from "../model/hyperparameters.ts";
 import {
@@ -71,6 +72,7 @@ export class Forward implements Disposable {
   readonly #segments: readonly SegmentPlan[];
   readonly #blocks: StreamedBlocks;
   readonly #lanes: readonly Lane[];
+  readonly #windows: readonly number[];
   readonly #recorder: Recorder;
   readonly #allocator: GraphAllocator;
   readonly #graphs = new Map<string, ShapedGraphs>();
@@ -95,7 +97,11 @@ export class Forward implements Disposable {
     const separate = reducer.separates || parts.graphs === "block";
     this.#segments = planSegments(description.blocks, { separate, streams: (block) => window.streams(block) });
     this.#blocks = new StreamedBlocks(description.rank, this.#segments, window, this.#recorder);
-    const size = { embeddingLength, tokens: tokensOfLane(batch, reducer.lanes), slotCells: kv.slotCells };
+    this.#windows = windowsOf(description.blocks);
+    const size = {
+      ...{ embeddingLength, tokens: tokensOfLane(batch, reducer.lanes), slotCells: kv.slotCells },
+      ...{ windows: this.#windows, temperature: description.hyperparameters.temperature },
+    };
     this.#lanes = Array.from({ length: reducer.lanes }, () => new Lane(ggml, backend.device, size));
     const type = ggml.deviceBufferType(backend.device);
     this.#allocator = required(ggml.newGraphAllocator(type), "allocating graphs");
@@ -264,7 +270,7 @@ export class Forward implements Disposable {
 
   /** The graphs of a shape: those built before where possible, since decoding asks for the same shape again and again. */
   #graphsFor(lane: number, shape: StepShape): ShapedGraphs {
-    const key = `${lane} ${shapeKey(shape)}`;
+    const key = `${lane} ${shapeKey(shape, this.#windows)}`;
     const known = this.#graphs.get(key);
     const graphs = known ?? this.#build(this.#lanes[lane]!, shape);
     this.#graphs.delete(key);

@@ -146,7 +146,7 @@ export class KvCache implements Disposable {
 
   #view({ keyLength, valueLength }: CellState, keys: Tensor, values: Tensor, type: KvType): CellTensors {
     const [keyHeadBytes, valueHeadBytes] = [headBytes(keyLength, type), headBytes(valueLength, type)];
-    return { keys, values, keyHeadBytes, valueHeadBytes, slotCells: this.slotCells };
+    return { keys, values, keyHeadBytes, valueHeadBytes };
   }
 
   #filled(slot: number, cells: number): void {

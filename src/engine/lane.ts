@@ -1,6 +1,7 @@
 import type { PassInputs } from "../model/blocks/block.ts";
 import type { GraphBuilder } from "../model/graphBuilder.ts";
-import type { Run, Span, StepLayout, StepShape } from "../model/step.ts";
+import type { TemperatureScale } from "../model/hyperparameters.ts";
+import { type Run, type Span, type StepLayout, type StepShape, seenCells } from "../model/step.ts";
 import { type Buffer, type Context, type Device, type Ggml, required, type Tensor } from "../native/ggml.ts";
 import { viewFloats } from "../native/memory.ts";
 import { tensorTypes } from "../weights/gguf/types.ts";
@@ -14,6 +15,9 @@ export interface LaneSize {
   readonly tokens: number;
   /** Cells of each slot of the KV cache. */
   readonly slotCells: number;
+  /** Windows of tokens that attention blocks have (0: none), each once. */
+  readonly windows: readonly number[];
+  readonly temperature: TemperatureScale | undefined;
 }
 
 const maskedF16 = 0xfc00;
@@ -30,18 +34,22 @@ export class Lane implements Disposable {
   readonly #sums: PartialSums;
   readonly #positions: Tensor;
   readonly #cells: Tensor;
-  readonly #mask: Tensor;
+  /** By window. */
+  readonly #masks: ReadonlyMap<number, Tensor>;
+  readonly #queryScales: Tensor | undefined;
 
   constructor(ggml: Ggml, device: Device, size: LaneSize) {
     const { F32, F16, I32, I64 } = tensorTypes;
     this.#ggml = ggml;
     this.#size = size;
-    this.#context = describingContext(ggml, 5);
+    this.#context = describingContext(ggml, 5 + size.windows.length);
     this.#hidden = ggml.newTensor2d(this.#context, F32.id, size.embeddingLength, size.tokens);
     this.#partial = ggml.newTensor2d(this.#context, F32.id, size.embeddingLength, size.tokens);
     this.#positions = ggml.newTensor1d(this.#context, I32.id, size.tokens);
     this.#cells = ggml.newTensor1d(this.#context, I64.id, size.tokens);
-    this.#mask = ggml.newTensor1d(this.#context, F16.id, size.tokens * size.slotCells);
+    const mask = () => ggml.newTensor1d(this.#context, F16.id, size.tokens * size.slotCells);
+    this.#masks = new Map(size.windows.map((window) => [window, mask()]));
+    if (size.temperature) this.#queryScales = ggml.newTensor1d(this.#context, F32.id, size.tokens);
     const buffer = ggml.allocateTensors(this.#context, ggml.deviceBufferType(device));
     this.#buffer = required(buffer, "making room for inputs");
     const address = required(ggml.getData(this.#partial), "reading partial sums");
@@ -68,7 +76,8 @@ export class Lane implements Disposable {
     return {
       positions: builder.first(this.#positions, tokens),
       cells: builder.first(this.#cells, tokens),
-      masks: this.#masks(builder, spans),
+      queryScales: this.#queryScales ? builder.reshape(builder.first(this.#queryScales, tokens), 1, 1, tokens) : null,
+      masks: (window) => this.#masksOf(builder, spans, window),
     };
   }
 
@@ -83,7 +92,8 @@ export class Lane implements Disposable {
       this.#cells,
       BigInt64Array.from(positions, (position, i) => BigInt(slots[i]! * slotCells + position)),
     );
-    this.#set(this.#mask, causalMasks(runs, shape));
+    for (const [window, mask] of this.#masks) this.#set(mask, causalMasks(runs, shape, window));
+    this.#fillQueryScales(positions);
   }
 
   [Symbol.dispose](): void {
@@ -106,12 +116,24 @@ export class Lane implements Disposable {
     }
   }
 
-  /** The mask of each span, one behind the other. */
-  #masks(builder: GraphBuilder, spans: readonly Span[]): Tensor[] {
+  #fillQueryScales(positions: readonly number[]): void {
+    const { temperature } = this.#size;
+    if (this.#queryScales === undefined || temperature === undefined) return;
+    const { scale, length } = temperature;
+    this.#set(
+      this.#queryScales,
+      Float32Array.from(positions, (position) => 1 + scale * Math.log(1 + Math.floor(position / length))),
+    );
+  }
+
+  /** The mask of each span, one after the other. */
+  #masksOf(builder: GraphBuilder, spans: readonly Span[], window: number): Tensor[] {
     let first = 0;
-    return spans.map(({ slots, tokens, cells }) => {
+    return spans.map((span) => {
+      const { slots, tokens } = span;
+      const { cells } = seenCells(span, window);
       const elements = cells * tokens * slots;
-      const mask = builder.slice(this.#mask, first, elements, 2);
+      const mask = builder.slice(this.#masks.get(window)!, first, elements, 2);
       first += elements;
       return builder.reshape(mask, cells, tokens, ...(slots === 1 ? [] : [1, slots]));
     });
@@ -124,16 +146,23 @@ export class Lane implements Disposable {
   }
 }
 
-/** The masks of all spans, (cells, tokens) f16 for each slot: a token sees its own cell and those before it. */
-function causalMasks(runs: readonly Run[], { spans }: StepShape): Uint16Array {
-  const elements = spans.reduce((sum, { cells, tokens, slots }) => sum + cells * tokens * slots, 0);
-  const mask = new Uint16Array(elements).fill(maskedF16);
-  const cellsOfRuns = spans.flatMap(({ cells, slots }) => Array<number>(slots).fill(cells));
+/**
+ * The masks of all spans, (cells, tokens) f16 for each slot: a token sees its own cell and those before it, or as many of
+ * them as its window has.
+ */
+function causalMasks(runs: readonly Run[], { spans }: StepShape, window: number): Uint16Array {
+  const seen = spans.map((span) => ({ ...span, ...seenCells(span, window) }));
+  const mask = new Uint16Array(seen.reduce((sum, { cells, tokens, slots }) => sum + cells * tokens * slots, 0));
+  mask.fill(maskedF16);
+  const ofRuns = seen.flatMap((span) => Array<typeof span>(span.slots).fill(span));
   let row = 0;
   for (const [i, { tokens, position }] of runs.entries()) {
+    const { cells, skipped } = ofRuns[i]!;
     for (let token = 0; token < tokens; token++) {
-      mask.fill(0, row, row + position + token + 1);
-      row += cellsOfRuns[i]!;
+      const end = position + token + 1;
+      const start = window === 0 ? 0 : Math.max(0, end - window);
+      mask.fill(0, row + start - skipped, row + end - skipped);
+      row += cells;
     }
   }
   return mask;

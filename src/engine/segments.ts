@@ -146,6 +146,7 @@ function blockContext(
     builder,
     shape,
     share: description.share,
+    slotCells: kv.slotCells,
     inputs: lane.inputs(builder, shape),
     cells: (block) => kv.of(block),
     weight: (block, role) => tensorOf(role, block.weights) ?? tensorOf(role, block.resident),

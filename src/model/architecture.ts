@@ -1,16 +1,75 @@
-/** Projections that may carry a bias, by the stem of their GGUF name. */
-export type BiasedProjection = "attn_q" | "attn_k" | "attn_v" | "attn_output" | "ffn_gate" | "ffn_up" | "ffn_down";
-
-/** The facts that set one decoder-only architecture apart from the others. */
+/**
+ * The facts that set one decoder-only architecture apart from the others. Keys are GGUF's, without the architecture's
+ * name in front; the values of keys belong to a model, not to its architecture.
+ */
 export interface Architecture {
   /** GGUF's `general.architecture`. */
   readonly name: string;
+  /** Models of this architecture, for people. */
+  readonly models: string;
   /** The values that RoPE turns together: neighbours (`norm`) or the two halves of a head (`neox`). */
   readonly rope: "norm" | "neox";
-  /** Whether RoPE frequencies may be scaled one by one (`rope_freqs.weight`, Llama 3.1). */
-  readonly ropeFactors: boolean;
-  /** Whether every head of Q and K passes an RMS norm of its own before RoPE. */
-  readonly qkNorm: boolean;
-  readonly requiredBiases: readonly BiasedProjection[];
-  readonly optionalBiases: readonly BiasedProjection[];
+  /**
+   * Tensors of factors on RoPE's frequencies that a model may have: `rope_freqs.weight` (Llama 3.1), or a pair for long
+   * and short contexts (`rope_factors_long.weight`, LongRoPE). Default none.
+   */
+  readonly ropeFactors?: "freqs" | "longrope";
+  /** Layers whose attention has RoPE: only `sliding` ones (all, if there are none), or all but every Nth. Default all. */
+  readonly ropeLayers?: "sliding" | { readonly allButEvery: number };
+  /** Layers of a size whose attention is scaled by the root of embedding values a head, not of a key's. Default none. */
+  readonly scaleByEmbeddingAt?: number;
+  /** Default `rms`. */
+  readonly norm?: "rms" | "layer";
+  /** Norms of a block: before its first matrices, after its sum, or both. Default `before`. */
+  readonly norms?: "before" | "after" | "both";
+  /** Name of the norm before the feed-forward matrices. Default `ffn_norm`. */
+  readonly feedForwardNorm?: "ffn_norm" | "post_attention_norm";
+  /** Whether feed-forward takes attention's input, under the same norm, so that one sum serves both. Default false. */
+  readonly parallel?: boolean;
+  /** Whether each head of Q and of K passes a norm of its own before RoPE. Default false. */
+  readonly qkNorm?: boolean;
+  /** Function of the gate. Default `silu`. */
+  readonly activation?: "silu" | "gelu";
+  /** Whether `ffn_up` holds the gate's rows, followed by its own. Default false. */
+  readonly fusedGate?: boolean;
+  readonly biases?: Biases;
+  /** Layers that see only a window of tokens, if the model has a window. Default none. */
+  readonly sliding?: Sliding;
+  /** Factor on the embedding: the root of its length, or the key `embedding_scale`. Default none. */
+  readonly embeddingScale?: "root" | "key";
+  /** How the key `logit_scale` changes the logits. Default not at all. */
+  readonly logitScale?: "multiply" | "divide";
+  /** Whether the key `residual_scale` is a factor on what a block adds. Default false. */
+  readonly residualScale?: boolean;
+  /** Whether logits and attention scores may be capped softly (`*_logit_softcapping`). Default false. */
+  readonly softcaps?: boolean;
+  /** Whether the key `attention.temperature_scale` makes queries of later tokens larger. Default false. */
+  readonly temperatureScale?: boolean;
 }
+
+/** Projections that may carry a bias, by the stem of their GGUF name. */
+export type BiasedProjection = (typeof projections)[number];
+
+/** Biases of projections. Other ones are refused. */
+export interface Biases {
+  readonly required?: readonly BiasedProjection[];
+  readonly optional?: readonly BiasedProjection[];
+}
+
+/** Which layers see only a window of tokens. */
+export interface Sliding {
+  /** The last layer of each so many sees everything, unless the key `attention.sliding_window_pattern` says otherwise. */
+  readonly period: number;
+  /** Tokens of a window, if the key `attention.sliding_window` is absent; no window if this is absent, too. */
+  readonly window?: number;
+  /** RoPE of sliding layers: base frequency without the key `rope.freq_base_swa` (default that of the others). */
+  readonly ropeBase?: number;
+  /** Whether RoPE of sliding layers is scaled as that of the others. Default false. */
+  readonly ropeScaled?: boolean;
+}
+
+/** All projections. */
+export const projections = [
+  ...(["attn_q", "attn_k", "attn_v", "attn_output"] as const),
+  ...(["ffn_gate", "ffn_up", "ffn_down"] as const),
+];

@@ -50,6 +50,4 @@ export interface CellTensors {
   /** Bytes of one head of one cell. */
   readonly keyHeadBytes: number;
   readonly valueHeadBytes: number;
-  /** Cells of each slot. */
-  readonly slotCells: number;
 }

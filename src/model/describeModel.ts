@@ -27,7 +27,7 @@ export function describeModel(model: GgufModel, architecture: Architecture): Mod
   const h = readHyperparameters(model, architecture);
   const finder = new TensorFinder(model);
   const embedding = finder.find("token_embd.weight", [h.embeddingLength, h.vocabularySize]);
-  const shared = architecture.ropeFactors ? ropeFactors(finder, h) : [];
+  const shared = ropeFactors(finder, architecture, h);
   const layers = Array.from({ length: h.blockCount }, (_, layer): Block[] => [
     describeAttention(finder, architecture, h, layer),
     describeFeedForward(finder, architecture, h, layer),
@@ -38,11 +38,14 @@ export function describeModel(model: GgufModel, architecture: Architecture): Mod
 }
 
 /** Factors on RoPE's frequencies, one for every pair of values. */
-function ropeFactors(finder: TensorFinder, { rope }: Hyperparameters): Weight[] {
-  const role = "rope_freqs.weight";
-  const tensor = finder.findOptional(role, [rope.dimensions / 2], "F32");
-  if (tensor === undefined) return [];
-  return [wholeWeight({ role, kind: "vector", tensor, split: { axis: "replicated", unit: "kvHeads" } })];
+function ropeFactors(finder: TensorFinder, { ropeFactors: kind }: Architecture, { rope }: Hyperparameters): Weight[] {
+  if (kind === undefined) return [];
+  const roles = kind === "freqs" ? ["rope_freqs.weight"] : ["rope_factors_long.weight", "rope_factors_short.weight"];
+  return roles.flatMap((role) => {
+    const tensor = finder.findOptional(role, [rope.dimensions / 2], "F32");
+    const split = { axis: "replicated", unit: "kvHeads" } as const;
+    return tensor === undefined ? [] : [wholeWeight({ role, kind: "vector", tensor, split })];
+  });
 }
 
 function unitsOf(h: Hyperparameters): Record<Unit, number> {

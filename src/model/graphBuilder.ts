@@ -1,5 +1,5 @@
 import { type Context, type Ggml, type Graph, required, ropeModes, type Tensor } from "../native/ggml.ts";
-import type { RopeParameters } from "./hyperparameters.ts";
+import type { NormParameters, RopeParameters } from "./hyperparameters.ts";
 
 /** `GGML_PREC_F32`: attention accumulates in f32. */
 const precisionF32 = 10;
@@ -13,11 +13,19 @@ export interface CellsView {
   readonly heads: number;
   /** Bytes of one head of one cell. */
   readonly headBytes: number;
+  /** Cells of each slot that are skipped before those. */
+  readonly skipped: number;
   /** The first slot. */
   readonly slot: number;
   readonly slots: number;
   /** Cells that each slot has room for. */
   readonly slotCells: number;
+}
+
+/** What attention scores are multiplied by, and capped at softly after that; 0: not. */
+export interface ScoreParameters {
+  readonly scale: number;
+  readonly softcap: number;
 }
 
 /** Builds one ggml graph. Shapes in comments are ggml's `ne`, the contiguous dimension first. */
@@ -58,14 +66,31 @@ export class GraphBuilder implements Disposable {
     return this.#ggml.cpy(this.#context, from, to);
   }
 
-  /** RMS norm over each row, scaled by `weight`. */
-  rmsNorm(input: Tensor, weight: Tensor, epsilon: number): Tensor {
-    return this.#ggml.mul(this.#context, this.#ggml.rmsNorm(this.#context, input, epsilon), weight);
+  multiply(a: Tensor, b: Tensor): Tensor {
+    return this.#ggml.mul(this.#context, a, b);
   }
 
-  /** silu(gate) * up */
-  swiglu(gate: Tensor, up: Tensor): Tensor {
-    return this.#ggml.swigluSplit(this.#context, gate, up);
+  /** tensor * factor */
+  scale(tensor: Tensor, factor: number): Tensor {
+    return factor === 1 ? tensor : this.#ggml.scale(this.#context, tensor, factor);
+  }
+
+  /** cap * tanh(tensor / cap); `tensor` if `cap` is 0. */
+  softcap(tensor: Tensor, cap: number): Tensor {
+    if (cap === 0) return tensor;
+    return this.scale(this.#ggml.tanh(this.#context, this.scale(tensor, 1 / cap)), cap);
+  }
+
+  /** A norm over each row, scaled by `weight`. */
+  norm(input: Tensor, weight: Tensor, { kind, epsilon }: NormParameters): Tensor {
+    const norm = kind === "rms" ? this.#ggml.rmsNorm : this.#ggml.layerNorm;
+    return this.#ggml.mul(this.#context, norm(this.#context, input, epsilon), weight);
+  }
+
+  /** silu(gate) * up, or gelu(gate) * up */
+  gated(activation: "silu" | "gelu", gate: Tensor, up: Tensor): Tensor {
+    const product = activation === "silu" ? this.#ggml.swigluSplit : this.#ggml.gegluSplit;
+    return product(this.#context, gate, up);
   }
 
   setRows(into: Tensor, values: Tensor, rows: Tensor): Tensor {
@@ -100,6 +125,12 @@ export class GraphBuilder implements Disposable {
     return this.#ggml.view2d(this.#context, tensor, width, count, column, column * (columns - count));
   }
 
+  /** The last `count` elements of (1, 1, elements), of 4 bytes. */
+  lastOfThird(tensor: Tensor, elements: number, count: number): Tensor {
+    if (count === elements) return tensor;
+    return this.#ggml.view3d(this.#context, tensor, 1, 1, count, 4, 4, 4 * (elements - count));
+  }
+
   /** `count` columns of (length, heads, columns) behind the first `skipped`, of 4-byte elements. */
   columnsByHead(tensor: Tensor, length: number, heads: number, skipped: number, count: number): Tensor {
     const [head, column] = [4 * length, 4 * length * heads];
@@ -112,10 +143,10 @@ export class GraphBuilder implements Disposable {
   }
 
   /** (length, cells, heads, slots) of the keys or values of a layer. */
-  cells(tensor: Tensor, { length, cells, heads, headBytes, slot, slots, slotCells }: CellsView): Tensor {
+  cells(tensor: Tensor, { length, cells, skipped, heads, headBytes, slot, slots, slotCells }: CellsView): Tensor {
     const cellBytes = headBytes * heads;
     const slotBytes = cellBytes * slotCells;
-    const first = slot * slotBytes;
+    const first = slot * slotBytes + skipped * cellBytes;
     if (slots === 1) {
       return this.#ggml.view3d(this.#context, tensor, length, cells, heads, cellBytes, headBytes, first);
     }
@@ -142,7 +173,7 @@ export class GraphBuilder implements Disposable {
   }
 
   /**
-   * softmax(q . k * scale + mask) . v
+   * softmax(softcap(q . k * scale) + mask) . v
    *
    * @param q - (length, heads, tokens, slots)
    * @param k - (length, cells, KV heads, slots)
@@ -150,9 +181,9 @@ export class GraphBuilder implements Disposable {
    * @param mask - (cells, tokens, 1, slots), f16: 0 where a token sees a cell, -Infinity elsewhere
    * @returns (length, heads, tokens, slots)
    */
-  attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: number): Tensor {
+  attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, { scale, softcap }: ScoreParameters): Tensor {
     const queries = this.#ggml.permute(this.#context, q, 0, 2, 1, 3);
-    const result = this.#ggml.flashAttnExt(this.#context, queries, k, v, mask, scale, 0, 0);
+    const result = this.#ggml.flashAttnExt(this.#context, queries, k, v, mask, scale, 0, softcap);
     this.#ggml.flashAttnSetPrecision(result, precisionF32);
     return result;
   }

@@ -1,7 +1,7 @@
 import { StelliumError } from "../errors.ts";
 import { getNumber, getNumberArray, getString, requireNumber } from "../weights/gguf/metadata.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
-import type { Architecture } from "./architecture.ts";
+import type { Architecture, Sliding } from "./architecture.ts";
 
 /** Parameters of ggml's `ggml_rope_ext`. */
 export interface RopeParameters {
@@ -17,7 +17,28 @@ export interface RopeParameters {
   readonly betaSlow: number;
 }
 
-/** A model's dimensions, from GGUF keys of the same names. */
+/** A norm over the values of a vector. */
+export interface NormParameters {
+  readonly kind: NonNullable<Architecture["norm"]>;
+  readonly epsilon: number;
+}
+
+/** Layers that see only a window of tokens. */
+export interface SlidingWindow {
+  /** Tokens that a token sees, itself included. */
+  readonly tokens: number;
+  /** By layer: whether it has the window. */
+  readonly layers: readonly boolean[];
+  readonly rope: RopeParameters;
+}
+
+/** Queries of tokens from `length` on are larger: times 1 + scale * log(1 + floor(position / length)). */
+export interface TemperatureScale {
+  readonly scale: number;
+  readonly length: number;
+}
+
+/** A model's dimensions and factors, from GGUF keys of the same names. Absent factors change nothing. */
 export interface Hyperparameters {
   readonly blockCount: number;
   readonly contextLength: number;
@@ -28,10 +49,18 @@ export interface Hyperparameters {
   readonly keyLength: number;
   readonly valueLength: number;
   readonly vocabularySize: number;
-  readonly rmsEpsilon: number;
+  readonly norm: NormParameters;
   /** Factor on Q.K before the softmax. */
   readonly attentionScale: number;
+  readonly attentionSoftcap: number;
+  readonly temperature: TemperatureScale | undefined;
   readonly rope: RopeParameters;
+  readonly sliding: SlidingWindow | undefined;
+  readonly embeddingScale: number;
+  readonly residualScale: number;
+  /** Factor on the logits, and what they are capped at softly after that; 0: not. */
+  readonly logitScale: number;
+  readonly logitSoftcap: number;
 }
 
 const most = 1 << 24;
@@ -42,8 +71,10 @@ export function readHyperparameters(model: GgufModel, architecture: Architecture
   const headCount = keys.uniform("attention.head_count");
   const embeddingLength = keys.count("embedding_length");
   const headLength = keys.optionalCount("attention.key_length") ?? embeddingLength / headCount;
+  const blockCount = keys.count("block_count");
+  const rope = ropeParameters(keys, architecture, headLength);
   const hyperparameters = {
-    blockCount: keys.count("block_count"),
+    blockCount,
     contextLength: keys.count("context_length"),
     embeddingLength,
     feedForwardLength: keys.uniform("feed_forward_length"),
@@ -52,12 +83,56 @@ export function readHyperparameters(model: GgufModel, architecture: Architecture
     keyLength: headLength,
     valueLength: keys.optionalCount("attention.value_length") ?? embeddingLength / headCount,
     vocabularySize: vocabularySize(model),
-    rmsEpsilon: keys.number("attention.layer_norm_rms_epsilon"),
-    attentionScale: keys.optionalNumber("attention.scale") || 1 / Math.sqrt(headLength),
-    rope: ropeParameters(keys, architecture, headLength),
+    norm: normParameters(keys, architecture),
+    rope,
+    sliding: slidingWindow(model, keys, architecture, rope, blockCount),
+    ...factors(keys, architecture, { blockCount, embeddingLength, headCount, headLength }),
   };
+  checkScaling(model, keys, architecture);
   checkDimensions(model, hyperparameters);
   return hyperparameters;
+}
+
+function normParameters(keys: Keys, { norm: kind = "rms" }: Architecture): NormParameters {
+  const key = kind === "rms" ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
+  return { kind, epsilon: keys.number(key) };
+}
+
+interface Dimensions {
+  readonly blockCount: number;
+  readonly embeddingLength: number;
+  readonly headCount: number;
+  readonly headLength: number;
+}
+
+/** Factors and caps; those that an architecture does not have are not read. */
+function factors(keys: Keys, architecture: Architecture, dimensions: Dimensions) {
+  const { softcaps, residualScale, logitScale, embeddingScale } = architecture;
+  const { blockCount, embeddingLength, headCount, headLength } = dimensions;
+  const perHead = architecture.scaleByEmbeddingAt === blockCount ? embeddingLength / headCount : headLength;
+  const logits = logitScale === undefined ? 1 : keys.optionalNumber("logit_scale") || 1;
+  return {
+    attentionScale: keys.optionalNumber("attention.scale") || 1 / Math.sqrt(perHead),
+    attentionSoftcap: softcaps ? (keys.optionalNumber("attn_logit_softcapping") ?? 0) : 0,
+    logitSoftcap: softcaps ? (keys.optionalNumber("final_logit_softcapping") ?? 0) : 0,
+    temperature: architecture.temperatureScale ? temperatureScale(keys) : undefined,
+    embeddingScale:
+      embeddingScale === "root" ? Math.sqrt(embeddingLength) : scaleOf(keys, embeddingScale, "embedding_scale"),
+    residualScale: scaleOf(keys, residualScale, "residual_scale"),
+    logitScale: logitScale === "divide" ? 1 / logits : logits,
+  };
+}
+
+function scaleOf(keys: Keys, wanted: unknown, key: string): number {
+  return wanted ? keys.optionalNumber(key) || 1 : 1;
+}
+
+function temperatureScale(keys: Keys): TemperatureScale | undefined {
+  const scale = keys.optionalNumber("attention.temperature_scale") ?? 0;
+  if (scale === 0) return undefined;
+  const length =
+    keys.optionalCount("attention.temperature_length") ?? keys.count("rope.scaling.original_context_length");
+  return { scale, length };
 }
 
 type Keys = ReturnType<typeof keysOf>;
@@ -83,6 +158,12 @@ function keysOf(model: GgufModel) {
       return value === undefined ? undefined : count(key, value);
     },
     optionalUniform,
+    checkedCount: count,
+    /** The numbers of an array of one for each layer; undefined if there is no array. */
+    values(key: string): readonly number[] | undefined {
+      const value = model.metadata.get(prefix + key);
+      return typeof value === "object" ? Array.from(value as ArrayLike<unknown>, Number) : undefined;
+    },
     uniform: (key: string) => optionalUniform(key) ?? count(key, requireNumber(model, prefix + key)),
   };
 }
@@ -99,6 +180,40 @@ function vocabularySize(model: GgufModel): number {
   const embedding = model.tensors.get("token_embd.weight");
   if (embedding?.shape.length === 2) return embedding.shape[1]!;
   throw unsupported(model, "it has no tensor token_embd.weight of two dimensions");
+}
+
+/** The window of an architecture's sliding layers; undefined if the model sees everything everywhere. */
+function slidingWindow(
+  model: GgufModel,
+  keys: Keys,
+  { sliding }: Architecture,
+  rope: RopeParameters,
+  blockCount: number,
+): SlidingWindow | undefined {
+  const tokens = sliding && (keys.optionalNumber("attention.sliding_window") ?? sliding.window ?? 0);
+  if (!tokens) return undefined;
+  const layers = slidingLayers(model, keys, sliding, blockCount);
+  return {
+    tokens: keys.checkedCount("attention.sliding_window", tokens),
+    layers,
+    rope: slidingRope(keys, sliding, rope),
+  };
+}
+
+function slidingLayers(model: GgufModel, keys: Keys, sliding: Sliding, blockCount: number): boolean[] {
+  const name = "attention.sliding_window_pattern";
+  const given = keys.values(name);
+  if (given !== undefined && given.length !== blockCount) {
+    throw unsupported(model, `${name} has ${given.length} values for ${blockCount} layers`);
+  }
+  const period = given === undefined ? (keys.optionalNumber(name) ?? sliding.period) : 0;
+  const inPattern = (layer: number) => period === 0 || layer % period < period - 1;
+  return Array.from({ length: blockCount }, (_, layer) => (given ? given[layer] !== 0 : inPattern(layer)));
+}
+
+function slidingRope(keys: Keys, sliding: Sliding, rope: RopeParameters): RopeParameters {
+  const freqBase = keys.optionalNumber("rope.freq_base_swa") ?? sliding.ropeBase ?? rope.freqBase;
+  return sliding.ropeScaled ? { ...rope, freqBase } : { ...rope, freqBase, freqScale: 1 };
 }
 
 /** RoPE with linear or YaRN scaling, as llama.cpp reads the keys (`llama_context::llama_context`). */
@@ -141,9 +256,16 @@ function checkDimensions(model: GgufModel, h: Hyperparameters): void {
   const { dimensions, freqBase, freqScale } = h.rope;
   demand(dimensions % 2 === 0 && dimensions <= h.keyLength, `RoPE turns ${dimensions} of ${h.keyLength} values a head`);
   demand(freqBase > 0 && freqScale > 0 && freqScale <= 1, `its RoPE base is ${freqBase} and its scale ${freqScale}`);
-  demand(h.rmsEpsilon >= 0 && h.rmsEpsilon < 1, `its RMS epsilon is ${h.rmsEpsilon}`);
-  const scaling = getString(model, `${getString(model, "general.architecture")}.rope.scaling.type`) ?? "none";
-  demand(["none", "linear", "yarn"].includes(scaling), `its RoPE scaling is ${scaling}, not none, linear or yarn`);
+  const { epsilon } = h.norm;
+  demand(epsilon >= 0 && epsilon < 1, `the epsilon of its norms is ${epsilon}`);
+}
+
+/** Throws `MODEL_UNSUPPORTED` for a RoPE scaling that is not known, or not of this architecture. */
+function checkScaling(model: GgufModel, keys: Keys, { ropeFactors }: Architecture): void {
+  const known = ["none", "linear", "yarn", ...(ropeFactors === "longrope" ? ["longrope"] : [])];
+  const scaling = keys.string("rope.scaling.type") ?? "none";
+  if (known.includes(scaling)) return;
+  throw unsupported(model, `its RoPE scaling is ${scaling}, not ${known.slice(0, -1).join(", ")} or ${known.at(-1)}`);
 }
 
 function unsupported(model: GgufModel, reason: string): StelliumError {

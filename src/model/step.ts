@@ -1,4 +1,4 @@
-import { paddedCells } from "./cells.ts";
+import { cellStep, paddedCells } from "./cells.ts";
 
 /** Tokens of one sequence that pass through the blocks in a step. */
 export interface StepPart {
@@ -43,6 +43,18 @@ export interface Span {
   readonly outputs: number;
   /** Cells of each slot that attention looks at. */
   readonly cells: number;
+  /** Position of the first token, of the slot where that is least. */
+  readonly position: number;
+}
+
+/** The cells of a span that attention with a window of tokens (0: none) looks at, in whole steps of cells. */
+export function seenCells(
+  { cells, position }: Span,
+  window: number,
+): { readonly skipped: number; readonly cells: number } {
+  const first = window === 0 ? 0 : Math.max(0, position - window + 1);
+  const skipped = first - (first % cellStep);
+  return { skipped, cells: cells - skipped };
 }
 
 /** How large a step is and how its columns lie: what a graph is built for. */
@@ -100,9 +112,17 @@ export function resultsOf(step: Step, { runs }: StepLayout): PartResults[] {
   return asking.map(({ slot, outputs, hidden }) => ({ outputs, hidden, column: columns.get(slot)! }));
 }
 
-/** Tells shapes apart. */
-export function shapeKey({ hidden, spans }: StepShape): string {
-  return `${hidden};${spans.map(({ slot, slots, tokens, outputs, cells }) => [slot, slots, tokens, outputs, cells].join()).join(";")}`;
+/**
+ * Tells shapes apart that need other graphs.
+ *
+ * @param windows - of all attention blocks
+ */
+export function shapeKey({ hidden, spans }: StepShape, windows: readonly number[] = []): string {
+  const key = (span: Span) => {
+    const { slot, slots, tokens, outputs, cells } = span;
+    return [slot, slots, tokens, outputs, cells, ...windows.map((window) => seenCells(span, window).skipped)].join();
+  };
+  return `${hidden};${spans.map(key).join(";")}`;
 }
 
 /** Part of a step, and the index of its first token in that. */
@@ -158,9 +178,14 @@ function spansOf(runs: readonly Run[]): Span[] {
     const cells = paddedCells(position + tokens);
     const last = spans.at(-1);
     if (last !== undefined && tokens === 1 && outputs === 1 && decodesBefore(last, slot)) {
-      spans[spans.length - 1] = { ...last, slots: last.slots + 1, cells: Math.max(last.cells, cells) };
+      spans[spans.length - 1] = {
+        ...last,
+        slots: last.slots + 1,
+        cells: Math.max(last.cells, cells),
+        position: Math.min(last.position, position),
+      };
     } else {
-      spans.push({ slot, slots: 1, tokens, outputs, cells });
+      spans.push({ slot, slots: 1, tokens, outputs, cells, position });
     }
   }
   return spans;

@@ -1,8 +1,9 @@
 import { StelliumError } from "../errors.ts";
 import type { GgufModel, GgufTensor } from "../weights/gguf/model.ts";
 import { isWeightType } from "../weights/gguf/types.ts";
+import { wholeTensor } from "../weights/slice.ts";
 import type { Architecture, BiasedProjection } from "./architecture.ts";
-import { isDivided, type Split, type Weight, wholeWeight } from "./split.ts";
+import { type Split, type Unit, type Weight, wholeWeight } from "./split.ts";
 
 /** Tensors that older converters wrote and that nothing reads. */
 const ignored = /^(rope_freqs\.weight|blk\.\d+\.(attn_rot_embd|attn\.rot_embd)(\.weight)?)$/;
@@ -37,25 +38,9 @@ export class TensorFinder {
     return tensor;
   }
 
-  /** Finds the weights of one layer, by their roles. All of it throws `MODEL_UNSUPPORTED`. */
-  layer(layer: number, { requiredBiases, optionalBiases }: Architecture) {
-    const vector = (role: string, length: number, split: Split): Weight => {
-      const tensor = this.find(`blk.${layer}.${role}`, [length], "F32");
-      return wholeWeight({ role, kind: "vector", tensor, split });
-    };
-    const bias = (stem: BiasedProjection, length: number, split: Split): Weight[] => {
-      const role = `${stem}.bias`;
-      const wanted = requiredBiases.includes(stem) || optionalBiases.includes(stem);
-      const there = wanted && this.findOptional(`blk.${layer}.${role}`, [length], "F32") !== undefined;
-      return there || requiredBiases.includes(stem) ? [vector(role, length, split)] : [];
-    };
-    /** A matrix and its bias. Of columns, each rank has its own products of its own inputs: the bias is added once. */
-    const projection = (stem: BiasedProjection, inputs: number, outputs: number, split: Split): Weight[] => {
-      const tensor = this.find(`blk.${layer}.${stem}.weight`, [inputs, outputs]);
-      const matrix = wholeWeight({ role: `${stem}.weight`, kind: "matrix", tensor, split });
-      return [matrix, ...bias(stem, outputs, biasSplit(split))];
-    };
-    return { vector, projection };
+  /** Finds the weights of one layer. */
+  layer(layer: number, architecture: Architecture): LayerFinder {
+    return new LayerFinder(this, `blk.${layer}.`, architecture);
   }
 
   /** A tensor that nothing asked for would change what the model says: better none than another answer. */
@@ -65,11 +50,98 @@ export class TensorFinder {
     }
   }
 
+  /** Whether there is a tensor of this name, whatever its shape. */
+  has(name: string): boolean {
+    return this.#model.tensors.has(name);
+  }
+
   #unsupported(reason: string): StelliumError {
     return new StelliumError("MODEL_UNSUPPORTED", { model: this.#model.files[0] ?? "the model", reason });
   }
 }
 
+/** Finds the weights of one layer, by their roles. Everything here throws `MODEL_UNSUPPORTED`. */
+export class LayerFinder {
+  readonly #finder: TensorFinder;
+  readonly #prefix: string;
+  readonly #architecture: Architecture;
+
+  constructor(finder: TensorFinder, prefix: string, architecture: Architecture) {
+    this.#finder = finder;
+    this.#prefix = prefix;
+    this.#architecture = architecture;
+  }
+
+  has(role: string): boolean {
+    return this.#finder.has(this.#prefix + role);
+  }
+
+  vector(role: string, length: number, split: Split, resident = false): Weight {
+    const tensor = this.#finder.find(this.#prefix + role, [length], "F32");
+    return wholeWeight({ role, kind: "vector", tensor, split, ...(resident && { resident }) });
+  }
+
+  /** A matrix, and its bias if it has one. */
+  projection(stem: BiasedProjection, inputs: number, outputs: number, split: Split): Weight[] {
+    const tensor = this.#finder.find(`${this.#prefix}${stem}.weight`, [inputs, outputs]);
+    const matrix = wholeWeight({ role: `${stem}.weight`, kind: "matrix", tensor, split });
+    const bias = this.#hasBias(stem) ? [this.vector(`${stem}.bias`, outputs, biasSplit(split))] : [];
+    return [matrix, ...bias];
+  }
+
+  /** Projections that are the rows of one matrix, one after the other, and the elements of one bias. */
+  fused(
+    stem: string,
+    stems: readonly BiasedProjection[],
+    inputs: number,
+    outputs: readonly number[],
+    splits: readonly Split[],
+  ): Weight[] {
+    const all = outputs.reduce((sum, count) => sum + count, 0);
+    const matrix = this.#finder.find(`${this.#prefix}${stem}.weight`, [inputs, all]);
+    const bias = stems.some((part) => this.#mayHaveBias(part))
+      ? this.#finder.findOptional(`${this.#prefix}${stem}.bias`, [all], "F32")
+      : undefined;
+    let start = 0;
+    return stems.flatMap((part, i) => {
+      const band = { start, count: outputs[i]! };
+      start += band.count;
+      const named = (suffix: string) => ({
+        role: `${part}.${suffix}`,
+        split: splits[i]!,
+        name: `${this.#prefix}${part}.${suffix}`,
+      });
+      const rows = { ...wholeTensor(matrix), ...named("weight"), kind: "matrix" as const, rows: band };
+      return bias === undefined
+        ? [rows]
+        : [rows, { ...wholeTensor(bias), ...named("bias"), kind: "vector" as const, columns: band }];
+    });
+  }
+
+  /** The norms of a block of whose units each has `unit`, by their roles, as far as the architecture has them. */
+  norms(before: string, after: string, length: number, unit: Unit) {
+    const { norms = "before", parallel = false } = this.#architecture;
+    const wanted = { before: norms !== "after", after: norms !== "before" };
+    // What two blocks read, or what is read after a sum, stays in memory.
+    const first = wanted.before
+      ? [this.vector(`${before}.weight`, length, { axis: "replicated", unit }, parallel)]
+      : [];
+    const last = wanted.after ? [this.vector(`${after}.weight`, length, { axis: "replicated" }, true)] : [];
+    return { weights: [...first, ...last], before: first[0]?.role, after: last[0]?.role };
+  }
+
+  #mayHaveBias(stem: BiasedProjection): boolean {
+    const { required = [], optional = [] } = this.#architecture.biases ?? {};
+    return required.includes(stem) || optional.includes(stem);
+  }
+
+  #hasBias(stem: BiasedProjection): boolean {
+    const required = this.#architecture.biases?.required?.includes(stem) ?? false;
+    return required || (this.#mayHaveBias(stem) && this.has(`${stem}.bias`));
+  }
+}
+
+/** Of columns, each rank has products of its own inputs, so that the bias is added once. */
 function biasSplit(split: Split): Split {
-  return isDivided({ split }) && split.axis === "columns" ? { axis: "once", unit: split.unit } : split;
+  return split.axis === "columns" ? { axis: "once", unit: split.unit } : split;
 }

@@ -82,6 +82,10 @@ function bind() {
     mul: fn<Binary>("void *ggml_mul(void *, void *, void *)"),
     cpy: fn<Binary>("void *ggml_cpy(void *, void *, void *)"),
     swigluSplit: fn<Binary>("void *ggml_swiglu_split(void *, void *, void *)"),
+    gegluSplit: fn<Binary>("void *ggml_geglu_split(void *, void *, void *)"),
+    scale: fn<(ctx: Context, a: Tensor, factor: number) => Tensor>("void *ggml_scale(void *, void *, float)"),
+    tanh: fn<(ctx: Context, a: Tensor) => Tensor>("void *ggml_tanh(void *, void *)"),
+    layerNorm: fn<(ctx: Context, a: Tensor, eps: number) => Tensor>("void *ggml_norm(void *, void *, float)"),
     rmsNorm: fn<(ctx: Context, a: Tensor, eps: number) => Tensor>("void *ggml_rms_norm(void *, void *, float)"),
     setRows: fn<(ctx: Context, into: Tensor, rows: Tensor, indices: Tensor) => Tensor>(
       "void *ggml_set_rows(void *, void *, void *, void *)",

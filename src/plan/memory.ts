@@ -1,4 +1,4 @@
-import { costOf } from "../model/blocks/definitions.ts";
+import { costOf, windowsOf } from "../model/blocks/definitions.ts";
 import type { KvType } from "../model/cells.ts";
 import { sliceBytes } from "../weights/slice.ts";
 import type { RankDescription } from "./rankDescription.ts";
@@ -66,6 +66,6 @@ function computeBytes({ hyperparameters: h, blocks, share }: RankDescription, de
   }
   const values = batch * (4 * h.embeddingLength + sum([...widest.values()]));
   const results = 2 * h.vocabularySize * outputs + (outputs === 0 ? 0 : batch * h.embeddingLength);
-  const mask = batch * context * 2;
+  const mask = windowsOf(blocks).length * batch * context * 2;
   return 4 * (values + results) + mask;
 }

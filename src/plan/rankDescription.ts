@@ -36,7 +36,7 @@ export function rankDescription(description: ModelDescription, plan: SharePlan, 
     ...{ files, hyperparameters, units, rank, share, shares },
     blocks,
     embedding: rank === 0 ? description.embedding : undefined,
-    shared: [...partsOf(shared, shares, rank), ...blocks.flatMap(({ resident }) => resident)],
+    shared: uniqueByName([...partsOf(shared, shares, rank), ...blocks.flatMap(({ resident }) => resident)]),
   };
 }
 
@@ -44,6 +44,11 @@ function rankBlock(block: Block, shares: readonly RankShare[], rank: number): Ra
   const parts = partsOf(block.weights, shares, rank);
   const weights = parts.filter(({ resident }) => !resident);
   return { ...block, empty: !weights.some(isDivided), weights, resident: parts.filter(({ resident }) => resident) };
+}
+
+/** Two blocks may read the same weight. */
+function uniqueByName(weights: readonly Weight[]): Weight[] {
+  return [...new Map(weights.map((weight) => [weight.name, weight])).values()];
 }
 
 function partsOf(weights: readonly Weight[], shares: readonly RankShare[], rank: number): Weight[] {

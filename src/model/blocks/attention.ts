@@ -1,20 +1,21 @@
 import type { Tensor } from "../../native/ggml.ts";
 import type { Architecture } from "../architecture.ts";
 import type { Hyperparameters, RopeParameters } from "../hyperparameters.ts";
-import type { RankShare } from "../split.ts";
-import type { Span } from "../step.ts";
-import type { TensorFinder } from "../tensorFinder.ts";
+import type { RankShare, Weight } from "../split.ts";
+import { type Span, seenCells } from "../step.ts";
+import type { LayerFinder, TensorFinder } from "../tensorFinder.ts";
 import {
   addSum,
   type BlockContext,
   type BlockDefinition,
   type BlockFacts,
+  blockInput,
   type Flow,
   project,
   type RankBlock,
 } from "./block.ts";
 
-/** Self-attention with grouped query heads, after an RMS norm, added to its input. */
+/** Self-attention with grouped query heads, added to its input. */
 export interface AttentionBlock extends BlockFacts {
   readonly kind: "attention";
   /** The model's; a rank has `headCount / headCountKv` query heads for each of its KV heads. */
@@ -22,12 +23,17 @@ export interface AttentionBlock extends BlockFacts {
   readonly headCountKv: number;
   readonly keyLength: number;
   readonly valueLength: number;
-  /** Factor on Q.K before the softmax. */
+  /** Factor on Q.K before the softmax, and what scores are capped at softly after that; 0: not. */
   readonly scale: number;
-  readonly rmsEpsilon: number;
-  readonly rope: RopeParameters;
+  readonly softcap: number;
+  /** Null if it has no RoPE. */
+  readonly rope: RopeParameters | null;
+  /** Tokens that a token sees, itself included; 0: all before it. */
+  readonly window: number;
   /** Whether tokens have no effect on each other after it: those without outputs ask for nothing. */
   readonly last: boolean;
+  /** Whether the layer's feed-forward takes the same input, so that one sum serves both. */
+  readonly parallel: boolean;
 }
 
 /** Finds the weights of a layer's attention. Throws `MODEL_UNSUPPORTED`. */
@@ -37,33 +43,53 @@ export function describeAttention(
   h: Hyperparameters,
   layer: number,
 ): AttentionBlock {
-  const { embeddingLength, headCount, headCountKv, keyLength, valueLength, rmsEpsilon, rope } = h;
-  const group = headCount / headCountKv;
-  const perHead = { axis: "replicated", unit: "kvHeads" } as const;
-  const rows = (each: number) => ({ axis: "rows", unit: "kvHeads", each }) as const;
-  const columns = { axis: "columns", unit: "kvHeads", each: group * valueLength } as const;
+  const { embeddingLength, headCount, headCountKv, keyLength, valueLength } = h;
   const from = finder.layer(layer, architecture);
+  const norms = from.norms("attn_norm", "post_attention_norm", embeddingLength, "kvHeads");
+  const columns = { axis: "columns", unit: "kvHeads", each: (headCount / headCountKv) * valueLength } as const;
   const weights = [
-    from.vector("attn_norm.weight", embeddingLength, perHead),
-    ...from.projection("attn_q", embeddingLength, headCount * keyLength, rows(group * keyLength)),
-    ...from.projection("attn_k", embeddingLength, headCountKv * keyLength, rows(keyLength)),
-    ...from.projection("attn_v", embeddingLength, headCountKv * valueLength, rows(valueLength)),
+    ...norms.weights,
+    ...queriesKeysValues(from, h),
     ...from.projection("attn_output", headCount * valueLength, embeddingLength, columns),
+    ...(architecture.qkNorm ? ["attn_q_norm.weight", "attn_k_norm.weight"] : []).map((role) =>
+      from.vector(role, keyLength, { axis: "replicated", unit: "kvHeads" }),
+    ),
   ];
-  if (architecture.qkNorm) {
-    weights.push(
-      from.vector("attn_q_norm.weight", keyLength, perHead),
-      from.vector("attn_k_norm.weight", keyLength, perHead),
-    );
-  }
+  const { before, after } = norms;
   const heads = { headCount, headCountKv, keyLength, valueLength };
-  const facts = { layer, weights, embeddingLength, rmsEpsilon, rope, last: layer === h.blockCount - 1 };
-  return { kind: "attention", ...facts, ...heads, scale: h.attentionScale };
+  const { norm, residualScale, attentionScale: scale, attentionSoftcap: softcap } = h;
+  const { parallel = false } = architecture;
+  const facts = { embeddingLength, norm, before, after, residualScale, scale, softcap, parallel };
+  const last = layer === h.blockCount - 1;
+  return { kind: "attention", layer, weights, ...heads, ...facts, ...layerFacts(architecture, h, layer), last };
+}
+
+/** A layer's window and RoPE. */
+function layerFacts({ ropeLayers }: Architecture, { sliding, rope }: Hyperparameters, layer: number) {
+  const slides = sliding?.layers[layer] ?? false;
+  const own = slides ? sliding!.rope : rope;
+  const turns =
+    ropeLayers === undefined ||
+    (ropeLayers === "sliding" ? slides || sliding === undefined : (layer + 1) % ropeLayers.allButEvery !== 0);
+  return { window: slides ? sliding!.tokens : 0, rope: turns ? own : null };
+}
+
+/** Q, K and V: three matrices, or the rows of one (`attn_qkv`). */
+function queriesKeysValues(from: LayerFinder, h: Hyperparameters): Weight[] {
+  const { embeddingLength, headCount, headCountKv, keyLength, valueLength } = h;
+  const group = headCount / headCountKv;
+  const stems = ["attn_q", "attn_k", "attn_v"] as const;
+  const rows = [headCount * keyLength, headCountKv * keyLength, headCountKv * valueLength];
+  const splits = [group * keyLength, keyLength, valueLength].map(
+    (each) => ({ axis: "rows", unit: "kvHeads", each }) as const,
+  );
+  if (from.has("attn_qkv.weight")) return from.fused("attn_qkv", stems, embeddingLength, rows, splits);
+  return stems.flatMap((stem, i) => from.projection(stem, embeddingLength, rows[i]!, splits[i]!));
 }
 
 /** See `AttentionBlock`. */
 export const attention: BlockDefinition<AttentionBlock> = {
-  steps: () => [{ does: "compute", append: appendAttention }, { does: "sum" }, addSum],
+  steps: ({ parallel }) => [{ does: "compute", append: appendAttention }, ...(parallel ? [] : [sum, addSum])],
   state: ({ keyLength, valueLength }) => ({ unit: "kvHeads", keyLength, valueLength }),
   cost(block, share, slots) {
     // If sequences share a pass, what attention gives to each is put together in one more copy.
@@ -71,6 +97,8 @@ export const attention: BlockDefinition<AttentionBlock> = {
     return { workingValues: copies * headsOf(block, share).heads * block.keyLength, computes: "tokens" };
   },
 };
+
+const sum = { does: "sum" } as const;
 
 type Attention = RankBlock<AttentionBlock>;
 
@@ -91,11 +119,11 @@ function appendAttention(context: BlockContext, block: Attention, { hidden }: Fl
 /** The attention output of the last `asking` tokens; keys and values of all are stored for later passes. */
 function attentionPartial(context: BlockContext, block: Attention, hidden: Tensor, asking: number): Tensor | null {
   const { builder, shape } = context;
-  const normed = builder.rmsNorm(hidden, context.weight(block, "attn_norm.weight")!, block.rmsEpsilon);
-  storeKeysAndValues(context, block, normed);
+  const all = blockInput(context, block, hidden);
+  storeKeysAndValues(context, block, all);
   if (asking === 0) return null;
-  const input = builder.lastColumns(normed, block.embeddingLength, shape.tokens, asking);
-  const q = turnedHeads(context, block, input, "q", asking);
+  const input = builder.lastColumns(all, block.embeddingLength, shape.tokens, asking);
+  const q = scaledQueries(context, turnedHeads(context, block, input, "q", asking), asking);
   return project(context, block, "attn_output", attend(context, block, q, asking));
 }
 
@@ -106,9 +134,15 @@ function turnedHeads(context: BlockContext, block: Attention, input: Tensor, par
   const projected = project(context, block, `attn_${part}`, input);
   const byHead = builder.reshape(projected, block.keyLength, part === "q" ? heads : kvHeads, tokens);
   const norm = context.weight(block, `attn_${part}_norm.weight`);
-  const normed = norm === null ? byHead : builder.rmsNorm(byHead, norm, block.rmsEpsilon);
-  const positions = builder.last(inputs.positions, shape.tokens, tokens);
-  return builder.rope(normed, positions, context.shared("rope_freqs.weight"), block.rope);
+  const normed = norm === null ? byHead : builder.norm(byHead, norm, block.norm);
+  return turned(context, block, normed, builder.last(inputs.positions, shape.tokens, tokens));
+}
+
+function turned(context: BlockContext, { rope }: Attention, heads: Tensor, positions: Tensor): Tensor {
+  if (rope === null) return heads;
+  const long = context.slotCells > rope.originalContext;
+  const pair = context.shared(`rope_factors_${long ? "long" : "short"}.weight`);
+  return context.builder.rope(heads, positions, context.shared("rope_freqs.weight") ?? pair, rope);
 }
 
 function storeKeysAndValues(context: BlockContext, block: Attention, input: Tensor): void {
@@ -121,10 +155,17 @@ function storeKeysAndValues(context: BlockContext, block: Attention, input: Tens
   builder.expand(builder.setRows(values, v, inputs.cells));
 }
 
+/** Queries of the last `asking` tokens, times the factors that belong to their positions. */
+function scaledQueries({ builder, shape, inputs }: BlockContext, q: Tensor, asking: number): Tensor {
+  if (inputs.queryScales === null) return q;
+  return builder.multiply(q, builder.lastOfThird(inputs.queryScales, shape.tokens, asking));
+}
+
 /** Attention of the last `asking` tokens, span by span, (heads * head length, asking). */
 function attend(context: BlockContext, block: Attention, q: Tensor, asking: number): Tensor {
   const { builder, shape, share } = context;
   const { heads } = headsOf(block, share);
+  const masks = context.inputs.masks(block.window);
   let column = 0;
   let attended: Tensor | null = null;
   for (const [index, span] of shape.spans.entries()) {
@@ -132,7 +173,7 @@ function attend(context: BlockContext, block: Attention, q: Tensor, asking: numb
     if (tokens === 0) continue;
     const count = tokens * span.slots;
     const queries = count === asking ? q : builder.columnsByHead(q, block.keyLength, heads, column, count);
-    const result = attendSpan(context, block, span, context.inputs.masks[index]!, queries, tokens);
+    const result = attendSpan(context, block, span, masks[index]!, queries, tokens);
     attended = attended === null ? result : builder.concatColumns(attended, result);
     column += count;
   }
@@ -153,17 +194,19 @@ function attendSpan(
   q: Tensor,
   tokens: number,
 ): Tensor {
-  const { builder, share } = context;
+  const { builder, share, slotCells } = context;
   const { heads, kvHeads } = headsOf(block, share);
-  const { keys, values, keyHeadBytes, valueHeadBytes, slotCells } = context.cells(block);
-  const { slots, cells } = span;
-  const view = { ...span, heads: kvHeads, slotCells };
+  const { keys, values, keyHeadBytes, valueHeadBytes } = context.cells(block);
+  const { slot, slots } = span;
+  const view = { slot, slots, slotCells, heads: kvHeads, ...seenCells(span, block.window) };
   const k = builder.cells(keys, { ...view, length: block.keyLength, headBytes: keyHeadBytes });
   const v = builder.cells(values, { ...view, length: block.valueLength, headBytes: valueHeadBytes });
+  const { scale, softcap } = block;
   if (slots === 1) {
-    return builder.attention(q, k, v, builder.lastColumns(mask, cells, span.tokens, tokens, 2), block.scale);
+    const rows = builder.lastColumns(mask, view.cells, span.tokens, tokens, 2);
+    return builder.attention(q, k, v, rows, { scale, softcap });
   }
   const bySlot = builder.reshape(q, block.keyLength, heads, tokens, slots);
-  const attended = builder.attention(bySlot, k, v, mask, block.scale);
+  const attended = builder.attention(bySlot, k, v, mask, { scale, softcap });
   return builder.reshape(attended, block.valueLength, heads, slots);
 }

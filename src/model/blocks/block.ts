@@ -1,6 +1,7 @@
 import type { Tensor } from "../../native/ggml.ts";
 import type { CellState, CellTensors } from "../cells.ts";
 import type { GraphBuilder } from "../graphBuilder.ts";
+import type { NormParameters } from "../hyperparameters.ts";
 import type { RankShare, Weight } from "../split.ts";
 import type { StepShape } from "../step.ts";
 import type { AttentionBlock } from "./attention.ts";
@@ -12,8 +13,14 @@ export interface BlockFacts {
   /** Index of the layer; of the head, the number of layers. */
   readonly layer: number;
   readonly weights: readonly Weight[];
-  /** (embedding length): values of a token's hidden state. */
+  /** Values of a token's hidden state. */
   readonly embeddingLength: number;
+  readonly norm: NormParameters;
+  /** Role of the norm before its first matrices, and of the one after its sum, if it has them. */
+  readonly before: string | undefined;
+  readonly after: string | undefined;
+  /** Factor on what it adds to the hidden states. */
+  readonly residualScale: number;
 }
 
 /** The unit of computing, splitting and streaming. Plain data: it crosses threads. */
@@ -36,8 +43,10 @@ export interface PassInputs {
   readonly positions: Tensor;
   /** (tokens) i64: the cell each token's keys and values go to. */
   readonly cells: Tensor;
-  /** (cells, tokens, 1, slots) f16, of each span. */
-  readonly masks: readonly Tensor[];
+  /** (1, 1, tokens) f32: factors on queries; null if the model scales none. */
+  readonly queryScales: Tensor | null;
+  /** (cells, tokens, 1, slots) f16, of each span, for a window of tokens (0: none). */
+  masks(window: number): readonly Tensor[];
 }
 
 /** Everything a block's part of a graph is built from. */
@@ -46,6 +55,8 @@ export interface BlockContext {
   readonly shape: StepShape;
   readonly inputs: PassInputs;
   readonly share: RankShare;
+  /** Cells of a sequence: which of a model's RoPE factors apply. */
+  readonly slotCells: number;
   /** The keys and values of a block; only blocks with a share of them ask. */
   cells(block: RankBlock): CellTensors;
   /** The tensor of a block's weight by its role, or null if the rank has none. */
@@ -112,14 +123,26 @@ export interface BlockDefinition<B extends Block> {
   cost(block: B, share: RankShare, slots: number): BlockCost;
 }
 
-/** Adds the sum over all ranks to the hidden states. It comes after a sum and needs no weights. */
-export const addSum: ComputeStep<never> = {
+/** Adds the sum over all ranks to the hidden states, under the block's last norm, if it has one. */
+export const addSum: ComputeStep<Block> = {
   does: "compute",
   resident: true,
-  append: ({ builder }, _, { hidden, partial, columns }) => {
-    return { hidden: builder.add(partial!, hidden), partial: null, columns };
+  append(context, block, { hidden, partial, columns }) {
+    const { builder } = context;
+    const normed = block.after === undefined ? partial! : normedBy(context, block, block.after, partial!);
+    return { hidden: builder.add(builder.scale(normed, block.residualScale), hidden), partial: null, columns };
   },
 };
+
+/** `input` under a block's norm of this role. */
+export function normedBy(context: BlockContext, block: RankBlock, role: string, input: Tensor): Tensor {
+  return context.builder.norm(input, context.weight(block, role)!, block.norm);
+}
+
+/** The hidden states under the block's first norm, if it has one. */
+export function blockInput(context: BlockContext, block: RankBlock, hidden: Tensor): Tensor {
+  return block.before === undefined ? hidden : normedBy(context, block, block.before, hidden);
+}
 
 /** weight . input (+ bias) */
 export function project(context: BlockContext, block: RankBlock, stem: string, input: Tensor): Tensor {

@@ -33,6 +33,11 @@ export function sumsOf(block: Block): number {
   return stepsOf(block).filter(({ does }) => does === "sum").length;
 }
 
+/** Windows of tokens that attention blocks have (0: none), each once. */
+export function windowsOf(blocks: readonly Block[]): number[] {
+  return [...new Set(blocks.flatMap((block) => (block.kind === "attention" ? [block.window] : [])))];
+}
+
 /** Name of a block for people, such as `attention 3`; there is one head. */
 export function blockName({ kind, layer }: Pick<Block, "kind" | "layer">): string {
   return kind === "head" ? kind : `${kind} ${layer}`;

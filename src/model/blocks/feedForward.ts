@@ -1,3 +1,4 @@
+import type { Tensor } from "../../native/ggml.ts";
 import type { Architecture } from "../architecture.ts";
 import type { Hyperparameters } from "../hyperparameters.ts";
 import type { TensorFinder } from "../tensorFinder.ts";
@@ -6,34 +7,50 @@ import {
   type BlockContext,
   type BlockDefinition,
   type BlockFacts,
+  blockInput,
   type Flow,
   project,
   type RankBlock,
 } from "./block.ts";
 
-/** A gated feed-forward network (SwiGLU), after an RMS norm, added to its input. */
+/** A gated feed-forward network, added to its input. */
 export interface FeedForwardBlock extends BlockFacts {
   readonly kind: "ffn";
-  readonly rmsEpsilon: number;
+  readonly activation: NonNullable<Architecture["activation"]>;
 }
 
 /** Finds the weights of a layer's feed-forward block. Throws `MODEL_UNSUPPORTED`. */
 export function describeFeedForward(
   finder: TensorFinder,
   architecture: Architecture,
-  { embeddingLength, feedForwardLength, rmsEpsilon }: Hyperparameters,
+  { embeddingLength, feedForwardLength, norm, residualScale }: Hyperparameters,
   layer: number,
 ): FeedForwardBlock {
   const unit = "ffn" as const;
-  const rows = { axis: "rows", unit, each: 1 } as const;
+  const { activation = "silu", feedForwardNorm = "ffn_norm", parallel = false, fusedGate = false } = architecture;
   const from = finder.layer(layer, architecture);
+  const rows = { axis: "rows", unit, each: 1 } as const;
+  const columns = { axis: "columns", unit, each: 1 } as const;
+  const gated = fusedGate
+    ? from.fused(
+        "ffn_up",
+        ["ffn_gate", "ffn_up"],
+        embeddingLength,
+        [feedForwardLength, feedForwardLength],
+        [rows, rows],
+      )
+    : ["ffn_gate" as const, "ffn_up" as const].flatMap((stem) =>
+        from.projection(stem, embeddingLength, feedForwardLength, rows),
+      );
+  // Under the norm of attention, if the two are parallel.
+  const norms = from.norms(parallel ? "attn_norm" : feedForwardNorm, "post_ffw_norm", embeddingLength, unit);
   const weights = [
-    from.vector("ffn_norm.weight", embeddingLength, { axis: "replicated", unit }),
-    ...from.projection("ffn_gate", embeddingLength, feedForwardLength, rows),
-    ...from.projection("ffn_up", embeddingLength, feedForwardLength, rows),
-    ...from.projection("ffn_down", feedForwardLength, embeddingLength, { axis: "columns", unit, each: 1 }),
+    ...norms.weights,
+    ...gated,
+    ...from.projection("ffn_down", feedForwardLength, embeddingLength, columns),
   ];
-  return { kind: "ffn", layer, weights, embeddingLength, rmsEpsilon };
+  const { before, after } = norms;
+  return { kind: "ffn", layer, weights, embeddingLength, norm, before, after, residualScale, activation };
 }
 
 /** See `FeedForwardBlock`. */
@@ -45,10 +62,16 @@ export const feedForward: BlockDefinition<FeedForwardBlock> = {
 };
 
 function appendFeedForward(context: BlockContext, block: RankBlock<FeedForwardBlock>, flow: Flow): Flow {
-  if (block.empty) return { ...flow, partial: null };
+  if (block.empty) return flow;
   const { builder } = context;
-  const normed = builder.rmsNorm(flow.hidden, context.weight(block, "ffn_norm.weight")!, block.rmsEpsilon);
-  const up = project(context, block, "ffn_up", normed);
-  const gate = project(context, block, "ffn_gate", normed);
-  return { ...flow, partial: project(context, block, "ffn_down", builder.swiglu(gate, up)) };
+  const input = blockInput(context, block, flow.hidden);
+  const up = project(context, block, "ffn_up", input);
+  const gate = project(context, block, "ffn_gate", input);
+  const gated = builder.gated(block.activation, gate, up);
+  return { ...flow, partial: added(context, flow.partial, project(context, block, "ffn_down", gated)) };
+}
+
+/** The sum with what a parallel block has computed before. */
+function added({ builder }: BlockContext, before: Tensor | null, partial: Tensor): Tensor {
+  return before === null ? partial : builder.add(partial, before);
 }

@@ -1,13 +1,24 @@
+import type { Tensor } from "../../native/ggml.ts";
 import type { GgufTensor } from "../../weights/gguf/model.ts";
 import type { Hyperparameters } from "../hyperparameters.ts";
 import { wholeWeight } from "../split.ts";
 import type { TensorFinder } from "../tensorFinder.ts";
-import type { BlockContext, BlockDefinition, BlockFacts, Flow, RankBlock, StepEnd } from "./block.ts";
+import {
+  type BlockContext,
+  type BlockDefinition,
+  type BlockFacts,
+  blockInput,
+  type Flow,
+  type RankBlock,
+  type StepEnd,
+} from "./block.ts";
 
 /** The last norm and the output matrix. */
 export interface HeadBlock extends BlockFacts {
   readonly kind: "head";
-  readonly rmsEpsilon: number;
+  /** Factor on the logits, and what they are capped at softly after that; 0: not. */
+  readonly logitScale: number;
+  readonly logitSoftcap: number;
 }
 
 /**
@@ -15,15 +26,16 @@ export interface HeadBlock extends BlockFacts {
  * Throws `MODEL_UNSUPPORTED`.
  */
 export function describeHead(finder: TensorFinder, h: Hyperparameters, embedding: GgufTensor): HeadBlock {
-  const { embeddingLength, vocabularySize, rmsEpsilon, blockCount } = h;
+  const { embeddingLength, vocabularySize, norm, blockCount, logitScale, logitSoftcap } = h;
   const unit = "vocabulary" as const;
   const output = finder.findOptional("output.weight", [embeddingLength, vocabularySize]) ?? embedding;
-  const norm = finder.find("output_norm.weight", [embeddingLength], "F32");
+  const last = finder.find("output_norm.weight", [embeddingLength], "F32");
   const weights = [
-    wholeWeight({ role: "output_norm.weight", kind: "vector", tensor: norm, split: { axis: "replicated", unit } }),
+    wholeWeight({ role: "output_norm.weight", kind: "vector", tensor: last, split: { axis: "replicated", unit } }),
     wholeWeight({ role: "output.weight", kind: "matrix", tensor: output, split: { axis: "rows", unit, each: 1 } }),
   ];
-  return { kind: "head", layer: blockCount, weights, embeddingLength, rmsEpsilon };
+  const facts = { embeddingLength, norm, before: "output_norm.weight", after: undefined, residualScale: 1 };
+  return { kind: "head", layer: blockCount, weights, ...facts, logitScale, logitSoftcap };
 }
 
 /** See `HeadBlock`. */
@@ -36,14 +48,20 @@ export const head: BlockDefinition<HeadBlock> = {
 function appendHead(context: BlockContext, block: RankBlock<HeadBlock>, { hidden }: Flow): StepEnd {
   if (block.empty) return null;
   const { builder, shape } = context;
-  const normed = builder.rmsNorm(hidden, context.weight(block, "output_norm.weight")!, block.rmsEpsilon);
+  const normed = blockInput(context, block, hidden);
   const count = shape.outputs - shape.hidden;
   const input = builder.lastColumns(normed, block.embeddingLength, shape.outputs, count);
-  const logits = () => builder.output(builder.matMul(context.weight(block, "output.weight")!, input));
+  const logits = () => builder.output(logitsOf(context, block, input));
   return {
     results: {
       hidden: shape.hidden === 0 ? null : builder.output(normed),
       logits: count === 0 ? null : logits(),
     },
   };
+}
+
+function logitsOf(context: BlockContext, block: RankBlock<HeadBlock>, input: Tensor): Tensor {
+  const { builder } = context;
+  const logits = builder.scale(builder.matMul(context.weight(block, "output.weight")!, input), block.logitScale);
+  return builder.softcap(logits, block.logitSoftcap);
 }

@@ -1,0 +1,12 @@
+import type { Architecture } from "../architecture.ts";
+
+export const exaone4: Architecture = {
+  name: "exaone4",
+  models: "EXAONE 4",
+  rope: "neox",
+  ropeFactors: "freqs",
+  ropeLayers: "sliding",
+  norms: "after",
+  qkNorm: true,
+  sliding: { period: 4 },
+};

@@ -1,0 +1,13 @@
+import type { Architecture } from "../architecture.ts";
+
+export const gemma2: Architecture = {
+  name: "gemma2",
+  models: "Gemma 2",
+  rope: "neox",
+  norms: "both",
+  activation: "gelu",
+  sliding: { period: 2, window: 4096, ropeScaled: true },
+  embeddingScale: "root",
+  softcaps: true,
+  scaleByEmbeddingAt: 46,
+};

@@ -1,0 +1,12 @@
+import { type Architecture, projections } from "../architecture.ts";
+
+export const granite: Architecture = {
+  name: "granite",
+  models: "Granite 3 and 4, the dense ones",
+  rope: "norm",
+  ropeFactors: "freqs",
+  biases: { optional: projections },
+  embeddingScale: "key",
+  residualScale: true,
+  logitScale: "divide",
+};
