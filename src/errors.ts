@@ -16,8 +16,13 @@ const table = {
   },
   HOME_UNKNOWN: {
     status: 500,
-    message: "this user has no home directory",
-    hint: "Set HOME, or both STELLIUM_CACHE_DIR and HF_HOME.",
+    message: "{user} has no home directory",
+    hint: "Set {variable} to a folder that this user can write.",
+  },
+  CACHE_UNWRITABLE: {
+    status: 507,
+    message: "{user} cannot write {path}: {reason}",
+    hint: "Set {variable} to a folder that this user can write, or change the owner of this one.",
   },
   GGUF_INVALID: {
     status: 400,
@@ -260,16 +265,17 @@ export class StelliumError extends Error {
 
   constructor(code: ErrorCode, values: Readonly<Record<string, string | number>> = {}, options?: ErrorOptions) {
     const entry = table[code];
-    super(
-      entry.message.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? "?")),
-      options,
-    );
+    super(filled(entry.message, values), options);
     this.name = "StelliumError";
     this.code = code;
     this.values = values;
     this.status = entry.status;
-    this.hint = entry.hint;
+    this.hint = filled(entry.hint, values);
   }
+}
+
+function filled(text: string, values: Readonly<Record<string, string | number>>): string {
+  return text.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? "?"));
 }
 
 /** What of an error crosses threads: on its way it loses its class. */

@@ -7,15 +7,15 @@ import { cpuDevice, openGgml } from "../native/ggml.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { unlessHomeless } from "../system/homeDirectory.ts";
 import { traceClock } from "../trace/events.ts";
-import { sliceDirectory } from "../weights/sliceDirectory.ts";
 import { sliceNames } from "../weights/sliceList.ts";
 import { sliceMap } from "../weights/window/sliceMap.ts";
 import type { Address } from "./control/address.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import { type CoordinatorMessage, mostSliceNames, type WorkerHello } from "./control/messages.ts";
 import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
-import { type DeviceSlice, deviceSlice, repaired, storedSlice } from "./deviceSlice.ts";
+import { type DeviceSlice, deviceSlice, repaired, SliceStorage } from "./deviceSlice.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
 import { Mailbox, type Messages } from "./mailbox.ts";
 import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
@@ -48,10 +48,18 @@ export interface WorkerOptions {
 
 /** What a worker does once it has its place. */
 export type WorkerState =
+  /** It has no cache directory that it can write, for the reason in `error`: its slice is gone when its process ends. */
+  | { readonly state: "uncached"; readonly error: StelliumError }
   | { readonly state: "planned"; readonly memory: DeviceMemory; readonly cap: MemoryCap }
   | { readonly state: "receiving"; readonly bytes: number; readonly total: number }
   | { readonly state: "loading" }
   | { readonly state: "ready" };
+
+/** What a worker has from one connection to the next. */
+interface Device {
+  readonly options: WorkerOptions;
+  readonly storage: SliceStorage;
+}
 
 /** An engine, and the plan it was loaded for. */
 interface Loaded {
@@ -63,12 +71,16 @@ interface Loaded {
 
 /**
  * Takes part in a cluster until `signal` says otherwise: joins the coordinator, obtains the slice it is to have, loads
- * it and takes the coordinator's steps. Joins again where the coordinator is lost, and keeps what it has loaded.
- * Throws `TOKEN_REJECTED`, `VERSION_MISMATCH`, `ABORTED`, and what makes this device unable to have its share.
+ * it and takes the coordinator's steps. Joins again if the coordinator is lost, and keeps what it has loaded.
+ * Throws `TOKEN_REJECTED`, `VERSION_MISMATCH`, `ABORTED`, what `checkDevice` does, and what makes this device unable to
+ * have its share.
  */
 export async function work(options: WorkerOptions): Promise<never> {
   const { host, port, token, relocate, signal, onState } = options;
-  const hello = () => introduction(options);
+  checkDevice();
+  const storage = new SliceStorage(options.cacheDir, (error) => onState?.({ state: "uncached", error }));
+  const device = { options, storage };
+  const hello = () => introduction(device);
   let loaded: Loaded | undefined;
   try {
     for await (const { channel, localAddress } of joinCoordinator({
@@ -82,7 +94,7 @@ export async function work(options: WorkerOptions): Promise<never> {
       onState: (state) => onState?.(state),
     })) {
       try {
-        loaded = await load(channel, options, loaded);
+        loaded = await load(channel, device, loaded);
         onState?.({ state: "ready" });
         await follow(channel, loaded, localAddress);
       } catch (error) {
@@ -97,8 +109,20 @@ export async function work(options: WorkerOptions): Promise<never> {
   }
 }
 
-/** Obtains and loads what the plan says; what is loaded already stays where the plan is the same. */
-async function load(channel: CoordinatorChannel, options: WorkerOptions, before: Loaded | undefined): Promise<Loaded> {
+/**
+ * Throws what keeps this device from computing, whoever its coordinator is: to be called before looking for one, which
+ * goes on until one is found.
+ */
+export function checkDevice(): void {
+  cpuDevice(openGgml());
+}
+
+/** Obtains and loads what the plan says; if the plan is the same as before, what is loaded stays. */
+async function load(
+  channel: CoordinatorChannel,
+  { options, storage }: Device,
+  before: Loaded | undefined,
+): Promise<Loaded> {
   const plan = await receivePlan(channel);
   const key = JSON.stringify(plan);
   if (before?.plan === key) {
@@ -113,7 +137,7 @@ async function load(channel: CoordinatorChannel, options: WorkerOptions, before:
   const memory = plannedMemory(plan, description, slice, cap, options);
   const source = receivedBlocks(channel);
   const engine = await repaired(async () => {
-    const path = await storedSlice(slice, { source, cacheDir: options.cacheDir, onProgress });
+    const path = await storage.obtain(slice, { source, onProgress });
     returnMemory();
     options.onState?.({ state: "loading" });
     const streaming = memory.window.streamedBytes > 0;
@@ -225,7 +249,8 @@ async function report(channel: CoordinatorChannel, error: unknown): Promise<void
   await channel.send({ type: "failed", code, message: reasonOf(error).slice(0, 2048) }).catch(() => {});
 }
 
-async function introduction({ name, threads, memory, cacheDir }: WorkerOptions): Promise<WorkerHello> {
+async function introduction({ options, storage }: Device): Promise<WorkerHello> {
+  const { name, threads, memory } = options;
   const ggml = openGgml();
   return {
     type: "hello",
@@ -235,7 +260,12 @@ async function introduction({ name, threads, memory, cacheDir }: WorkerOptions):
     memoryCap: memory ?? null,
     features: deviceFeatures(cpuDevice(ggml)),
     ggml: ggml.version(),
-    // What is wrong with the directory, storing a slice will tell.
-    cache: (await sliceNames(sliceDirectory(cacheDir)).catch(() => [])).slice(0, mostSliceNames),
+    cache: (await namesIn(storage)).slice(0, mostSliceNames),
   };
+}
+
+/** Names of the slices there are; none if there is no directory for them: storing one says what is wrong. */
+async function namesIn(storage: SliceStorage): Promise<readonly string[]> {
+  const directory = unlessHomeless(() => storage.directory);
+  return directory === undefined ? [] : await sliceNames(directory).catch(() => []);
 }

@@ -44,7 +44,7 @@ export function bytesOnDisk({ size, blocks }: { readonly size: number; readonly 
 /** The entries of a directory; none where there is no such directory. Throws `FILE_UNREADABLE`. */
 export async function entriesOf(directory: string): Promise<string[]> {
   return await readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return [];
+    if (error.code === "ENOENT" || error.code === "ENOTDIR") return [];
     throw new StelliumError("FILE_UNREADABLE", { path: directory, reason: error.message }, { cause: error });
   });
 }

@@ -31,7 +31,7 @@ export function headDirectory(cache = cacheDirectory()): string {
 /**
  * Has the headers (with the vocabulary) and the embedding of a remote model on the local disk, once: files as long as
  * the model's, with holes where all other tensors would be, so that they take no more room than what is stored. The
- * tokenizer and the embedding read them as if they were the model. Throws `DISK_FULL`, `FILE_UNREADABLE`, and what
+ * tokenizer and the embedding read them as if they were the model. Throws `DISK_FULL`, `CACHE_UNWRITABLE`, and what
  * reading the model does.
  */
 export async function localHead(source: ModelSource, cache = cacheDirectory()): Promise<LocalHead> {

@@ -50,7 +50,7 @@ export class SliceWriter implements AsyncDisposable {
   /**
    * Goes on with what there is of a slice: a damaged one, or what another writer has left behind; otherwise starts anew.
    * A slice of another build or device that is in the way is removed.
-   * Throws `DISK_FULL` before anything is written, `FILE_UNREADABLE` where the system refuses.
+   * Throws `DISK_FULL` before anything is written, `CACHE_UNWRITABLE` if the system refuses.
    */
   static open(options: SliceWriterOptions): Promise<SliceWriter> {
     const { directory, header, damaged = [], disk = realDisk } = options;
@@ -88,7 +88,7 @@ export class SliceWriter implements AsyncDisposable {
 
   /**
    * Writes one missing block. Where that fails it stays missing, and the writer can go on, also with the same block.
-   * Throws what `plain` does, `SLICE_INVALID` where it has too few bytes or too many, `DISK_FULL`, `FILE_UNREADABLE`.
+   * Throws what `plain` does, `SLICE_INVALID` where it has too few bytes or too many, `DISK_FULL`, `CACHE_UNWRITABLE`.
    *
    * @param plain - the plain bytes of all the block's tensors, in the header's order, in pieces of any size
    */
