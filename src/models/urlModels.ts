@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
-import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { writingTo } from "../system/cacheFolder.ts";
 import type { FolderVariable } from "../system/homeDirectory.ts";
+import { makeFolder } from "../system/makeFolder.ts";
 import { readGguf } from "../weights/gguf/reader.ts";
 import { partPaths } from "../weights/gguf/split.ts";
 import { openUrl } from "../weights/httpSource.ts";
@@ -75,7 +76,7 @@ export async function pullUrl(directory: string, url: string, options: PullOptio
   await bringFiles(url, files, options);
   await readGguf(files[0]!.target);
   await writingTo(home, variable, async () => {
-    await mkdir(home, { recursive: true });
+    makeFolder(home);
     await writeFile(join(home, noteName), JSON.stringify({ url: parts[0] }));
     await removeOthers(home, version);
   });

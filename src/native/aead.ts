@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv } from "node:crypto";
-import koffi from "koffi";
 import type { Pointer } from "./ggml.ts";
+import koffi from "./koffi.ts";
 
 /** Authenticated encryption for frames, both with keys of 32, nonces of 12 and tags of 16 bytes. */
 export type AeadName = "aes-256-gcm" | "chacha20-poly1305";

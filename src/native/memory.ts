@@ -1,8 +1,8 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import koffi from "koffi";
 import { StelliumError } from "../errors.ts";
 import type { Pointer } from "./ggml.ts";
+import koffi from "./koffi.ts";
 import { nativeLibraries } from "./libraries.ts";
 
 /** Native memory that several threads may see at the same address. Its owner frees it. */

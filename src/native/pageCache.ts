@@ -1,5 +1,5 @@
-import koffi from "koffi";
 import type { Pointer } from "./ggml.ts";
+import koffi from "./koffi.ts";
 
 /** What the system keeps in memory of files that were read, and how to have a say in that. */
 

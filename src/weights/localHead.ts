@@ -1,5 +1,6 @@
-import { type FileHandle, mkdir, open, rename, rm, stat, utimes } from "node:fs/promises";
+import { type FileHandle, open, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
+import { makeFolder } from "../system/makeFolder.ts";
 import type { ByteSource } from "./byteSource.ts";
 import type { GgufModel, GgufTensor } from "./gguf/model.ts";
 import type { ModelSource } from "./modelSource.ts";
@@ -49,7 +50,7 @@ export async function localHead(source: ModelSource, cache = cacheDirectory()): 
   const bytes = pieces.flat().reduce((sum, piece) => sum + piece.bytes, 0);
   const partial = partialPath(headDirectory(cache), name);
   await onDisk(directory, bytes, async () => {
-    await mkdir(partial, { recursive: true });
+    makeFolder(partial);
     try {
       await checkRoom(realDisk, partial, directory, bytes);
       for (const [file, from] of sources.entries()) {

@@ -1,7 +1,8 @@
-import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
+import { type FileHandle, open, rename } from "node:fs/promises";
 import { StelliumError } from "../errors.ts";
 import type { Device, Ggml } from "../native/ggml.ts";
 import { dropCache } from "../native/pageCache.ts";
+import { makeFolder } from "../system/makeFolder.ts";
 import { BlockChecksum } from "./checksum.ts";
 import { ByteFeed, SliceConverter } from "./sliceConverter.ts";
 import { partialPath, sliceName, slicePath } from "./sliceDirectory.ts";
@@ -56,7 +57,7 @@ export class SliceWriter implements AsyncDisposable {
     const { directory, header, damaged = [], disk = realDisk } = options;
     const partial = partialPath(directory, sliceName(header));
     return onDisk(directory, 0, async () => {
-      await mkdir(directory, { recursive: true });
+      makeFolder(directory);
       const complete = await adoptSlice(directory, header, partial);
       const missing = filledBlocks(header).filter((i) => !complete?.has(i) || damaged.includes(i));
       try {

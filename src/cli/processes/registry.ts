@@ -1,7 +1,8 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { makeFolder } from "../../system/makeFolder.ts";
 import { cacheDirectory } from "../../weights/sliceDirectory.ts";
 
 const facts = z.object({
@@ -43,7 +44,7 @@ export function tellOfThisProcess(told: { readonly [K in keyof ProcessFacts]?: P
   try {
     const directory = processDirectory();
     const path = join(directory, `${process.pid}.json`);
-    if (first) mkdirSync(directory, { recursive: true, mode: 0o700 });
+    if (first) makeFolder(directory, 0o700);
     if (first) process.once("exit", () => forget(path));
     const temporary = `${path}.tmp`;
     writeFileSync(temporary, JSON.stringify({ ...ownEntry(), ...known }), { mode: 0o600 });
