@@ -22,7 +22,7 @@ export interface CacheValues {
 
 const milliseconds = { s: 1e3, m: 60e3, h: 3600e3, d: 86_400e3, w: 604_800e3 } as const;
 
-/** Lists what is kept of models and networks, or removes some. Throws `BAD_USAGE`, `FILE_UNREADABLE`. */
+/** Lists what is kept of models and networks, or removes some. Throws `BAD_USAGE`, `FILE_UNREADABLE`, `CACHE_UNWRITABLE`. */
 export async function cache(values: CacheValues): Promise<void> {
   const { action, olderThan, all } = values;
   const directory = values.cacheDir ?? unlessHomeless(() => cacheDirectory());

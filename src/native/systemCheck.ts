@@ -144,8 +144,16 @@ let known: SystemFacts | undefined;
 /** Facts of this system; undefined if there is nothing to check: on systems without ELF, and in later threads. */
 function thisSystem(): SystemFacts | undefined {
   if (process.platform !== "linux" || !isMainThread) return undefined;
-  known ??= { arch: process.arch, glibc: glibcVersion(), otherLibc: otherLibc(), versions: versionsOf };
+  known ??= { arch: process.arch, glibc: glibcVersion(), otherLibc: otherLibc(), versions: remembered(versionsOf) };
   return known;
+}
+
+function remembered<T>(find: (name: string) => T): (name: string) => T {
+  const found = new Map<string, T>();
+  return (name) => {
+    if (!found.has(name)) found.set(name, find(name));
+    return found.get(name) as T;
+  };
 }
 
 function glibcVersion(): string | undefined {

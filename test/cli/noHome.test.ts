@@ -1,5 +1,5 @@
 import { type SpawnSyncReturns, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -110,8 +110,29 @@ const mounting = spawnSync("unshare", ["-m", "sh", "-c", mount, readOnly], { enc
 const whyNoMount = mounting.status === 0 ? "" : ` (skipped: ${mounting.stderr || "there is no unshare"})`.slice(0, 200);
 
 describe("a read-only file system", () => {
+  it.runIf(whyNoMount === "")(`is named by what removes from it${whyNoMount}`, () => {
+    const snapshot = join(readOnly, "hub/models--user--repo/snapshots", "a".repeat(40));
+    mkdirSync(snapshot, { recursive: true });
+    copyFileSync(model, join(snapshot, "m-Q8_0.gguf"));
+    mkdirSync(join(readOnly, "slices"), { recursive: true });
+    writeFileSync(join(readOnly, "slices", "broken.slice"), "");
+    const env = { ...bare, HF_HOME: readOnly, STELLIUM_CACHE_DIR: readOnly };
+    for (const [args, variable] of [
+      [["rm", "user/repo"], "HF_HUB_CACHE"],
+      [["cache", "prune", "--all"], "STELLIUM_CACHE_DIR"],
+    ] as const) {
+      const script = `${mount} && exec "$@"`;
+      const { status, stderr } = run(
+        ["unshare", "-m", "sh", "-c", script, readOnly, process.execPath, program, ...args],
+        env,
+      );
+      expect([status, stderr]).toEqual([1, expect.stringMatching(/^stellium: .* cannot write .*: EROFS.*\n$/)]);
+      expect(stderr).toContain(`Set ${variable} `);
+    }
+  });
+
   it.runIf(whyNoMount === "")(`is no reason to fail for several devices${whyNoMount}`, () => {
-    const script = `${mount} && shift 0 && HOME="$0" exec "$@"`;
+    const script = `${mount} && HOME="$0" exec "$@"`;
     const command = ["unshare", "-m", "sh", "-c", script, readOnly, process.execPath, program, ...generate];
     const { status, stdout, stderr } = run([...command, "--devices", "2"], bare);
     expect([status, stdout]).toEqual([0, expected]);
