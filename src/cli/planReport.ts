@@ -1,11 +1,11 @@
-import { capSource, type MemoryCap, megabytes, memoryItems } from "../cluster/memoryCap.ts";
+import { capSource, type MemoryCap, mayBeCached, megabytes, memoryItems } from "../cluster/memoryCap.ts";
 import { type ThreadChoice, threadsText } from "../cluster/threads.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { formatBytes } from "./format.ts";
 
-/** Writes the memory plan to stderr if a limit was set or not all fits, and the threads if a CPU quota limits them. */
+/** Writes the memory plan to stderr if a cap was asked for or not all fits, and the threads if a CPU quota limits them. */
 export function tellPlan(memory: DeviceMemory, cap: MemoryCap, threads: ThreadChoice): void {
-  const planned = cap.from === "free" && memory.window.streamedBytes === 0 ? [] : memoryLines(memory, cap);
+  const planned = mayBeCached(cap) && memory.window.streamedBytes === 0 ? [] : memoryLines(memory, cap);
   const lines = [...planned, ...(threads.from === "quota" ? [`threads: ${threadsText(threads)}`] : [])];
   process.stderr.write(lines.map((line) => `${line}\n`).join(""));
 }

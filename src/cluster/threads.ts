@@ -30,8 +30,9 @@ export function chooseThreads(demand: ThreadDemand, allowance: CpuAllowance = cp
   const choice = { ...allowance, processes };
   if (asked !== undefined) return { ...choice, threads: asked, from: "asked" };
   if (weightBytes < singleThreadBytes) return { ...choice, threads: 1, from: "small" };
+  const { quota = Number.POSITIVE_INFINITY } = allowance;
   const allowed = allowedThreads(allowance);
-  const from = allowed < allowance.cores ? "quota" : "cores";
+  const from = quota < allowance.cores ? "quota" : "cores";
   return { ...choice, threads: Math.max(1, Math.floor(allowed / processes)), from };
 }
 
