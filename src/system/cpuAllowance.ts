@@ -66,8 +66,11 @@ function physicalCores(read: ReadText): number {
   return new Set(cores).size;
 }
 
-/** The mask may have processors that are off, or that the machine has no more. */
-function allowedProcessors(read: ReadText): number[] {
+/**
+ * Reads the numbers of the processors that the affinity mask allows and that are on: the mask may name others. None where
+ * the system does not say.
+ */
+export function allowedProcessors(read: ReadText = readSystem): number[] {
   const mask = /^Cpus_allowed_list:\s*(\S+)/m.exec(read("/proc/self/status") ?? "")?.[1];
   const allowed = processorsIn(mask ?? "");
   const online = new Set(processorsIn(read("/sys/devices/system/cpu/online") ?? ""));
