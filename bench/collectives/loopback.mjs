@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { closeSocket, listenOn } from "#stellium/native/sockets";
+import { coreCount, coreOf } from "../lan/cores.mjs";
 import { median } from "../single/statistics.mjs";
 import { askAll } from "./processes.mjs";
 
@@ -36,7 +36,7 @@ const subjects = [
 /** @param {Options} options @param {AbortSignal} signal @returns {Promise<Placement[]>} */
 export async function measureLoopback(options, signal) {
   const unpinned = await measurePlacement("unpinned", options, signal);
-  if (availableParallelism() < 2) return [unpinned];
+  if (coreCount() < 2) return [unpinned];
   return [unpinned, await measurePlacement("pinned", options, signal)];
 }
 
@@ -59,7 +59,7 @@ async function measurePlacement(cores, { wire }, signal) {
 /** @param {number} rank @param {Placement["cores"]} cores @param {number} listener */
 function startRank(rank, cores, listener) {
   const words = [process.execPath, script];
-  const [command = "", ...args] = cores === "pinned" ? ["taskset", "-c", String(rank), ...words] : words;
+  const [command = "", ...args] = cores === "pinned" ? ["taskset", "-c", coreOf(rank), ...words] : words;
   return spawn(command, args, { stdio: ["pipe", "pipe", "inherit", listener] });
 }
 

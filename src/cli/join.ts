@@ -9,7 +9,7 @@ import type { Values } from "./arguments/option.ts";
 import { tokenOf } from "./clusterOptions.ts";
 import type { joinOptions } from "./commandOptions.ts";
 import type { Interruption } from "./interruption.ts";
-import { tellMemory } from "./memoryReport.ts";
+import { tellPlan } from "./planReport.ts";
 import { tellOfThisProcess } from "./processes/registry.ts";
 import { Progress } from "./progress.ts";
 import { uncachedText } from "./uncached.ts";
@@ -69,7 +69,7 @@ function tell(state: JoinState | WorkerState, progress: Progress): void {
   if (state.state === "joined") tellOfThisProcess({ rank: state.rank, devices: state.size });
   if (state.state === "receiving") progress.update(state.bytes, state.total);
   else if (quiet) return;
-  else if (state.state === "planned") tellMemory(state.memory, state.cap);
+  else if (state.state === "planned") tellPlan(state.memory, state.cap, state.threads);
   else process.stderr.write(sentence(state));
 }
 

@@ -32,7 +32,7 @@ try {
   const { token, ...orders } = await invited;
   const [host, { signal }] = ["127.0.0.1", orphaned];
   tellOfThisProcess({ command: "join", address: `${host}:${orders.port}`, memoryCap: orders.memory });
-  await work({ ...orders, host, token: JoinToken.parse(token), signal, onState: tell });
+  await work({ ...orders, host, local: true, token: JoinToken.parse(token), signal, onState: tell });
 } catch (error) {
   if (!orphaned.signal.aborted) await fail(error);
 }

@@ -11,7 +11,7 @@ import { sliceMap } from "../weights/window/sliceMap.ts";
 import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
 import { deviceSlice, storedSlice } from "./deviceSlice.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
-import { demandFit, type MemoryCap } from "./memoryCap.ts";
+import { demandFit, type MemoryCap, mayBeCached } from "./memoryCap.ts";
 import { outlineOf } from "./rankPlan.ts";
 
 /** How rank 0 may have its weights. */
@@ -60,7 +60,7 @@ export async function ownWeights(
   demandFit(memory, cap, whatOf(demand, shared));
   if (remote && options.noSlice) throw new StelliumError("BAD_USAGE", { detail: "--no-slice is for files, not URLs" });
   const resident = memory.window.streamedBytes === 0;
-  const cached = resident && cap.from === "free";
+  const cached = resident && mayBeCached(cap);
   if (resident && !remote) return { memory, origin: { kind: "gguf", files: description.files, cached } };
   if (options.noSlice) return plainWeights(demand, shared);
   try {

@@ -6,6 +6,7 @@ import { deviceFeatures } from "../native/backend.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
+import { weightBytes } from "../plan/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { unlessHomeless } from "../system/homeDirectory.ts";
 import { traceClock } from "../trace/events.ts";
@@ -18,11 +19,12 @@ import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
 import { type DeviceSlice, deviceSlice, repaired, SliceStorage } from "./deviceSlice.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
 import { Mailbox, type Messages } from "./mailbox.ts";
-import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
+import { demandFit, type MemoryCap, mayBeCached, memoryCap } from "./memoryCap.ts";
 import { placementOf } from "./ownWeights.ts";
 import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
 import { receivedBlocks } from "./sliceTransfer.ts";
-import { defaultThreads } from "./threads.ts";
+import { chooseThreads, type ThreadChoice, threadFigures, threadsWarning } from "./threads.ts";
+import { ThrottleWatch } from "./throttleWatch.ts";
 import type { JoinToken } from "./token.ts";
 import { sendTrace } from "./traceTransfer.ts";
 import { version } from "./version.ts";
@@ -37,8 +39,10 @@ export interface WorkerOptions {
   /** What to call this device; its host name if absent. */
   readonly name?: string | undefined;
   readonly threads?: number | undefined;
+  /** Whether the coordinator's process started this one. It reports for both what this system allows. */
+  readonly local?: boolean | undefined;
   readonly cacheDir?: string | undefined;
-  /** Bytes that this process may take in all; what is free less a margin if absent. */
+  /** Bytes that this process may take in all, within the control group's limit; what is free, less a margin, if absent. */
   readonly memory?: number | undefined;
   /** How many blocks the window holds where weights are streamed; see `planWindow`. */
   readonly window?: number | undefined;
@@ -50,7 +54,12 @@ export interface WorkerOptions {
 export type WorkerState =
   /** It has no cache directory that it can write, for the reason in `error`: its slice is gone when its process ends. */
   | { readonly state: "uncached"; readonly error: StelliumError }
-  | { readonly state: "planned"; readonly memory: DeviceMemory; readonly cap: MemoryCap }
+  | {
+      readonly state: "planned";
+      readonly memory: DeviceMemory;
+      readonly cap: MemoryCap;
+      readonly threads: ThreadChoice;
+    }
   | { readonly state: "receiving"; readonly bytes: number; readonly total: number }
   | { readonly state: "loading" }
   | { readonly state: "ready" };
@@ -67,6 +76,8 @@ interface Loaded {
   readonly engine: Engine;
   readonly memory: DeviceMemory;
   readonly cap: MemoryCap;
+  readonly threads: ThreadChoice;
+  readonly throttling: ThrottleWatch | undefined;
 }
 
 /**
@@ -105,7 +116,7 @@ export async function work(options: WorkerOptions): Promise<never> {
     }
     throw new Error("unreachable: joining ends by an error");
   } finally {
-    await loaded?.engine[Symbol.asyncDispose]();
+    await unload(loaded);
   }
 }
 
@@ -129,28 +140,42 @@ async function load(
     await channel.send({ type: "ready", phase: "loaded" });
     return before;
   }
-  await before?.engine[Symbol.asyncDispose]();
+  await unload(before);
   const description = await rankOf(plan);
   const onProgress = (bytes: number, total: number) => options.onState?.({ state: "receiving", bytes, total });
   const slice = deviceSlice(description, plan.model);
   const cap = memoryCap(options.memory);
   const memory = plannedMemory(plan, description, slice, cap, options);
+  const threads = chooseThreads({ asked: options.threads, weightBytes: weightBytes(description) });
+  options.onState?.({ state: "planned", memory, cap, threads });
+  if (!options.local) warnOfThreads(threads);
   const source = receivedBlocks(channel);
   const engine = await repaired(async () => {
     const path = await storage.obtain(slice, { source, onProgress });
     returnMemory();
     options.onState?.({ state: "loading" });
     const streaming = memory.window.streamedBytes > 0;
-    const cached = !streaming && cap.from === "free";
+    const cached = !streaming && mayBeCached(cap);
     return await Engine.start({
       description,
-      options: planWorkerEngine(description, plan.engine, { threads: options.threads, streaming }),
+      options: planWorkerEngine(plan.engine, { threads: threads.threads, streaming }),
       origin: { kind: "slice", map: await sliceMap(path), placement: placementOf(memory, cached) },
       signal: options.signal,
     });
   });
   await channel.send({ type: "ready", phase: "loaded" });
-  return { plan: key, engine, memory, cap };
+  const throttling = options.local ? undefined : new ThrottleWatch(threads);
+  return { plan: key, engine, memory, cap, threads, throttling };
+}
+
+async function unload(loaded: Loaded | undefined): Promise<void> {
+  loaded?.throttling?.[Symbol.dispose]();
+  await loaded?.engine[Symbol.asyncDispose]();
+}
+
+function warnOfThreads(choice: ThreadChoice): void {
+  const warning = threadsWarning(choice);
+  if (warning !== undefined) log("warn", warning);
 }
 
 /** Plans this device's memory. Throws `OUT_OF_MEMORY` where its share does not fit, whatever is streamed of it. */
@@ -159,13 +184,12 @@ function plannedMemory(
   description: RankDescription,
   { rooms }: DeviceSlice,
   cap: MemoryCap,
-  { window: windowBlocks, onState }: WorkerOptions,
+  { window: windowBlocks }: WorkerOptions,
 ): DeviceMemory {
   // The coordinator alone knows how sums travel: room for the widest.
   const demand: DeviceDemand = { description, rooms, cap, windowBlocks, ranks: shares.relative.length, wire: "f32" };
   const memory = deviceMemory(demand, engine);
   demandFit(memory, cap, `this device's share with a context of ${engine.context} tokens`);
-  onState?.({ state: "planned", memory, cap });
   return memory;
 }
 
@@ -229,12 +253,11 @@ function microseconds(times: Float32Array): number[] {
   return Array.from(times, (ms) => Math.round(ms * 1000) / 1000);
 }
 
-function figuresOf({ engine, memory, cap }: Loaded, { traffic }: CoordinatorChannel): Record<string, number> {
-  const { threads } = engine.options;
+function figuresOf({ engine, memory, cap, threads }: Loaded, { traffic }: CoordinatorChannel): Record<string, number> {
   return {
     ...engine.statistics,
     ...engine.stepFigures,
-    threads,
+    ...threadFigures(threads),
     kvBytes: memory.kvBytes,
     memoryCapBytes: cap.bytes,
     controlBytesSent: traffic.sent,
@@ -256,7 +279,7 @@ async function introduction({ options, storage }: Device): Promise<WorkerHello> 
     type: "hello",
     name: name ?? hostname(),
     host: hostname(),
-    threads: threads ?? defaultThreads(Infinity),
+    threads: chooseThreads({ asked: threads, weightBytes: Number.POSITIVE_INFINITY }).threads,
     memoryCap: memory ?? null,
     features: deviceFeatures(cpuDevice(ggml)),
     ggml: ggml.version(),
