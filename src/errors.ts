@@ -49,6 +49,11 @@ const table = {
     message: "the native libraries in {directory} do not fit this version of Stellium: {reason}",
     hint: "Install the pinned version of the native package, or unset STELLIUM_NATIVE_DIR.",
   },
+  CPU_VARIANT_INVALID: {
+    status: 500,
+    message: "the CPU variant {variant} cannot be used: {reason}",
+    hint: "Set STELLIUM_CPU to one that this CPU runs, or unset it to use the best one.",
+  },
   NATIVE_FAILED: {
     status: 500,
     message: "{operation} failed in the native library",

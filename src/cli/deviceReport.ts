@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import type { RankReport } from "../cluster/team.ts";
+import { cpuVariantName } from "../native/libraries.ts";
 import type { RankShare } from "../plan/shares.ts";
 import type { TextModel } from "../serving/textModel.ts";
 
@@ -14,17 +15,19 @@ export async function deviceReports(textModel: TextModel) {
   const own = {
     rank: 0,
     host: hostname(),
+    cpuVariant: cpuVariantName() ?? null,
     share: description.share,
     figures: { ...figures, memoryCapBytes: cap.bytes, peakRssBytes: peakRssBytes() },
   };
   return [own, ...(await coordinator.workers())].map(deviceReport);
 }
 
-function deviceReport({ rank, host, share, figures }: RankReport) {
+function deviceReport({ rank, host, cpuVariant, share, figures }: RankReport) {
   const figure = (name: string) => figures[name] ?? 0;
   return {
     rank,
     host,
+    cpu_variant: cpuVariant,
     threads: figure("threads"),
     shares: shareReport(share),
     peak_rss_bytes: figure("peakRssBytes"),

@@ -4,6 +4,7 @@ import { reasonOf, StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { deviceFeatures } from "../native/backend.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
+import { cpuVariantName } from "../native/libraries.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
@@ -234,6 +235,7 @@ async function introduction({ name, threads, memory, cacheDir }: WorkerOptions):
     threads: threads ?? defaultThreads(Infinity),
     memoryCap: memory ?? null,
     features: deviceFeatures(cpuDevice(ggml)),
+    cpuVariant: cpuVariantName() ?? null,
     ggml: ggml.version(),
     // What is wrong with the directory, storing a slice will tell.
     cache: (await sliceNames(sliceDirectory(cacheDir)).catch(() => [])).slice(0, mostSliceNames),

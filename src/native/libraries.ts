@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import koffi, { type LibraryHandle } from "koffi";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { giveLargeBlocksBack } from "./allocator.ts";
+import { bestVariant, loadVariant, requestedVariant } from "./cpuVariant.ts";
 import { logNative } from "./nativeLog.ts";
 
 /** Platform packages that hold ggml and llama.cpp, by `process.platform`-`process.arch`. */
@@ -32,12 +33,19 @@ export interface NativeLibraries {
 let loaded: NativeLibraries | undefined;
 
 /**
- * Loads ggml and, once per process, its backends; of the CPU builds ggml keeps the one it scores best.
- * Throws `PLATFORM_UNSUPPORTED`, `NATIVE_MISSING` or `NATIVE_INCOMPATIBLE`.
+ * Loads ggml and, once per process, its backends; of the CPU builds the one that `STELLIUM_CPU` names, or the one that
+ * ggml scores best. Throws `PLATFORM_UNSUPPORTED`, `NATIVE_MISSING`, `NATIVE_INCOMPATIBLE` or `CPU_VARIANT_INVALID`.
  */
 export function nativeLibraries(): NativeLibraries {
   loaded ??= loadLibraries(nativeDirectory());
   return loaded;
+}
+
+/** Name of the CPU variant that computes, such as `zen4`; undefined if the platform's package has a single build. */
+export function cpuVariantName(): string | undefined {
+  const { directory } = nativeLibraries();
+  const folder = { directory, files: filesIn(directory) };
+  return (requestedVariant(folder) ?? bestVariant(folder))?.name;
 }
 
 /** The folder of the native libraries: `STELLIUM_NATIVE_DIR`, or this platform's package. */
@@ -73,9 +81,7 @@ function loadLibraries(directory: string): NativeLibraries {
   const ggml = load(directory, "ggml");
   orIncompatible(directory, () => {
     logNative(base, "ggml_log_set");
-    if (ggml.func("size_t ggml_backend_dev_count()")() === 0) {
-      ggml.func("void ggml_backend_load_all_from_path(str)")(directory);
-    }
+    loadBackends(ggml, directory);
   });
   let llama: LibraryHandle | undefined;
   return {
@@ -87,6 +93,14 @@ function loadLibraries(directory: string): NativeLibraries {
       return llama;
     },
   };
+}
+
+/** Another thread of this process may have loaded them, and in some packages libggml brings them. */
+function loadBackends(ggml: LibraryHandle, directory: string): void {
+  const variant = requestedVariant({ directory, files: filesIn(directory) });
+  if (ggml.func("size_t ggml_backend_dev_count()")() !== 0) return;
+  if (variant !== undefined) loadVariant(ggml, variant);
+  else ggml.func("void ggml_backend_load_all_from_path(str)")(directory);
 }
 
 function load(directory: string, library: string): LibraryHandle {

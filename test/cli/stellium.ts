@@ -50,8 +50,9 @@ export async function until(condition: () => boolean, ms = 20_000): Promise<void
   }
 }
 
-/** This process's environment without what would change the outcome. */
+/** This process's environment without what would change the outcome. The CPU variant is what a run of the tests is for. */
 export function environment(): Record<string, string> {
-  const kept = Object.entries(process.env).filter(([name]) => !name.startsWith("STELLIUM_") && name !== "CI");
+  const changes = (name: string) => (name.startsWith("STELLIUM_") && name !== "STELLIUM_CPU") || name === "CI";
+  const kept = Object.entries(process.env).filter(([name]) => !changes(name));
   return { ...(Object.fromEntries(kept) as Record<string, string>), STELLIUM_THREADS: "1" };
 }
