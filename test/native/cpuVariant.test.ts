@@ -9,7 +9,7 @@ import { nativeDirectory } from "#stellium/native/libraries";
 import { environment, model, stellium } from "../cli/stellium.ts";
 import { skipIf, skipUnless } from "../skip.ts";
 
-const directory = nativeDirectory({});
+const directory = nativeDirectory();
 const present = cpuVariants({ directory, files: readdirSync(directory) });
 const dist = (file: string) => fileURLToPath(new URL(`../../dist/${file}.js`, import.meta.url));
 
