@@ -69,6 +69,11 @@ const table = {
     message: "the native libraries in {directory} do not fit this version of Stellium: {reason}",
     hint: "Run `npm install` again, so that the native package is of the version that Stellium needs; if STELLIUM_NATIVE_DIR is set, unset it.",
   },
+  CPU_VARIANT_INVALID: {
+    status: 500,
+    message: "the CPU variant {variant} cannot be used: {reason}",
+    hint: "Set STELLIUM_CPU to one that this CPU runs, or unset it to use the best one.",
+  },
   NATIVE_FAILED: {
     status: 500,
     message: "{operation} failed in the native library",

@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import type { RankReport } from "../cluster/team.ts";
 import { threadFigures } from "../cluster/threads.ts";
+import { cpuVariantName } from "../native/libraries.ts";
 import type { RankShare } from "../plan/shares.ts";
 import type { TextModel } from "../serving/textModel.ts";
 
@@ -14,17 +15,19 @@ export async function deviceReports(textModel: TextModel) {
   const own = {
     rank: 0,
     host: hostname(),
+    cpuVariant: cpuVariantName() ?? null,
     share: description.share,
     figures: { ...figures, memoryCapBytes: cap.bytes, peakRssBytes: peakRssBytes() },
   };
   return [own, ...(await coordinator.workers())].map(deviceReport);
 }
 
-function deviceReport({ rank, host, share, figures }: RankReport) {
+function deviceReport({ rank, host, cpuVariant, share, figures }: RankReport) {
   const figure = (name: string) => figures[name] ?? 0;
   return {
     rank,
     host,
+    cpu_variant: cpuVariant,
     threads: figure("threads"),
     cores: figure("cores"),
     cpu_quota: figure("cpuQuota") || null,

@@ -32,6 +32,8 @@ import { version } from "./version.ts";
 export interface RankReport {
   readonly rank: number;
   readonly host: string;
+  /** The build of ggml's CPU kernels that computes there; null if there is only one. */
+  readonly cpuVariant: string | null;
   readonly share: RankShare;
   readonly figures: Readonly<Record<string, number>>;
 }
@@ -187,6 +189,7 @@ export class Team implements AsyncDisposable {
       this.#present().map(async (member) => ({
         rank: member.rank,
         host: member.connection.hello.host,
+        cpuVariant: member.connection.hello.cpuVariant,
         share: this.#parts.plan.ranks[member.rank]!,
         figures: await member.statistics(),
       })),

@@ -4,6 +4,7 @@ import { reasonOf, StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { deviceFeatures } from "../native/backend.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
+import { cpuVariantName } from "../native/libraries.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { weightBytes } from "../plan/memory.ts";
@@ -282,6 +283,7 @@ async function introduction({ options, storage }: Device): Promise<WorkerHello> 
     threads: chooseThreads({ asked: threads, weightBytes: Number.POSITIVE_INFINITY }).threads,
     memoryCap: memory ?? null,
     features: deviceFeatures(cpuDevice(ggml)),
+    cpuVariant: cpuVariantName() ?? null,
     ggml: ggml.version(),
     cache: (await namesIn(storage)).slice(0, mostSliceNames),
   };

@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { giveLargeBlocksBack } from "./allocator.ts";
+import { bestVariant, loadVariant, requestedVariant } from "./cpuVariant.ts";
 import koffi, { type LibraryHandle } from "./koffi.ts";
 import { logNative } from "./nativeLog.ts";
 import { packageFor } from "./platform.ts";
@@ -23,13 +24,20 @@ export interface NativeLibraries {
 let loaded: NativeLibraries | undefined;
 
 /**
- * Loads ggml and, once per process, its backends; of the CPU builds ggml keeps the one it scores best.
- * Throws `PLATFORM_UNSUPPORTED`, `SYSTEM_TOO_OLD`, `LIBRARY_MISSING`, `CPU_UNSUPPORTED`, `NATIVE_MISSING` or
- * `NATIVE_INCOMPATIBLE`.
+ * Loads ggml and, once per process, its backends; of the CPU builds the one that `STELLIUM_CPU` names, or the one that
+ * ggml scores best. Throws `PLATFORM_UNSUPPORTED`, `SYSTEM_TOO_OLD`, `LIBRARY_MISSING`, `CPU_UNSUPPORTED`,
+ * `CPU_VARIANT_INVALID`, `NATIVE_MISSING` or `NATIVE_INCOMPATIBLE`.
  */
 export function nativeLibraries(): NativeLibraries {
   loaded ??= loadLibraries(nativeDirectory());
   return loaded;
+}
+
+/** Name of the CPU variant that computes, such as `zen4`; undefined if the platform's package has a single build. */
+export function cpuVariantName(): string | undefined {
+  const { directory } = nativeLibraries();
+  const folder = { directory, files: filesIn(directory) };
+  return (requestedVariant(folder) ?? bestVariant(folder))?.name;
 }
 
 /** The folder of the native libraries: `STELLIUM_NATIVE_DIR`, or this platform's package. */
@@ -65,11 +73,7 @@ function loadLibraries(directory: string): NativeLibraries {
   const ggml = load(directory, "ggml");
   orIncompatible(directory, () => {
     logNative(base, "ggml_log_set");
-    if (ggml.func("size_t ggml_backend_dev_count()")() === 0) {
-      checkCpuBuilds(directory);
-      ggml.func("void ggml_backend_load_all_from_path(str)")(directory);
-      if (ggml.func("size_t ggml_backend_dev_count()")() === 0) throw noCpuBuild(directory);
-    }
+    loadBackends(ggml, directory);
   });
   let llama: LibraryHandle | undefined;
   return {
@@ -81,6 +85,16 @@ function loadLibraries(directory: string): NativeLibraries {
       return llama;
     },
   };
+}
+
+/** Another thread of this process may have loaded them, and in some packages libggml brings them. */
+function loadBackends(ggml: LibraryHandle, directory: string): void {
+  const variant = requestedVariant({ directory, files: filesIn(directory) });
+  if (ggml.func("size_t ggml_backend_dev_count()")() !== 0) return;
+  if (variant !== undefined) return loadVariant(ggml, variant);
+  checkCpuBuilds(directory);
+  ggml.func("void ggml_backend_load_all_from_path(str)")(directory);
+  if (ggml.func("size_t ggml_backend_dev_count()")() === 0) throw noCpuBuild(directory);
 }
 
 function load(directory: string, library: string): LibraryHandle {

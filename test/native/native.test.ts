@@ -50,7 +50,7 @@ describe("native libraries", () => {
 
   it("are found where STELLIUM_NATIVE_DIR says", () => {
     expect(nativeDirectory({ STELLIUM_NATIVE_DIR: "/somewhere" })).toBe("/somewhere");
-    expect(loadFrom(nativeDirectory({}))).toBe("loaded");
+    expect(loadFrom(nativeDirectory())).toBe("loaded");
   });
 
   it("are refused in one line where the folder has none, or others", () => {
