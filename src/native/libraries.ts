@@ -91,7 +91,11 @@ function loadLibraries(directory: string): NativeLibraries {
 function loadBackends(ggml: LibraryHandle, directory: string): void {
   const variant = requestedVariant({ directory, files: filesIn(directory) });
   if (ggml.func("size_t ggml_backend_dev_count()")() !== 0) return;
-  if (variant !== undefined) return loadVariant(ggml, variant);
+  if (variant !== undefined) loadVariant(ggml, variant);
+  else loadBest(ggml, directory);
+}
+
+function loadBest(ggml: LibraryHandle, directory: string): void {
   checkCpuBuilds(directory);
   ggml.func("void ggml_backend_load_all_from_path(str)")(directory);
   if (ggml.func("size_t ggml_backend_dev_count()")() === 0) throw noCpuBuild(directory);

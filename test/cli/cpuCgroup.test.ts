@@ -4,11 +4,12 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { cpuAllowance } from "#stellium/system/cpuAllowance";
 import { generateModel } from "../../bench/generateModel.mjs";
+import { skipIf } from "../skip.ts";
 import { ControlGroup, noGroups } from "./controlGroup.ts";
 
 const reason = noGroups("cpu") ?? (cpuAllowance().cores < 2 ? "there is one core" : undefined);
 
-describe.skipIf(reason)(`a control group with a CPU quota (${reason ?? "made here"})`, () => {
+describe("a control group with a CPU quota", skipIf(reason !== undefined, `${reason}`), () => {
   let directory: string;
   let env: Record<string, string | undefined>;
   let args: string[];

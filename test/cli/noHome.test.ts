@@ -3,6 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { skipIf } from "../skip.ts";
 import { model, program, stellium } from "./stellium.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "stellium-home-"));
@@ -27,7 +28,7 @@ function run(command: readonly string[], env: Record<string, string>, cwd = fold
 /** A user id that no entry of the system's user database has; only root can take it. */
 const stranger = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", process.execPath, program];
 const probe = run([...stranger, "--version"], {});
-const whyNoStranger = probe.status === 0 ? "" : ` (skipped: ${probe.stderr || "there is no setpriv"})`.slice(0, 200);
+const asStranger = skipIf(probe.status !== 0, `no other user can be taken: ${probe.stderr || "there is no setpriv"}`);
 
 describe("a cache directory that cannot be written", () => {
   const places: [string, string, RegExp][] = [
@@ -81,7 +82,7 @@ describe("a home directory that is none", () => {
     expect([status, existsSync(join(cwd, "rel"))]).toEqual([0, false]);
   });
 
-  it.runIf(whyNoStranger === "")(`is not needed by a user without an entry${whyNoStranger}`, () => {
+  it("is not needed by a user without an entry", asStranger, () => {
     const env = { TMPDIR: tmpdir(), STELLIUM_THREADS: "1" };
     expect(run([...stranger, ...generate], env)).toMatchObject({ status: 0, stdout: expected });
     const devices = run([...stranger, ...generate, "--devices", "2"], { STELLIUM_THREADS: "1" });
@@ -107,10 +108,10 @@ const readOnly = join(folder, "readonly");
 mkdirSync(readOnly);
 const mount = `mount --bind "$0" "$0" && mount -o remount,ro,bind "$0"`;
 const mounting = spawnSync("unshare", ["-m", "sh", "-c", mount, readOnly], { encoding: "utf8" });
-const whyNoMount = mounting.status === 0 ? "" : ` (skipped: ${mounting.stderr || "there is no unshare"})`.slice(0, 200);
+const withMounts = skipIf(mounting.status !== 0, `nothing can be mounted: ${mounting.stderr || "there is no unshare"}`);
 
 describe("a read-only file system", () => {
-  it.runIf(whyNoMount === "")(`is named by what removes from it${whyNoMount}`, () => {
+  it("is named by what removes from it", withMounts, () => {
     const snapshot = join(readOnly, "hub/models--user--repo/snapshots", "a".repeat(40));
     mkdirSync(snapshot, { recursive: true });
     copyFileSync(model, join(snapshot, "m-Q8_0.gguf"));
@@ -131,7 +132,7 @@ describe("a read-only file system", () => {
     }
   });
 
-  it.runIf(whyNoMount === "")(`is no reason to fail for several devices${whyNoMount}`, () => {
+  it("is no reason to fail for several devices", withMounts, () => {
     const script = `${mount} && HOME="$0" exec "$@"`;
     const command = ["unshare", "-m", "sh", "-c", script, readOnly, process.execPath, program, ...generate];
     const { status, stdout, stderr } = run([...command, "--devices", "2"], bare);

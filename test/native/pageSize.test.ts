@@ -8,13 +8,14 @@ import { CachedPages, dropCache, touchedPages } from "#stellium/native/pageCache
 import { nextPage, pageSize, pageStart } from "#stellium/native/pageSize";
 import { encodeHeader } from "#stellium/weights/sliceHeader";
 import { sliceMap } from "#stellium/weights/window/sliceMap";
+import { skipOnWindows, skipUnless } from "../skip.ts";
 import { complete, sliceOf } from "../weights/sliceFixture.ts";
 
 const sizes = [4096, 16384, 65536];
 const folder = mkdtempSync(join(tmpdir(), "stellium-pages-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-it.runIf(process.platform !== "win32")("is what the system says", () => {
+it("is what the system says", skipOnWindows("getconf"), () => {
   expect(pageSize()).toBe(Number(execFileSync("getconf", ["PAGESIZE"], { encoding: "utf8" })));
 });
 
@@ -65,7 +66,7 @@ it("leave slices and windows as they are: blocks start at multiples of 4096", as
   for (const offset of [journalOffset, dataOffset, ...starts]) expect(offset % 4096).toBe(0);
 });
 
-it.runIf(process.platform === "linux")("are found in the cache by any byte in them", () => {
+it("are found in the cache by any byte in them", skipUnless("linux"), () => {
   const page = pageSize();
   const path = join(folder, "cached");
   writeFileSync(path, Buffer.alloc(4 * page, 1));

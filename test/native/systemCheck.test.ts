@@ -154,6 +154,8 @@ describe("platforms", () => {
   });
 });
 
+import { skipUnless } from "../skip.ts";
+
 describe("CPUs below ggml's least build", () => {
   const directory = mkdtempSync(join(folder, "cpu-"));
   for (const name of ["haswell", "skylakex"]) writeFileSync(join(directory, `libggml-cpu-${name}.so`), "");
@@ -170,7 +172,7 @@ describe("CPUs below ggml's least build", () => {
   });
 });
 
-describe.runIf(process.platform === "linux")("a glibc that is too old", () => {
+describe("a glibc that is too old", skipUnless("linux"), () => {
   const said = /^stellium: this system's glibc is \d\.\d+; 2\.94 or newer is needed\. Use Debian 12.*\n$/;
   const some = renamed(/^libggml-cpu-(?!sse42)/);
   const cpu = renamed(/^libggml-cpu/);
