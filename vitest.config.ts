@@ -14,6 +14,7 @@ export default defineConfig({
   test: {
     // A crash in native code must end one worker, not the run.
     pool: "forks",
+    reporters: ["default", ...(process.env["GITHUB_ACTIONS"] ? ["github-actions"] : []), "./test/skipReporter.ts"],
     globalSetup: "test/temporaryFolder.ts",
     testTimeout: 60_000,
     hookTimeout: 60_000,

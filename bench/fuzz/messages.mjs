@@ -19,6 +19,7 @@ export const hello = {
   threads: 1,
   memoryCap: null,
   features: [],
+  cpuVariant: null,
   ggml: "0",
   cache: [],
 };

@@ -7,6 +7,7 @@ import type { ModelDescription } from "../model/describeModel.ts";
 import type { RankShare } from "../model/split.ts";
 import { rankDescription } from "../plan/rankDescription.ts";
 import { planShares, type SharePlan } from "../plan/shares.ts";
+import { unlessHomeless } from "../system/homeDirectory.ts";
 import type { RankTrace } from "../trace/events.ts";
 import type { ModelSource } from "../weights/modelSource.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";
@@ -32,6 +33,8 @@ import { version } from "./version.ts";
 export interface RankReport {
   readonly rank: number;
   readonly host: string;
+  /** The build of ggml's CPU kernels that computes there; null if there is only one. */
+  readonly cpuVariant: string | null;
   readonly share: RankShare;
   readonly figures: Readonly<Record<string, number>>;
 }
@@ -154,7 +157,8 @@ export class Team implements AsyncDisposable {
     const [first, ...others] = planLinks(addresses, this.style);
     await Promise.all(members.map((member, i) => member.link(others[i]!)));
     for (const member of members) this.#watch(member, engine);
-    const linking = engine.link({ ...first!, tuningDirectory: tuningDirectory(this.#parts.options.cacheDir) });
+    const tuning = unlessHomeless(() => tuningDirectory(this.#parts.options.cacheDir));
+    const linking = engine.link({ ...first!, tuningDirectory: tuning });
     try {
       await Promise.all([linking, ...members.map((member) => member.linked())]);
     } finally {
@@ -186,6 +190,7 @@ export class Team implements AsyncDisposable {
       this.#present().map(async (member) => ({
         rank: member.rank,
         host: member.connection.hello.host,
+        cpuVariant: member.connection.hello.cpuVariant,
         share: this.#parts.plan.ranks[member.rank]!,
         figures: await member.statistics(),
       })),

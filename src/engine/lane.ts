@@ -2,10 +2,19 @@ import type { PassInputs } from "../model/blocks/block.ts";
 import type { GraphBuilder } from "../model/graphBuilder.ts";
 import type { TemperatureScale } from "../model/hyperparameters.ts";
 import { type Run, type Span, type StepLayout, type StepShape, seenCells } from "../model/step.ts";
-import { type Buffer, type Context, type Device, type Ggml, required, type Tensor } from "../native/ggml.ts";
+import {
+  type Buffer,
+  type Context,
+  type Device,
+  type Ggml,
+  type Pointer,
+  required,
+  type Tensor,
+} from "../native/ggml.ts";
 import { viewFloats } from "../native/memory.ts";
 import { tensorTypes } from "../weights/gguf/types.ts";
 import { describingContext } from "../weights/layout.ts";
+import { FirstValues } from "./firstValues.ts";
 import type { PartialSums } from "./reducer.ts";
 
 /** How large a lane is. */
@@ -30,8 +39,9 @@ export class Lane implements Disposable {
   readonly #size: LaneSize;
   readonly #hidden: Tensor;
   readonly #partial: Tensor;
-  /** All of `partial`, as the host sees it. */
-  readonly #sums: PartialSums;
+  /** `partial` as the host sees it. */
+  readonly #partialAddress: Pointer;
+  readonly #partialValues: FirstValues;
   readonly #positions: Tensor;
   readonly #cells: Tensor;
   /** By window. */
@@ -52,8 +62,8 @@ export class Lane implements Disposable {
     if (size.temperature) this.#queryScales = ggml.newTensor1d(this.#context, F32.id, size.tokens);
     const buffer = ggml.allocateTensors(this.#context, ggml.deviceBufferType(device));
     this.#buffer = required(buffer, "making room for inputs");
-    const address = required(ggml.getData(this.#partial), "reading partial sums");
-    this.#sums = { address, values: viewFloats(address, size.embeddingLength * size.tokens) };
+    this.#partialAddress = required(ggml.getData(this.#partial), "reading partial sums");
+    this.#partialValues = new FirstValues(viewFloats(this.#partialAddress, size.embeddingLength * size.tokens));
   }
 
   /** (embedding length, columns): hidden states. */
@@ -68,8 +78,8 @@ export class Lane implements Disposable {
 
   /** The first columns of `partial` as the host sees them. */
   partialSums(columns: number): PartialSums {
-    const { address, values } = this.#sums;
-    return { address, values: values.subarray(0, this.#size.embeddingLength * columns) };
+    const values = this.#partialValues.of(this.#size.embeddingLength * columns);
+    return { address: this.#partialAddress, values };
   }
 
   inputs(builder: GraphBuilder, { tokens, spans }: StepShape): PassInputs {

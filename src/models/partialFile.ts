@@ -46,7 +46,10 @@ export class PartialFile implements AsyncDisposable {
       const claimed = await obtain(path, left);
       if (!claimed) continue;
       const file = new PartialFile(target, path, await open(path, "r+"));
-      if ((await partialsOf(target, path)).busy === undefined) return file;
+      const rival = (await partialsOf(target, path)).busy !== undefined;
+      // Another may have completed it between the first look and the claim.
+      if (await isThere()) return await file.#discard();
+      if (!rival) return file;
       // Two came at once, and both may have seen each other: they come again at different times.
       await file[Symbol.asyncDispose]();
       await sleep(randomInt(10, 200));
@@ -74,7 +77,13 @@ export class PartialFile implements AsyncDisposable {
       return ignoreMissing(error as NodeJS.ErrnoException) ?? false;
     }
     await syncDirectoryOf(this.target);
+    await removeLeft(this.target);
     return true;
+  }
+
+  async #discard(): Promise<undefined> {
+    await rm((await this.#close())!, { force: true });
+    await removeLeft(this.target);
   }
 
   /** Leaves what there is, if anything, to whoever wants to go on with it. */
@@ -117,6 +126,11 @@ function sumOf(partials: readonly Partial[]): number {
   return partials.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
+/** Of a file that is there, nobody goes on with what was left. */
+async function removeLeft(target: string): Promise<void> {
+  for (const { path } of (await partialsOf(target)).left) await rm(path, { force: true });
+}
+
 interface Partial {
   readonly path: string;
   readonly bytes: number;
@@ -136,7 +150,9 @@ async function partialsIn(directory: string, name?: string): Promise<Partial[]> 
   const entries = await readdir(directory).catch(() => []);
   const meant = entries.filter((entry) => partialOwner(entry) && (name === undefined || finalName(entry) === name));
   const partials = await Promise.all(meant.map((entry) => partialAt(join(directory, entry))));
-  return partials.filter((partial) => partial !== undefined);
+  const there = partials.filter((partial) => partial !== undefined);
+  // One that was renamed meanwhile has another name now.
+  return there.length < partials.length ? partialsIn(directory, name) : there;
 }
 
 /** Undefined where it was renamed meanwhile. */

@@ -1,6 +1,7 @@
 import type { Device, Ggml } from "../native/ggml.ts";
 import type { SliceDisk } from "./sliceDisk.ts";
-import type { SliceHeader } from "./sliceHeader.ts";
+import type { SliceBlock, SliceHeader } from "./sliceHeader.ts";
+import { plainBytes } from "./sliceLayout.ts";
 import { checkSlice } from "./sliceStore.ts";
 import { SliceWriter } from "./sliceWriter.ts";
 
@@ -27,14 +28,14 @@ export interface SliceWish {
 
 /**
  * A complete slice: the one on the disk, or that completed by what is missing of it. Returns its path.
- * Throws `DISK_FULL` before anything is written, `SLICE_INVALID`, `FILE_UNREADABLE`, and what the source does.
+ * Throws `DISK_FULL` before anything is written, `CACHE_UNWRITABLE`, `SLICE_INVALID`, and what the source does.
  */
 export async function obtainSlice({ source, onProgress, ...wish }: SliceWish): Promise<string> {
   const { path, reason } = await checkSlice(wish.directory, wish.header);
   if (reason === undefined) return path;
   await using writer = await SliceWriter.open(wish);
   const blocks = writer.missing;
-  const total = blocks.reduce((sum, index) => sum + wish.header.blocks[index]!.bytes, 0);
+  const total = blocks.reduce((sum, index) => sum + plainBlockBytes(wish.header.blocks[index]!), 0);
   let received = 0;
   const counted = async function* (bytes: AsyncIterable<Uint8Array>) {
     for await (const piece of bytes) {
@@ -46,4 +47,9 @@ export async function obtainSlice({ source, onProgress, ...wish }: SliceWish): P
   if (blocks.length > 0) await source.begin(blocks);
   for (const index of blocks) await writer.writeBlock(index, counted(source.block(index)));
   return await writer.finish();
+}
+
+/** A layout may take more or less room than that. */
+function plainBlockBytes({ tensors }: SliceBlock): number {
+  return tensors.reduce((sum, tensor) => sum + plainBytes(tensor), 0);
 }

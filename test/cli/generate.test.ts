@@ -36,6 +36,7 @@ describe("--json", () => {
         {
           rank: 0,
           host: hostname(),
+          cpu_variant: expect.any(String),
           threads: 1,
           shares: { attention: 8, ffn: 768, head: 1024 },
           peak_rss_bytes: expect.toSatisfy((bytes: number) => bytes > 30e6 && bytes < 400e6),

@@ -50,8 +50,12 @@ export async function until(condition: () => boolean, ms = 20_000): Promise<void
   }
 }
 
+/** What a run of the tests may choose: the libraries and the CPU variant that are tested. */
+const chosen = ["STELLIUM_CPU", "STELLIUM_NATIVE_DIR"];
+
 /** This process's environment without what would change the outcome. */
 export function environment(): Record<string, string> {
-  const kept = Object.entries(process.env).filter(([name]) => !name.startsWith("STELLIUM_") && name !== "CI");
+  const isKept = (name: string) => chosen.includes(name) || !(name.startsWith("STELLIUM_") || name === "CI");
+  const kept = Object.entries(process.env).filter(([name]) => isKept(name));
   return { ...(Object.fromEntries(kept) as Record<string, string>), STELLIUM_THREADS: "1" };
 }

@@ -65,6 +65,7 @@ async function work() {
     threads: 1,
     memoryCap: null,
     features: [],
+    cpuVariant: null,
     ggml: "0",
     cache: [],
   };

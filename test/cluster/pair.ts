@@ -18,6 +18,7 @@ export const hello: WorkerHello = {
   threads: 4,
   memoryCap: 3e9,
   features: ["neon", "dotprod"],
+  cpuVariant: "armv8.2_1",
   ggml: "0.9.4",
   cache: [`${"ab".repeat(8)}-${"cd".repeat(8)}`],
 };

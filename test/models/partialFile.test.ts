@@ -43,6 +43,27 @@ it("is one writer's at a time, whoever comes, until the file is there", async ()
   expect((await readFile(target, "utf8")).length).toBeGreaterThan(20);
 });
 
+it("is not claimed once the file is there, even if it came between a look and the claim", async () => {
+  await writeFile(join(directory, "blob.0-abc-01234567.part"), "left");
+  let looks = 0;
+  const late = async () => {
+    if (++looks > 1) return isThere();
+    await writeFile(target, "complete");
+    return false;
+  };
+  expect(await PartialFile.claim(target, late, () => {})).toBeUndefined();
+  expect(await readdir(directory)).toEqual(["blob"]);
+  expect(await readFile(target, "utf8")).toBe("complete");
+});
+
+it("leaves nothing beside the file that it becomes", async () => {
+  await using partial = await claim();
+  await partial!.handle.write("whole");
+  await writeFile(join(directory, "blob.0-abc-01234567.part"), "left by another");
+  expect(await partial!.complete()).toBe(true);
+  expect(await readdir(directory)).toEqual(["blob"]);
+});
+
 it("goes on with the longest of what was left, and removes the others", async () => {
   await writeFile(join(directory, "blob.0-abc-01234567.part"), "short");
   await writeFile(join(directory, "blob.0-abd-01234567.part"), "the longest");

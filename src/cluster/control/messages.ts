@@ -7,7 +7,7 @@ import * as field from "./fields.ts";
  */
 export const protocolVersion = 1;
 /** SHA-256 of the tables' JSON Schemas. */
-export const tableFingerprint = "d253adce7e4355e2900350b523309da9906121f22d4ac975c56f8e87ae29bc4e";
+export const tableFingerprint = "36df035e1b2d5079a836b2586d5ff7e5e5cfd89f870833ec76493c43682f8c6a";
 
 /**
  * The first message of both sides. It is read before anything else is, and its form is the same in all versions: what a
@@ -51,6 +51,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     memoryCap: field.amount.nullable(),
     /** What the CPU can do, as ggml names it, and the layouts that follow from it. */
     features: z.array(field.text(64, 1)).max(128),
+    /** The build of ggml's CPU kernels that computes; null if there is only one. */
+    cpuVariant: field.text(64, 1).nullable(),
     ggml: field.text(64),
     /** Slices on its disk, by their names. */
     cache: z.array(field.sliceName).max(mostSliceNames),
