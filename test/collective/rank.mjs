@@ -118,7 +118,7 @@ function steady() {
  * @param {() => void} action
  */
 function allocatedBy(action) {
-  for (let i = 0; i < 300; i++) action();
+  for (let i = 0; i < 2000; i++) action();
   const rounds = Array.from({ length: 15 }, () => {
     const before = process.memoryUsage().heapUsed;
     for (let i = 0; i < 20; i++) action();
