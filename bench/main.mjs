@@ -74,8 +74,8 @@ const commands = {
     run: single,
   },
   starts: {
-    about: `[--shape tinyllama-1.1b] [--type Q4_0] [--layers N] [--cpu 0.3] [--threads 1] [--rounds 5] [--dir DIR]:
-              what a start would take that reads a kept slice, against one that converts the model's file`,
+    about: `[--shape tinyllama-1.1b] [--type Q4_0] [--layers N] [--ranks 1] [--cpu 0.3] [--threads 1] [--rounds 5]
+              [--dir DIR]: what a start would take that reads a kept slice, against one that converts the model's file`,
     run: starts,
   },
 };

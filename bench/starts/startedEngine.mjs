@@ -14,9 +14,10 @@ import { sliceMap } from "#stellium/weights/window/sliceMap";
 /**
  * @typedef {"converted" | "slice" | "direct" | "plain"} WeightsFrom `converted`: the GGUF file, as a start does it;
  * `slice`: a slice on the disk; `direct`: the same, read past the page cache; `plain`: the GGUF file without converting anything.
- * @typedef {{ model: string, cacheDir: string, from: WeightsFrom, threads: number }} StartRequest
- * @typedef {{ readyMs: number, cpuMs: number, token: number, slicePath?: string }} StartReply Both since the process
- * started, until the engine waits for its first step; and the token that follows on token 1.
+ * @typedef {{ model: string, cacheDir: string, from: WeightsFrom, threads: number, ranks: number }} StartRequest `ranks`: how many
+ * devices share the model equally; this is the first of them.
+ * @typedef {{ readyMs: number, cpuMs: number, token?: number, slicePath?: string }} StartReply Both since the process
+ * started, until the engine waits for its first step; and the token that follows on token 1, where it is the only rank.
  */
 
 const request = /** @type {StartRequest} */ (await json(process.stdin));
@@ -24,10 +25,10 @@ const reply = await start(request);
 process.stdout.write(JSON.stringify(reply), () => process.exit(0));
 
 /** @param {StartRequest} request @returns {Promise<StartReply>} */
-async function start({ model, cacheDir, from, threads }) {
+async function start({ model, cacheDir, from, threads, ranks }) {
   const source = await ModelSource.open(model);
   const whole = await describe(source.model);
-  const description = rankDescription(whole, planShares(whole, [1]), 0);
+  const description = rankDescription(whole, planShares(whole, Array(ranks).fill(1)), 0);
   const slicePath = from === "slice" || from === "direct" ? await slice(source, description, cacheDir) : undefined;
   const placement = { pinned: [], windowBytes: 0, cached: from !== "direct" };
   const engine = await Engine.start({
@@ -37,11 +38,16 @@ async function start({ model, cacheDir, from, threads }) {
   });
   const { user, system } = process.cpuUsage();
   const figures = { readyMs: performance.now(), cpuMs: (user + system) / 1000 };
-  const logits = await engine.step({ tokens: [1], position: 0, outputs: 1 });
-  const token = createSampler({ ...defaultSampling, temperature: 0 }).sample(logits);
+  const token = ranks === 1 ? await nextToken(engine) : undefined;
   await engine[Symbol.asyncDispose]();
   await source[Symbol.asyncDispose]();
-  return { ...figures, token, ...(slicePath !== undefined && { slicePath }) };
+  return { ...figures, ...(token !== undefined && { token }), ...(slicePath !== undefined && { slicePath }) };
+}
+
+/** @param {Engine} engine */
+async function nextToken(engine) {
+  const logits = await engine.step({ tokens: [1], position: 0, outputs: 1 });
+  return createSampler({ ...defaultSampling, temperature: 0 }).sample(logits);
 }
 
 /**
