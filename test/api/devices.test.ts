@@ -41,6 +41,7 @@ describe.each([
   ["one device", 0],
   ["three devices", 2],
 ] as const)("a model on %s", (_, count) => {
+  const severalDo: typeof it | (() => void) = count > 0 ? it : () => {};
   let server: ReturnType<typeof start>;
   let workers: ReturnType<typeof start>[] = [];
   let address = "";
@@ -111,7 +112,7 @@ describe.each([
     expect(metrics).toMatch(/stellium_requests_total\{outcome="cancelled"\} 3\n/);
   });
 
-  it.runIf(count > 0)("tells every stream of a device that is lost, and lives on", async () => {
+  severalDo("tells every stream of a device that is lost, and lives on", async () => {
     const body = JSON.stringify({ prompt: "ROMEO:", temperature: 0, ignore_eos: true, max_tokens: 450, stream: true });
     const streams = [1, 2].map(() => fetch(`${url}/v1/completions`, { method: "POST", body }));
     const readers = (await Promise.all(streams)).map((response) => response.body!.getReader());
@@ -133,7 +134,7 @@ describe.each([
     expect((await server.ended).code).toBe(0);
   });
 
-  it.runIf(count > 0)("starts again with the same devices, which have their slices", async () => {
+  severalDo("starts again with the same devices, which have their slices", async () => {
     const before = slices();
     expect(before.length).toBeGreaterThan(0);
     server = run("serve", model, "--port", "0", "--ctx-size", "512", "--workers", String(count), "--listen", address);

@@ -1,14 +1,13 @@
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
+import { absentData, sharedData, skipIf } from "../skip.ts";
 import { callingTemplate, FakeModel, tool } from "./fakeModel.ts";
 import { ask, eventsOf, json, testApp } from "./harness.ts";
 
-const path = join(import.meta.dirname, "../../../shared/data/openai/openapi.yaml");
+const path = sharedData("openai/openapi.yaml");
 const present = existsSync(path);
-if (!present) console.warn(`skipped: there is no ${path} to validate responses against`);
 
 interface Schema {
   properties?: { type?: { enum?: string[]; const?: string } };
@@ -44,7 +43,7 @@ const plain = testApp({ served: new FakeModel() });
 const rich = testApp({ served: new FakeModel({ pieces, template: callingTemplate }) });
 const tools = [tool("sum")];
 
-describe.skipIf(!present)("responses are what OpenAI's description says", () => {
+describe("responses are what OpenAI's description says", skipIf(!present, absentData("openai/openapi.yaml")), () => {
   const { faults, eventFaults } = present ? createValidator() : ({} as ReturnType<typeof createValidator>);
   const chat = "/v1/chat/completions";
 

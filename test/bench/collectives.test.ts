@@ -3,6 +3,7 @@ import { measureCell } from "../../bench/collectives/cell.mjs";
 import { readOptions } from "../../bench/collectives/options.mjs";
 import { bestOf } from "../../bench/collectives/report.mjs";
 import { lanUnavailable } from "../../bench/lan/lan.mjs";
+import { skipIf } from "../skip.ts";
 
 const reason = lanUnavailable();
 
@@ -14,7 +15,7 @@ test("options have defaults, a quick set, and refuse what is no number or name",
   expect(() => readOptions(["--wire", "f64"])).toThrow("none of f32");
 });
 
-test.skipIf(reason)(`one cell is measured over an emulated LAN${reason ? ` (skipped: ${reason})` : ""}`, async () => {
+test("one cell is measured over an emulated LAN", skipIf(reason !== undefined, `${reason}`), async () => {
   const options = readOptions(["--quick", "--cipher", "aes-256-gcm"]);
   const rows = await measureCell({ ranks: 2, latencyMs: 2, mbit: 300 }, options, new AbortController().signal);
   expect(rows.map(({ bytes }) => bytes)).toEqual([4, 16384]);

@@ -4,6 +4,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { expected, ping, stream } from "../../bench/lan/check.mjs";
 import { lanUnavailable, startLan } from "../../bench/lan/lan.mjs";
+import { skipIf } from "../skip.ts";
 
 type Device = Awaited<ReturnType<typeof startLan>>["devices"][number];
 
@@ -37,7 +38,7 @@ async function maker(then = ""): Promise<{ child: ReturnType<typeof spawn>; name
   return { child, name: String(name).trim() };
 }
 
-describe.skipIf(reason)(`an emulated LAN${reason ? ` (skipped: ${reason})` : ""}`, { timeout: 15_000 }, () => {
+describe("an emulated LAN", { ...skipIf(reason !== undefined, `${reason}`), timeout: 15_000 }, () => {
   it("has the latency and the rate that were asked for, and leaves nothing behind", async () => {
     const lan = await startLan({ devices: 3, latencyMs: 2, mbit: 100 });
     try {

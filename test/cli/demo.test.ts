@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { skipUnless } from "../skip.ts";
 import { environment, program, stellium, until } from "./stellium.ts";
 
 let folder: string;
@@ -54,7 +55,7 @@ describe("the demo", () => {
   });
 });
 
-describe.skipIf(process.platform !== "linux")("an end from outside (seen by Linux's /proc)", () => {
+describe("an end from outside", skipUnless("linux"), () => {
   /** Ends the demo when it has written so many characters, or after so many milliseconds. */
   async function end(when: { characters: number } | { ms: number }, how: (pid: number) => void): Promise<string> {
     const mark = `${Math.random()}`;

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
+import { skipOnWindows } from "../skip.ts";
 
 const module = JSON.stringify(new URL("../../dist/cli/endBySignal.js", import.meta.url).href);
 const koffi = JSON.stringify(pathToFileURL(createRequire(import.meta.url).resolve("koffi")).href);
@@ -14,7 +15,7 @@ function run(script: string): Promise<{ signal: NodeJS.Signals | null; output: s
   return new Promise((resolve) => child.once("close", (_, signal) => resolve({ signal, output })));
 }
 
-describe.skipIf(process.platform === "win32")("an end by a signal (Windows has none)", () => {
+describe("an end by a signal", skipOnWindows("signals"), () => {
   it.each(["SIGINT", "SIGKILL"] as const)("is by %s itself, whoever listens to it", async (signal) => {
     const script = `
       import { endBySignal } from ${module};

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { generateModel } from "../../bench/generateModel.mjs";
+import { skipIf } from "../skip.ts";
 import { program } from "./stellium.ts";
 
 const root = "/sys/fs/cgroup/memory";
@@ -44,7 +45,7 @@ function generate(model: string, cache: string, contained: boolean): Promise<Res
   return new Promise((resolve) => child.once("close", (code) => resolve({ ...result, code })));
 }
 
-describe.skipIf(!possible)("a memory control group (version 1; skipped where none can be made)", () => {
+describe("a memory control group (version 1)", skipIf(!possible, `no control group can be made in ${root}`), () => {
   let directory: string;
   beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), "stellium-cgroup-"));

@@ -3,6 +3,7 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { skipIf } from "../skip.ts";
 import { environment, model, program, stellium, until } from "./stellium.ts";
 
 const chat = (args: string[], input = "") => stellium(["run", model, "--seed", "5", ...args], { input });
@@ -67,7 +68,7 @@ function converse(...args: string[]) {
 const prompt = "> \u001b[3G";
 const endless = ["--logit-bias", "1023=-inf", "-c", "30000"];
 
-describe.skipIf(!scriptExists)("a conversation in the terminal", () => {
+describe("a conversation in the terminal", skipIf(!scriptExists, "there is no script command (util-linux)"), () => {
   it("remembers, tells its speed, and reuses what it computed", async () => {
     const { wait, type, ended } = converse("--verbose");
     await wait(prompt);

@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it, vi } from "vitest";
 import { joinCoordinator } from "#stellium/cluster/control/client";
 import { connectSecurely } from "#stellium/cluster/control/secure";
+import { skipIf } from "../skip.ts";
 import { admit, closing, eventually, hello, listen, startDevice, token, version } from "./pair.ts";
 
 const host = "127.0.0.1";
@@ -140,7 +141,7 @@ describe("a device that joins", () => {
 
   const openssl = spawnSync("openssl", ["version"]).status === 0;
 
-  it.skipIf(!openssl)("does not take a trusted certificate for the token", async () => {
+  it("does not take a trusted certificate for the token", skipIf(!openssl, "there is no openssl command"), async () => {
     const folder = mkdtempSync(join(tmpdir(), "stellium-rogue-"));
     const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
     const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];

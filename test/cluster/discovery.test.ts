@@ -6,7 +6,7 @@ import { Announcement } from "#stellium/cluster/discovery/announcement";
 import { locateCoordinator } from "#stellium/cluster/discovery/locate";
 import { serviceType } from "#stellium/cluster/discovery/multicast";
 import { JoinToken } from "#stellium/cluster/token";
-import { multicastWorks, openLoopback } from "./multicast.ts";
+import { openLoopback, skipWithoutMulticast } from "./multicast.ts";
 
 const host = "127.0.0.1";
 const ours = JoinToken.parse("the token of this cluster");
@@ -53,7 +53,7 @@ async function impostor() {
   return sockets;
 }
 
-describe.skipIf(!(await multicastWorks()))("a coordinator is found by multicast DNS", () => {
+describe("a coordinator is found by multicast DNS", await skipWithoutMulticast(), () => {
   const locate = () => locateCoordinator({ token: ours, via: host, signal: AbortSignal.timeout(15_000) });
 
   it("among others, by its token alone", async () => {

@@ -1,13 +1,14 @@
 import { once } from "node:events";
 import multicastDns from "multicast-dns";
+import { skipIf } from "../skip.ts";
 
 /** A multicast DNS socket whose packets stay on this machine. */
 export function openLoopback() {
   return multicastDns({ interface: "127.0.0.1", bind: "0.0.0.0" }).on("warning", () => {});
 }
 
-/** Some sandboxes let no multicast through, not even to themselves; where it does not, it says what is skipped. */
-export async function multicastWorks(): Promise<boolean> {
+/** Options for what needs multicast: some sandboxes let none through, not even to themselves. */
+export async function skipWithoutMulticast(): Promise<ReturnType<typeof skipIf>> {
   const mdns = openLoopback().on("error", () => {});
   const heard = once(mdns, "query", { signal: AbortSignal.timeout(3000) });
   const asking = setInterval(() => mdns.query("stellium-test.local", "A"), 100);
@@ -17,6 +18,5 @@ export async function multicastWorks(): Promise<boolean> {
   );
   clearInterval(asking);
   mdns.destroy();
-  if (!works) console.warn("skipped: there is no multicast on loopback here, so no coordinator can be found");
-  return works;
+  return skipIf(!works, "there is no multicast on loopback");
 }

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { afterAll, describe, expect, it } from "vitest";
 import { JoinToken, resolveToken } from "#stellium/cluster/token";
+import { skipOnWindows } from "../skip.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "stellium-token-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -79,7 +80,7 @@ describe("a token's source", () => {
     expect(await resolveToken({})).toBeUndefined();
   });
 
-  it.skipIf(process.platform === "win32").each([0o644, 0o640, 0o604, 0o620])("may not have mode %o", async (mode) => {
+  it.each([0o644, 0o640, 0o604, 0o620])("may not have mode %o", skipOnWindows("modes of files"), async (mode) => {
     const file = tokenFile("exposed", filed, mode);
     await expect(resolveToken({ file })).rejects.toThrow(usage);
     await expect(resolveToken({ file })).rejects.toThrow(/mode 06[024]{2}.*chmod 600/s);

@@ -17,6 +17,7 @@ import {
   sendAll,
   tryReceive,
 } from "#stellium/native/sockets";
+import { skipUnless } from "../skip.ts";
 import { keyOf, peersOf } from "./keys.mjs";
 import { defaults, runRank } from "./ranks.ts";
 
@@ -224,7 +225,7 @@ test.each(["sendKey", "receiveKey"])("a peer with another %s gets no link, on ne
   await rank0;
 });
 
-test.runIf(process.platform === "linux")("what was opened is closed again", () => {
+test("what was opened is closed again", skipUnless("linux"), () => {
   const descriptors = () => readdirSync("/proc/self/fd").length;
   const before = descriptors();
   const listener = listenOn("127.0.0.1");

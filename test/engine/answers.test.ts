@@ -7,6 +7,7 @@ import { dealNames, deals, engineOptions, prompt, sizes, tolerance } from "../..
 import { follow, type Written, write } from "../../bench/answers/compare.mjs";
 import { demo, random, stories } from "../../bench/answers/models.mjs";
 import { Ranks } from "../../bench/answers/ranks.mjs";
+import { absentData } from "../skip.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "stellium-test-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -52,7 +53,7 @@ describe("N devices answer as one does", () => {
 
   it.for(cases)("$model.name on $size, $deal, by $collective", async ({ model, size, deal, collective }, { skip }) => {
     const path = await model.file();
-    if (path === undefined) return skip("../shared/data/stories260K is absent");
+    if (path === undefined) return skip(absentData("stories260K"));
     if (!alone.has(path)) alone.set(path, writtenAlone(path, model.type));
     const written = await alone.get(path)!;
     await using ranks = await Ranks.start(path, deals[deal][size], engineOptions(model.type));

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { skipUnless } from "../skip.ts";
 import { demo, difference, logitsOf, options, outputs, prompt } from "./dividedPrompt.ts";
 import { engineDefaults, startEngine } from "./oracle.ts";
 import { type LinkOptions, Ranks } from "./ranks.ts";
@@ -93,7 +94,7 @@ describe("ranks that stream blocks while they communicate and compute", () => {
   });
 });
 
-describe.skipIf(process.platform !== "linux")("communication threads (seen on Linux only)", () => {
+describe("communication threads", skipUnless("linux"), () => {
   const threads = () => readdirSync("/proc/self/task").length;
   const descriptors = () => readdirSync("/proc/self/fd").length;
 

@@ -1,11 +1,12 @@
 import { existsSync, readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import type { Engine } from "#stellium/engine/engine";
 import type { KvType } from "#stellium/engine/kvCache";
+import { absentData, sharedData, skipIf } from "../skip.ts";
 import { logSoftmax, startEngine } from "./oracle.ts";
 
-const folder = fileURLToPath(new URL("../../../shared/data/stories260K/", import.meta.url));
+const folder = `${sharedData("stories260K")}/`;
+const absent = skipIf(!existsSync(folder), absentData("stories260K"));
 const windowTokens = 255;
 
 interface Reference {
@@ -28,7 +29,7 @@ async function perplexity(engine: Engine, { tokens, windowNll }: Reference): Pro
   return Math.exp(sum / (windowNll.length * windowTokens));
 }
 
-describe.skipIf(!existsSync(folder))("perplexity (skipped where ../shared/data/stories260K is absent)", () => {
+describe("perplexity", absent, () => {
   const load = (): Record<string, Reference> =>
     JSON.parse(readFileSync(`${folder}stories260K.perplexity-f64.json`, "utf8"));
 
@@ -49,7 +50,7 @@ describe.skipIf(!existsSync(folder))("perplexity (skipped where ../shared/data/s
   });
 });
 
-describe.skipIf(!existsSync(folder))("published text (skipped where ../shared/data/stories260K is absent)", () => {
+describe("published text", absent, () => {
   it.each(["f32", "f16"])("of stories260K is what the %s model writes", async (type) => {
     const { TextModel } = await import("#stellium/serving/textModel");
     const { defaultSampling } = await import("#stellium/serving/sampler");

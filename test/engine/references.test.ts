@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { generateModel } from "../../bench/generateModel.mjs";
+import { absentData, sharedData, skipIf } from "../skip.ts";
 import {
   divergences,
   type ReferenceRun,
@@ -15,7 +16,6 @@ import {
 } from "./oracle.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const shared = join(root, "../shared/data");
 
 /**
  * Where tokens differ, it has to be a near-tie. llama.cpp's own builds for different CPUs differ from each other by up to
@@ -43,10 +43,10 @@ for (const [name, folder] of [
   ["stories260K", "stories260K"],
 ] as const) {
   const { made, models } = readReferences(name);
-  const absent = !existsSync(join(shared, folder));
-  describe.skipIf(absent)(`${name} (skipped where ../shared/data/${folder} is absent)`, () => {
+  const absent = skipIf(!existsSync(sharedData(folder)), absentData(folder));
+  describe(name, absent, () => {
     for (const { file, runs } of models) {
-      it(file!, () => compare(join(shared, folder, file!), made, runs));
+      it(file!, () => compare(sharedData(folder, file!), made, runs));
     }
   });
 }

@@ -2,16 +2,18 @@ import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { type ChatMessage, createChatTemplate, fallbackChatTemplate } from "#stellium/serving/chatTemplate";
 import { strftime } from "#stellium/serving/strftime";
+import { absentData, sharedData, skipIf } from "../skip.ts";
 
-const file = "../shared/data/templates/chat-templates.json";
-const absent = !existsSync(file);
+const file = sharedData("templates/chat-templates.json");
+const isAbsent = !existsSync(file);
+const absent = skipIf(isAbsent, absentData("templates/chat-templates.json"));
 
 interface Case {
   chat_template: string;
   data: Record<string, unknown> & { messages: ChatMessage[] };
   target: string;
 }
-const cases: Record<string, Case> = absent ? {} : JSON.parse(readFileSync(file, "utf8"));
+const cases: Record<string, Case> = isAbsent ? {} : JSON.parse(readFileSync(file, "utf8"));
 
 function renderCase({ chat_template, data }: Case): string {
   const { messages, tools, add_generation_prompt, bos_token, eos_token, ...extra } = data;
@@ -25,7 +27,7 @@ function renderCase({ chat_template, data }: Case): string {
   });
 }
 
-describe.skipIf(absent)(`real chat templates${absent ? ` (skipped: no ${file})` : ""}`, () => {
+describe("real chat templates", absent, () => {
   it("number 53", () => expect(Object.keys(cases)).toHaveLength(53));
   it.each(Object.keys(cases))("%s", (name) => expect(renderCase(cases[name]!)).toBe(cases[name]!.target));
 });

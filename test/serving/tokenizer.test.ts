@@ -4,14 +4,15 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openTokenizer, type Tokenizer } from "#stellium/serving/tokenizer";
+import { absentData, sharedData, skipIf } from "../skip.ts";
 
 const demoModel = "models/stellium-shakespeare-5m-q8_0.gguf";
-const vocabularies = "../shared/data/vocab";
+const vocabularies = sharedData("vocab");
 const names = ["llama-spm", "phi-3", "gpt-2", "llama-bpe.rebuilt", "qwen2.rebuilt"];
-const absent = !existsSync(vocabularies);
+const absent = skipIf(!existsSync(vocabularies), absentData("vocab"));
 const plainText = { addSpecial: false, parseSpecial: false };
 
-describe.skipIf(absent)(`llama.cpp's tokenizer vectors${absent ? ` (skipped: no ${vocabularies})` : ""}`, () => {
+describe("llama.cpp's tokenizer vectors", absent, () => {
   it.each(names)("%s", (name) => {
     const path = join(vocabularies, `ggml-vocab-${name}.gguf`);
     const inputs = readFileSync(`${path}.inp`, "utf8").split("\n__ggml_vocab_test__\n");
@@ -25,22 +26,19 @@ describe.skipIf(absent)(`llama.cpp's tokenizer vectors${absent ? ` (skipped: no 
   });
 });
 
-it.skipIf(absent)(
-  `a SentencePiece vocabulary without a byte is refused${absent ? ` (skipped: no ${vocabularies})` : ""}`,
-  () => {
-    const folder = mkdtempSync(join(tmpdir(), "stellium-tokenizer-"));
-    const path = join(folder, "model.gguf");
-    const bytes = readFileSync(join(vocabularies, "ggml-vocab-llama-spm.gguf"));
-    bytes.write("<0xZZ>", bytes.indexOf("<0xE2>"));
-    writeFileSync(path, bytes);
-    const refused = expect.objectContaining({
-      code: "MODEL_UNSUPPORTED",
-      message: expect.stringContaining("1 of the 243"),
-    });
-    expect(() => openTokenizer(path)).toThrow(refused);
-    rmSync(folder, { recursive: true });
-  },
-);
+it("a SentencePiece vocabulary without a byte is refused", absent, () => {
+  const folder = mkdtempSync(join(tmpdir(), "stellium-tokenizer-"));
+  const path = join(folder, "model.gguf");
+  const bytes = readFileSync(join(vocabularies, "ggml-vocab-llama-spm.gguf"));
+  bytes.write("<0xZZ>", bytes.indexOf("<0xE2>"));
+  writeFileSync(path, bytes);
+  const refused = expect.objectContaining({
+    code: "MODEL_UNSUPPORTED",
+    message: expect.stringContaining("1 of the 243"),
+  });
+  expect(() => openTokenizer(path)).toThrow(refused);
+  rmSync(folder, { recursive: true });
+});
 
 describe("the demo model's vocabulary", () => {
   let tokenizer: Tokenizer;

@@ -6,14 +6,11 @@ import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { clusterStatus } from "#stellium/cluster/status/schema";
 import { model, start, until } from "../cli/stellium.ts";
+import { skipIf } from "../skip.ts";
 import { Complaints, chromiumPath, launch } from "./browser.ts";
 
 const required = process.env["STELLIUM_BROWSER_TESTS"] === "required";
-if (chromiumPath === undefined && !required) {
-  process.stderr.write(
-    "no Chromium was found, and the dashboard is not tested; STELLIUM_CHROMIUM can say where it is\n",
-  );
-}
+const absent = skipIf(chromiumPath === undefined && !required, "no Chromium was found; STELLIUM_CHROMIUM can name one");
 
 type Running = ReturnType<typeof start>;
 const running: Running[] = [];
@@ -98,7 +95,7 @@ async function violations(page: Page): Promise<string[]> {
   );
 }
 
-describe.skipIf(chromiumPath === undefined && !required)("the dashboard", () => {
+describe("the dashboard", absent, () => {
   beforeAll(async () => {
     cacheDir = mkdtempSync(join(tmpdir(), "stellium-test-"));
     [browser, url] = await Promise.all([launch(), serve(["--workers", "2", "--listen", "127.0.0.1:0"])]);

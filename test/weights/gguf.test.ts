@@ -7,10 +7,10 @@ import { openFile } from "#stellium/weights/byteSource";
 import { getString, requireStringArray } from "#stellium/weights/gguf/metadata";
 import { readGguf } from "#stellium/weights/gguf/reader";
 import { tensorTypes } from "#stellium/weights/gguf/types";
+import { absentData, sharedData, skipIf } from "../skip.ts";
 import { buildGguf, type File, memoryOpener, sampleFile, type Value } from "./ggufBuilder.ts";
 
 const bundled = join(import.meta.dirname, "../../models/stellium-shakespeare-5m-q8_0.gguf");
-const sharedData = join(import.meta.dirname, "../../../shared/data");
 
 function read(file: File | Uint8Array, name = "m.gguf") {
   const bytes = file instanceof Uint8Array ? file : buildGguf(file);
@@ -280,12 +280,12 @@ describe("real files", () => {
     );
   });
 
-  const folders = ["vocab", "stories260K"].map((name) => join(sharedData, name)).filter((path) => existsSync(path));
+  const folders = ["vocab", "stories260K"].map((name) => sharedData(name)).filter((path) => existsSync(path));
   const files = folders.flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)));
   const found = files.filter((path) => path.endsWith(".gguf"));
-  if (found.length === 0) it.skip(`are not here: ${sharedData}`, () => {});
+  const absent = skipIf(found.length === 0, absentData("vocab"));
 
-  it.each(found)("%s is read", async (path) => {
+  it.each(found.length === 0 ? ["a published file"] : found)("%s is read", absent, async (path) => {
     const start = performance.now();
     const model = await readGguf(path);
     expect(performance.now() - start).toBeLessThan(2000);

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { allocatePages } from "../../src/native/memory.ts";
 import { dropCache } from "../../src/native/pageCache.ts";
 import { directMargin, LoadFile } from "../../src/weights/loadFile.ts";
+import { skipUnless } from "../skip.ts";
 
 const bytes = Uint8Array.from({ length: 300_001 }, (_, at) => (at * 31 + (at >> 8)) % 256);
 /** Files in memory are always in the system's cache. */
@@ -57,7 +58,7 @@ describe("a file that weights are loaded from", () => {
     expect(() => new LoadFile(join(folder, "missing"))).toThrow(expect.objectContaining({ code: "FILE_UNREADABLE" }));
   });
 
-  it.runIf(process.platform === "linux")("knows what the system's cache has of it", async () => {
+  it("knows what the system's cache has of it", skipUnless("linux"), async () => {
     using file = new LoadFile(path);
     const writer = await open(path, "r+");
     await writer.sync();

@@ -16,6 +16,7 @@ import { readSlices } from "#stellium/weights/sliceReader";
 import { checkSlice, filledBlocks, verifyBlock } from "#stellium/weights/sliceStore";
 import { BlockWeights } from "#stellium/weights/window/blockWeights";
 import { sliceMap } from "#stellium/weights/window/sliceMap";
+import { skipIf } from "../skip.ts";
 import { complete, device, ggml, openWriter, plainBlock, shape, sliceOf } from "./sliceFixture.ts";
 
 const slice = sliceOf([1, 2], 1);
@@ -248,7 +249,7 @@ afterAll(async () => {
   if (mounted) await promisify(execFile)("umount", [tinyDisk]);
 });
 
-describe.skipIf(!mounted)("a disk that is too small (needs the right to mount one)", () => {
+describe("a disk that is too small", skipIf(!mounted, "this user may not mount a tmpfs"), () => {
   it("is noticed by its real size, and by the system's refusal", async () => {
     await expect(complete(tinyDisk, slice)).rejects.toMatchObject({ code: "DISK_FULL" });
     expect(await readdir(tinyDisk)).toEqual([]);

@@ -1,10 +1,12 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { answerFormat, visibleMarkers } from "#stellium/serving/answer/format";
+import { absentData, sharedData, skipIf } from "../../skip.ts";
 
-const file = "../shared/data/templates/chat-templates.json";
-const absent = !existsSync(file);
-const cases: Record<string, { chat_template: string; target: string }> = absent
+const file = sharedData("templates/chat-templates.json");
+const isAbsent = !existsSync(file);
+const absent = skipIf(isAbsent, absentData("templates/chat-templates.json"));
+const cases: Record<string, { chat_template: string; target: string }> = isAbsent
   ? {}
   : JSON.parse(readFileSync(file, "utf8"));
 
@@ -27,7 +29,7 @@ const found: Record<string, ReturnType<typeof answerFormat>> = {
   "zai-org/GLM-5.1": { reasoning: think },
 };
 
-describe.skipIf(absent)(`of real chat templates${absent ? ` (skipped: no ${file})` : ""}`, () => {
+describe("of real chat templates", absent, () => {
   it.each(Object.keys(cases))("%s", (name) => {
     const { chat_template, target } = cases[name]!;
     expect(answerFormat(chat_template, target)).toEqual(found[name] ?? {});
