@@ -1,7 +1,8 @@
 import { mkdtempSync, rmSync, statfsSync } from "node:fs";
-import { availableParallelism, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { threadsAmong } from "#stellium/cluster/threads";
 import { requireGroups } from "./memory/contained.mjs";
 import { generate } from "./memory/devices.mjs";
 import { serveModel } from "./model/rangeServer.mjs";
@@ -44,8 +45,8 @@ export async function run(args) {
     const subject = { shape, path: server.url, signal: interruption.signal };
     const common = { readBps: 0, prompt: "", tokens, wire };
     const caps = { capBytes: worker * 1e6, leaderCapBytes: leader * 1e6 };
-    const shared = await measure(subject, folder, { ...common, ...caps, devices, threads: threadsOfEach(devices) });
-    const single = { ...common, capBytes: alone * 1e6, devices: 1, threads: threadsOfEach(1) };
+    const shared = await measure(subject, folder, { ...common, ...caps, devices, threads: threadsAmong(devices) });
+    const single = { ...common, capBytes: alone * 1e6, devices: 1, threads: threadsAmong(1) };
     const one = await measure(subject, folder, single);
     compare(shared.answer.tokens, one.answer.tokens);
   } finally {
@@ -122,11 +123,6 @@ function compare(shared, alone) {
   const same = shared.findIndex((token, i) => token !== alone[i]);
   const verdict = same < 0 ? "the same tokens" : `the same tokens up to the ${same + 1}th`;
   process.stdout.write(`${verdict}\n`);
-}
-
-/** @param {number} devices */
-function threadsOfEach(devices) {
-  return Math.max(1, Math.floor(availableParallelism() / devices));
 }
 
 /** @param {number} bytes */

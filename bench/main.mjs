@@ -13,8 +13,8 @@ const commands = {
   },
   collectives: {
     about: `[--ranks 2,4,8] [--latency 0.1,1,3,10] [--mbit 100,300,1000] [--payload BYTES,...] [--wire f32]
-              [--cipher none] [--seconds 5] [--json FILE] [--quick] [--loopback]: time one all-reduce over emulated LANs,
-              or between two ranks on loopback`,
+              [--cipher none] [--seconds 5] [--json FILE] [--quick] [--loopback [--against DIR]]: time one all-reduce
+              over emulated LANs, or between two ranks on loopback, in turns with another built checkout`,
     run: collectives,
   },
   scaling: {

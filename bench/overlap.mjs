@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { askAll } from "./collectives/processes.mjs";
+import { coreOf } from "./lan/cores.mjs";
 import { startLan } from "./lan/lan.mjs";
 import { readOptions } from "./overlap/options.mjs";
 import { abortOnSignals } from "./single/interruption.mjs";
@@ -44,7 +44,7 @@ async function compare(model, mbit, { ranks, latencyMs, tokens, rounds, wire, cp
     const shared = { addresses, secret: randomBytes(32).toString("hex"), model, tokens, rounds, wire };
     const children = lan.devices.map((device, index) =>
       device.spawn(process.execPath, [script], {
-        ...{ cpu, cores: String(index % availableParallelism()) },
+        ...{ cpu, cores: coreOf(index) },
         stdio: ["pipe", "pipe", "inherit"],
       }),
     );

@@ -16,8 +16,13 @@ const table = {
   },
   HOME_UNKNOWN: {
     status: 500,
-    message: "this user has no home directory",
-    hint: "Set HOME, or both STELLIUM_CACHE_DIR and HF_HOME.",
+    message: "{user} has no home directory",
+    hint: "Set {variable} to a folder that this user can write.",
+  },
+  CACHE_UNWRITABLE: {
+    status: 507,
+    message: "{user} cannot write {path}: {reason}",
+    hint: "Set {variable} to a folder that this user can write, or change the owner of this one.",
   },
   GGUF_INVALID: {
     status: 400,
@@ -32,7 +37,22 @@ const table = {
   PLATFORM_UNSUPPORTED: {
     status: 500,
     message: "there is no native build of ggml for {platform}",
-    hint: "Set STELLIUM_NATIVE_DIR to a folder that holds one (libggml-base, libggml, libggml-cpu, libllama).",
+    hint: "Use Linux (x64 or arm64, glibc 2.34 or newer; in Termux, a Debian of proot-distro), macOS or Windows, or set STELLIUM_NATIVE_DIR to a folder with a build for this platform (libggml-base, libggml, libggml-cpu, libllama).",
+  },
+  SYSTEM_TOO_OLD: {
+    status: 500,
+    message: "this system's {library} is {found}; {needed} or newer is needed",
+    hint: "Use Debian 12, Raspberry Pi OS 12, Ubuntu 22.04, Fedora 36, RHEL 9 or a newer one, or a container of it (not Alpine, which has musl), or set STELLIUM_NATIVE_DIR to a build of ggml and llama.cpp for this system.",
+  },
+  LIBRARY_MISSING: {
+    status: 500,
+    message: "this system has no {library}, which {file} needs",
+    hint: "Install the package that has it: libstdc++6, libgcc-s1 or libgomp1 on Debian and Ubuntu; libstdc++, libgcc or libgomp on Fedora and RHEL.",
+  },
+  CPU_UNSUPPORTED: {
+    status: 500,
+    message: "no build of ggml in {directory} runs on this CPU: {reason}",
+    hint: "Set STELLIUM_NATIVE_DIR to a folder with a build for it, or unset it if it is set.",
   },
   NATIVE_MISSING: {
     status: 500,
@@ -47,7 +67,7 @@ const table = {
   NATIVE_INCOMPATIBLE: {
     status: 500,
     message: "the native libraries in {directory} do not fit this version of Stellium: {reason}",
-    hint: "Install the pinned version of the native package, or unset STELLIUM_NATIVE_DIR.",
+    hint: "Run `npm install` again, so that the native package is of the version that Stellium needs; if STELLIUM_NATIVE_DIR is set, unset it.",
   },
   CPU_VARIANT_INVALID: {
     status: 500,
@@ -265,16 +285,17 @@ export class StelliumError extends Error {
 
   constructor(code: ErrorCode, values: Readonly<Record<string, string | number>> = {}, options?: ErrorOptions) {
     const entry = table[code];
-    super(
-      entry.message.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? "?")),
-      options,
-    );
+    super(filled(entry.message, values), options);
     this.name = "StelliumError";
     this.code = code;
     this.values = values;
     this.status = entry.status;
-    this.hint = entry.hint;
+    this.hint = filled(entry.hint, values);
   }
+}
+
+function filled(text: string, values: Readonly<Record<string, string | number>>): string {
+  return text.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? "?"));
 }
 
 /** What of an error crosses threads: on its way it loses its class. */

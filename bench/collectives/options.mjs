@@ -29,6 +29,7 @@ const ciphers = ["none", "aes-256-gcm", "chacha20-poly1305"];
  * @property {CipherName} cipher Of the LAN's links; on loopback both none and AES are measured.
  * @property {number} budgetMs For the repeats of one payload in one cell.
  * @property {boolean} loopback
+ * @property {string | undefined} against A built checkout of another version, measured in turns with this one on loopback.
  * @property {string | undefined} json
  */
 
@@ -40,13 +41,17 @@ export function readOptions(args) {
   const text = { type: /** @type {const} */ ("string") };
   const flag = { type: /** @type {const} */ ("boolean") };
   const config = { ranks: text, latency: text, mbit: text, payload: text, wire: text, cipher: text, seconds: text };
-  const { values } = parseArgs({ args, options: { ...config, json: text, quick: flag, loopback: flag } });
+  const { values } = parseArgs({
+    args,
+    options: { ...config, json: text, against: text, quick: flag, loopback: flag },
+  });
   const chosen = { ...(values.quick ? quick : full), ...values };
   return {
     ...{ ranks: numbers(chosen.ranks, 2, 64), payloads: numbers(chosen.payload, 4, 2 ** 28) },
     ...{ latencies: numbers(chosen.latency, 0.01, 1000), mbits: numbers(chosen.mbit, 1, 100_000) },
     ...{ wire: oneOf(chosen.wire, wires), cipher: oneOf(chosen.cipher, ciphers) },
     ...{ budgetMs: 1000 * number(chosen.seconds, 0, 3600), loopback: values.loopback ?? false, json: values.json },
+    against: values.against,
   };
 }
 

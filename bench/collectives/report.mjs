@@ -41,13 +41,28 @@ function timesOf({ measured, nominal, fitted }, name) {
 
 /** @param {Placement[]} placements */
 export function printLoopback(placements) {
-  for (const { cores, wire, bytes, repeats, rawUs, sums } of placements) {
-    print(`\nloopback, ${cores}: ${sizeOf(bytes)} there and back ${rawUs} us; wire ${wire}, median of ${repeats}`);
-    for (const { cipher, collective, us, ratio, target } of sums)
-      print(
-        `  ${`${collective}, cipher ${cipher}`.padEnd(32)}${`${us} us`.padEnd(12)}${ratio} x, ${verdict(ratio, target)}`,
-      );
+  for (const placement of placements) {
+    const { bytes, repeats, rawUs, rawCpuUs, wire } = placement;
+    print(
+      `\nloopback, ${nameOf(placement)}: ${sizeOf(bytes)} there and back ${rawUs} us, ${rawCpuUs} us of a processor`,
+    );
+    print(`medians of ${repeats}, wire ${wire}; + what the ping-pong does not take`);
+    for (const sum of placement.sums) print(`  ${lineOf(sum)}`);
   }
+}
+
+/** @param {Placement} placement */
+function nameOf({ cores, evictedBytes, build }) {
+  const caches = evictedBytes > 0 ? `, after ${sizeOf(evictedBytes)} of other memory` : "";
+  return `${cores}${caches}${build === undefined ? "" : `, ${build}`}`;
+}
+
+/** @param {Placement["sums"][number]} sum */
+function lineOf({ cipher, collective, us, beyondUs, cpuUs, beyondCpuUs, allocatedBytes, ratio, target }) {
+  const name = `${collective}, cipher ${cipher}`.padEnd(32);
+  const time = `${us} us (+ ${beyondUs})`.padEnd(20);
+  const cpu = `CPU ${cpuUs} us (+ ${beyondCpuUs})`.padEnd(24);
+  return `${name}${time}${cpu}${`${allocatedBytes} B`.padEnd(9)}${ratio} x, ${verdict(ratio, target)}`;
 }
 
 /** @param {number} ratio @param {number} target */

@@ -1,6 +1,6 @@
 import { tmpdir } from "node:os";
 import { parseArgs } from "node:util";
-import { defaultThreads } from "#stellium/cluster/threads";
+import { threadsAmong } from "#stellium/cluster/threads";
 import { whole } from "../numbers.mjs";
 
 const parts = /** @type {const} */ (["caps", "limit", "answers", "llama", "design"]);
@@ -10,7 +10,7 @@ const settings = /** @type {const} */ ({
   only: { type: "string", default: parts.join(",") },
   rounds: { type: "string", default: "3" },
   tokens: { type: "string", default: "12" },
-  threads: { type: "string", default: String(defaultThreads(Number.POSITIVE_INFINITY)) },
+  threads: { type: "string", default: String(threadsAmong(1)) },
   dir: { type: "string", default: tmpdir() },
   json: { type: "string" },
 });

@@ -1,7 +1,7 @@
 import { once } from "node:events";
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { json } from "node:stream/consumers";
+import { coreOf } from "../lan/cores.mjs";
 
 /** @typedef {Awaited<ReturnType<typeof import("../lan/lan.mjs").startLan>>} Lan */
 /** @typedef {import("node:child_process").ChildProcess} ChildProcess */
@@ -40,7 +40,7 @@ export async function decode(lan, ranks, { model, folder, tokens, cpu, signal })
   const asked = ["-m", model, "-p", "", "-n", String(tokens), "-c", "256", "--temp", "0", "--ignore-eos", "--json"];
   const start = (/** @type {number} */ index, /** @type {string[]} */ args) =>
     lan.devices[index]?.spawn(process.execPath, [program, ...args], {
-      ...{ cpu, cores: String(index % availableParallelism()), env: { STELLIUM_TOKEN: token } },
+      ...{ cpu, cores: coreOf(index), env: { STELLIUM_TOKEN: token } },
       stdio: ["ignore", index === 0 ? "pipe" : "ignore", "inherit"],
     });
   const leader = /** @type {ChildProcess} */ (start(0, ["generate", ...asked, ...own, ...cluster]));

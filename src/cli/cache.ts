@@ -1,6 +1,7 @@
 import { listNetworks } from "../cluster/keptNetworks.ts";
 import { tuningDirectory } from "../cluster/linkPlan.ts";
 import { StelliumError } from "../errors.ts";
+import { unlessHomeless } from "../system/homeDirectory.ts";
 import { listHeads } from "../weights/headList.ts";
 import { prunable, remove } from "../weights/kept.ts";
 import { headDirectory } from "../weights/localHead.ts";
@@ -21,15 +22,15 @@ export interface CacheValues {
 
 const milliseconds = { s: 1e3, m: 60e3, h: 3600e3, d: 86_400e3, w: 604_800e3 } as const;
 
-/** Lists what is kept of models and networks, or removes some. Throws `BAD_USAGE`, `FILE_UNREADABLE`. */
+/** Lists what is kept of models and networks, or removes some. Throws `BAD_USAGE`, `FILE_UNREADABLE`, `CACHE_UNWRITABLE`. */
 export async function cache(values: CacheValues): Promise<void> {
   const { action, olderThan, all } = values;
-  const directory = values.cacheDir ?? cacheDirectory();
+  const directory = values.cacheDir ?? unlessHomeless(() => cacheDirectory());
   if (action === "prune") return prune(directory, values);
   if (action !== undefined) throw badUsage(`there is no action ${JSON.stringify(action)}; there is prune`);
   if (all || olderThan !== undefined) throw badUsage("--all and --older-than go with `stellium cache prune`");
   const contents = await contentsOf(directory);
-  print(values.json ? json({ directory, ...cacheFacts(contents) }) : listText(directory, contents));
+  print(values.json ? json({ directory: directory ?? null, ...cacheFacts(contents) }) : listText(directory, contents));
 }
 
 /** Milliseconds of an age as a person writes it: `30d`, `12h`, `2w`, `90m`, `45s`. Throws `BAD_USAGE`. */
@@ -39,7 +40,8 @@ export function parseAge(text: string): number {
   throw badUsage(`--older-than must be an age such as 30d, 12h or 2w, not ${JSON.stringify(text)}`);
 }
 
-async function contentsOf(directory: string): Promise<CacheContents> {
+async function contentsOf(directory: string | undefined): Promise<CacheContents> {
+  if (directory === undefined) return { slices: [], heads: [], networks: [] };
   return {
     slices: await listSlices(sliceDirectory(directory)),
     heads: await listHeads(headDirectory(directory)),
@@ -47,7 +49,7 @@ async function contentsOf(directory: string): Promise<CacheContents> {
   };
 }
 
-async function prune(directory: string, { olderThan, all, json: asJson }: CacheValues): Promise<void> {
+async function prune(directory: string | undefined, { olderThan, all, json: asJson }: CacheValues): Promise<void> {
   const before = olderThan === undefined ? undefined : new Date(Date.now() - parseAge(olderThan));
   const { slices, heads, networks } = await contentsOf(directory);
   const which = { all, before };
@@ -60,7 +62,7 @@ async function prune(directory: string, { olderThan, all, json: asJson }: CacheV
   const bytes = cacheBytes(removed);
   print(
     asJson
-      ? json({ directory, removed: cacheFacts(removed), bytes })
+      ? json({ directory: directory ?? null, removed: cacheFacts(removed), bytes })
       : `removed ${counts(removed)}, ${formatBytes(bytes)}`,
   );
 }

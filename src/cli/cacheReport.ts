@@ -4,6 +4,7 @@ import type { Kept } from "../weights/kept.ts";
 import type { Range } from "../weights/slice.ts";
 import type { ListedSlice } from "../weights/sliceList.ts";
 import { formatBytes } from "./format.ts";
+import { homelessText } from "./homeless.ts";
 import { columns } from "./table.ts";
 
 /** What a cache directory holds: slices, headers and embeddings of models behind URLs, and what is known of networks. */
@@ -30,9 +31,10 @@ export function counts({ slices, heads, networks }: CacheContents): string {
 }
 
 /** A table, and the sum. */
-export function listText(directory: string, contents: CacheContents): string {
+export function listText(directory: string | undefined, contents: CacheContents): string {
   const rows = [...contents.slices.map(sliceRow), ...contents.heads.map(headRow)];
   const networks = contents.networks.length;
+  if (directory === undefined) return `no slices ${homelessText("STELLIUM_CACHE_DIR")}`;
   if (rows.length === 0 && networks === 0) return `no slices in ${printable(directory)}`;
   const sum = `${counts(contents)}, ${formatBytes(cacheBytes(contents))}, in ${printable(directory)}`;
   return [...columns(rows), sum].join("\n");

@@ -1,17 +1,17 @@
 import { hostname } from "node:os";
 import type { RankReport } from "../cluster/team.ts";
+import { threadFigures } from "../cluster/threads.ts";
 import { cpuVariantName } from "../native/libraries.ts";
 import type { RankShare } from "../plan/shares.ts";
 import type { TextModel } from "../serving/textModel.ts";
 
-/** What each device holds and what it did, as `--json` tells it, by rank. */
+/** What each device holds and what it did, as `--json` shows it, by rank. */
 export async function deviceReports(textModel: TextModel) {
   const { coordinator } = textModel;
-  const { engine, memory, cap, description } = coordinator;
-  const { threads } = engine.options;
+  const { engine, memory, cap, description, threads } = coordinator;
   const { sent: controlBytesSent, received: controlBytesReceived } = coordinator.controlTraffic;
   const traffic = { controlBytesSent, controlBytesReceived };
-  const figures = { ...engine.statistics, ...traffic, threads, kvBytes: memory.kvBytes };
+  const figures = { ...engine.statistics, ...traffic, ...threadFigures(threads), kvBytes: memory.kvBytes };
   const own = {
     rank: 0,
     host: hostname(),
@@ -29,6 +29,8 @@ function deviceReport({ rank, host, cpuVariant, share, figures }: RankReport) {
     host,
     cpu_variant: cpuVariant,
     threads: figure("threads"),
+    cores: figure("cores"),
+    cpu_quota: figure("cpuQuota") || null,
     shares: shareReport(share),
     peak_rss_bytes: figure("peakRssBytes"),
     memory_cap_bytes: figure("memoryCapBytes"),

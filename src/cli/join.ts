@@ -3,15 +3,16 @@ import { type Address, formatAddress, parseAddress } from "../cluster/control/ad
 import type { JoinState } from "../cluster/control/client.ts";
 import { type LocateOptions, locateCoordinator } from "../cluster/discovery/locate.ts";
 import type { JoinToken } from "../cluster/token.ts";
-import { type WorkerOptions, type WorkerState, work } from "../cluster/worker.ts";
+import { checkDevice, type WorkerOptions, type WorkerState, work } from "../cluster/worker.ts";
 import { StelliumError } from "../errors.ts";
 import type { Values } from "./arguments/option.ts";
 import { tokenOf } from "./clusterOptions.ts";
 import type { joinOptions } from "./commandOptions.ts";
 import type { Interruption } from "./interruption.ts";
-import { tellMemory } from "./memoryReport.ts";
+import { tellPlan } from "./planReport.ts";
 import { tellOfThisProcess } from "./processes/registry.ts";
 import { Progress } from "./progress.ts";
+import { uncachedText } from "./uncached.ts";
 
 const noticeAfterMs = 5000;
 
@@ -20,6 +21,7 @@ export async function join(values: Values<typeof joinOptions>, { signal }: Inter
   const { threads, cacheDir, name, memory, window } = values;
   const token = await tokenOf(values);
   if (token === undefined) throw badUsage("the token is missing: give it by --token, --token-file or STELLIUM_TOKEN");
+  checkDevice();
   const orphaned = new AbortController();
   if (process.connected) process.once("disconnect", () => orphaned.abort("its parent process ended"));
   using progress = new Progress("receiving");
@@ -67,7 +69,7 @@ function tell(state: JoinState | WorkerState, progress: Progress): void {
   if (state.state === "joined") tellOfThisProcess({ rank: state.rank, devices: state.size });
   if (state.state === "receiving") progress.update(state.bytes, state.total);
   else if (quiet) return;
-  else if (state.state === "planned") tellMemory(state.memory, state.cap);
+  else if (state.state === "planned") tellPlan(state.memory, state.cap, state.threads);
   else process.stderr.write(sentence(state));
 }
 
@@ -79,6 +81,8 @@ function sentence(state: Exclude<JoinState | WorkerState, { state: "receiving" |
       return "connected; waiting for a place\n";
     case "joined":
       return `joined as device ${state.rank + 1} of ${state.size}\n`;
+    case "uncached":
+      return `${uncachedText(state.error)}\n`;
     case "loading":
       return "loading\n";
     case "ready":

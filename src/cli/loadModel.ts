@@ -5,8 +5,8 @@ import { authorization, hubFromEnvironment } from "../models/hub.ts";
 import type { TextModel, TextModelOptions } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
 import { formatBytes } from "./format.ts";
-import { tellMemory } from "./memoryReport.ts";
 import type { LoadValues } from "./options.ts";
+import { tellPlan } from "./planReport.ts";
 import { tellOfThisProcess } from "./processes/registry.ts";
 import { Progress } from "./progress.ts";
 import { locateModel, requireModel } from "./requireModel.ts";
@@ -40,7 +40,7 @@ export async function loadModel(
     using cutting = new Progress("slicing");
     const onCut = (bytes: number, total: number) => cutting.update(bytes, total);
     const engine = { threads, context, batch, kvType: kv, memory, window, noSlice, cacheDir };
-    const reports = { onPlan: tellMemory, onStored: tellStored, onCut, onProgress, onTrace };
+    const reports = { onPlan: tellPlan, onStored: tellStored, onCut, onProgress, onTrace };
     const hub = await hubFromEnvironment();
     const headers = (address: string) => authorization(hub, address);
     const textModel = await TextModel.open(path, { ...engine, ...requests, ...reports, headers, cluster, signal });

@@ -1,8 +1,9 @@
 import type { JoinState } from "../cluster/control/client.ts";
-import type { LocalFailure, LocalOrders } from "../cluster/localWorkers.ts";
+import type { LocalOrders, LocalReport } from "../cluster/localWorkers.ts";
 import type { WorkerState } from "../cluster/worker.ts";
 import { StelliumError } from "../errors.ts";
 import { endBySignal } from "./endBySignal.ts";
+import { uncachedText } from "./uncached.ts";
 
 // A worker process on its coordinator's machine. Its modules load while the coordinator gets ready to be joined; then
 // it is told where. It ends with the process that started it.
@@ -19,25 +20,25 @@ process.once("disconnect", () => {
 // A terminal interrupts all processes at once; what that means for this one, its coordinator decides.
 process.on("SIGINT", () => {});
 
-const { work } = await import("../cluster/worker.ts");
-const [{ JoinToken }, { openGgml }, { tellOfThisProcess }] = await Promise.all([
+const { checkDevice, work } = await import("../cluster/worker.ts");
+const [{ JoinToken }, { tellOfThisProcess }] = await Promise.all([
   import("../cluster/token.ts"),
-  import("../native/ggml.ts"),
   import("./processes/registry.ts"),
 ]);
 
 try {
   if (!process.connected) process.exit();
-  openGgml();
+  checkDevice();
   const { token, ...orders } = await invited;
   const [host, { signal }] = ["127.0.0.1", orphaned];
   tellOfThisProcess({ command: "join", address: `${host}:${orders.port}`, memoryCap: orders.memory });
-  await work({ ...orders, host, token: JoinToken.parse(token), signal, onState: tell });
+  await work({ ...orders, host, local: true, token: JoinToken.parse(token), signal, onState: tell });
 } catch (error) {
   if (!orphaned.signal.aborted) await fail(error);
 }
 
 function tell(state: JoinState | WorkerState): void {
+  if (state.state === "uncached") void say({ warning: uncachedText(state.error) });
   if (state.state === "joined") tellOfThisProcess({ rank: state.rank, devices: state.size });
 }
 
@@ -45,6 +46,10 @@ function tell(state: JoinState | WorkerState): void {
 async function fail(error: unknown): Promise<void> {
   const failed = error instanceof StelliumError ? `${error.message} (${error.code})` : String(error);
   process.exitCode = 1;
-  await new Promise((resolve) => process.send!({ failed } satisfies LocalFailure, resolve));
+  await say({ failed });
   process.disconnect();
+}
+
+async function say(report: LocalReport): Promise<void> {
+  await new Promise((resolve) => process.send!(report, resolve));
 }

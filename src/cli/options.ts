@@ -34,7 +34,7 @@ export const loadOptions = {
     flag: "threads",
     short: "t",
     value: "N",
-    summary: "threads that compute (default: one for each physical core)",
+    summary: "threads that compute (default: one for each core that the CPU quota allows)",
     min: 1,
     max: 512,
     whole: true,

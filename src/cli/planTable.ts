@@ -1,3 +1,4 @@
+import { threadsText } from "../cluster/threads.ts";
 import type { PlanFacts } from "../library/planning/facts.ts";
 import type { Source } from "../library/planning/rates.ts";
 import { limitOfDevice } from "../library/planning/report.ts";
@@ -33,6 +34,7 @@ function overview({ model, planned, rates, cluster, decode }: PlanFacts): [strin
   return [
     ["model", `${printable(model.name ?? model.path, { limit: 60 })}, ${formatBytes(model.weight_bytes)} of weights`],
     ["engine", `context ${context}, batch ${batch}, KV cache ${kvType}`],
+    ...(rates.threads ? [["threads", threadsText(rates.threads)] as [string, string]] : []),
     ["compute", `${each((device) => device.computeBytesPerSecond)} of weights (${from(compute, several)})`],
     ["disk", `${each((device) => device.diskBytesPerSecond)} (${from(disk, several)})`],
     ...(several ? [["links", links] as [string, string]] : []),

@@ -1,9 +1,11 @@
+import { unlessHomeless } from "../system/homeDirectory.ts";
 import { printable } from "../weights/gguf/printable.ts";
 import type { Values } from "./arguments/option.ts";
 import type { processOptions } from "./commandOptions.ts";
 import { formatBytes, formatDuration } from "./format.ts";
+import { homelessText } from "./homeless.ts";
 import { residentBytes } from "./processes/memory.ts";
-import { type ListedProcess, runningProcesses } from "./processes/registry.ts";
+import { type ListedProcess, processDirectory, runningProcesses } from "./processes/registry.ts";
 import { columns } from "./table.ts";
 
 interface Shown extends ListedProcess {
@@ -12,9 +14,15 @@ interface Shown extends ListedProcess {
 
 /** Lists, on stdout, the servers and devices that this user has started on this machine. */
 export async function processes({ json }: Values<typeof processOptions>): Promise<void> {
-  const running = await runningProcesses();
+  const directory = unlessHomeless(() => processDirectory());
+  if (directory === undefined && !json) return print(`no list of processes ${homelessText("STELLIUM_CACHE_DIR")}`);
+  const running = directory === undefined ? [] : await runningProcesses(directory);
   const shown = await Promise.all(running.map(async (each) => ({ ...each, resident: await residentBytes(each.pid) })));
-  process.stdout.write(`${json ? JSON.stringify({ processes: shown.map(factsOf) }, null, 2) : textOf(shown)}\n`);
+  print(json ? JSON.stringify({ processes: shown.map(factsOf) }, null, 2) : textOf(shown));
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
 }
 
 function factsOf({ pid, command, started, model, address, rank, devices, resident, memoryCap }: Shown) {

@@ -5,6 +5,7 @@ import { type HubName, parseModelName } from "../models/modelName.ts";
 import { chooseModel } from "../models/quantization.ts";
 import { removeLeftovers, removeModel } from "../models/removal.ts";
 import { findUrlModel, removeUrlModel, urlDirectory } from "../models/urlModels.ts";
+import { writingTo } from "../system/cacheFolder.ts";
 import type { Values } from "./arguments/option.ts";
 import type { removeOptions } from "./commandOptions.ts";
 import { formatBytes } from "./format.ts";
@@ -16,7 +17,7 @@ interface Removed {
   readonly bytes: number;
 }
 
-/** Removes a model from this device. Throws `BAD_USAGE`, `MODEL_NOT_HERE`. */
+/** Removes a model from this device. Throws `BAD_USAGE`, `MODEL_NOT_HERE`, `HOME_UNKNOWN`, `CACHE_UNWRITABLE`. */
 export async function remove(values: Values<typeof removeOptions>): Promise<void> {
   const { removed, bytes } = await removeNamed(requireModel(values.model), values.all);
   const text = removed.map((name) => `removed ${name}`).join("\n");
@@ -30,7 +31,8 @@ async function removeNamed(text: string, all: boolean): Promise<Removed> {
   if (name.hub !== undefined) return await removeFromHub(name.hub, all);
   const model = await findUrlModel(urlDirectory(), text);
   if (model === undefined) throw new StelliumError("MODEL_NOT_HERE", { model: text });
-  return { removed: [text], bytes: await removeUrlModel(urlDirectory(), model) };
+  const removing = () => removeUrlModel(urlDirectory(), model);
+  return { removed: [text], bytes: await writingTo(urlDirectory(), "STELLIUM_CACHE_DIR", removing) };
 }
 
 async function removeFromHub(name: HubName, all: boolean): Promise<Removed> {
@@ -39,10 +41,21 @@ async function removeFromHub(name: HubName, all: boolean): Promise<Removed> {
   if (repo === undefined) throw new StelliumError("MODEL_NOT_HERE", { model: name.repo });
   const models = (await listLocalModels(directory)).filter((model) => model.repo === repo);
   const chosen = chosenOf(models, name, all);
+  const removing = () => removeAll(directory, repo, chosen, { leftovers: name.choice === undefined });
+  const bytes = await writingTo(directory, "HF_HUB_CACHE", removing);
+  return { removed: chosen.length > 0 ? chosen.map((model) => model.name) : [repo], bytes };
+}
+
+/** Returns how many bytes that frees. */
+async function removeAll(
+  directory: string,
+  repo: string,
+  models: readonly NamedModel[],
+  { leftovers }: { readonly leftovers: boolean },
+): Promise<number> {
   let bytes = 0;
-  for (const model of chosen) bytes += await removeModel(directory, model);
-  const left = name.choice === undefined ? await removeLeftovers(directory, repo) : 0;
-  return { removed: chosen.length > 0 ? chosen.map((model) => model.name) : [repo], bytes: bytes + left };
+  for (const model of models) bytes += await removeModel(directory, model);
+  return bytes + (leftovers ? await removeLeftovers(directory, repo) : 0);
 }
 
 /** The models to remove; none where only what is incomplete is left. */

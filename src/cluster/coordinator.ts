@@ -6,8 +6,10 @@ import type { ModelDescription } from "../engine/modelDescription.ts";
 import type { CellBringing, CellKeeping } from "../engine/protocol.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
 import type { StepRequest } from "../engine/stepRequest.ts";
+import { log } from "../log.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
+import { weightBytes } from "../plan/memory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { planShares, type SharePlan } from "../plan/shares.ts";
 import type { RankTrace } from "../trace/events.ts";
@@ -19,11 +21,12 @@ import { batchUnderCap, deviceMemory } from "./deviceMemory.ts";
 import { deviceSlice, repaired } from "./deviceSlice.ts";
 import { planEngine, planShared, type SharedEngineOptions, type WantedEngineOptions } from "./engineOptions.ts";
 import { Lingering } from "./lingering.ts";
-import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
+import { demandFit, type MemoryCap, mayBeCached, memoryCap } from "./memoryCap.ts";
 import { type OwnDemand, type OwnWeights, type OwnWeightsOptions, ownWeights } from "./ownWeights.ts";
 import type { StatusBoard } from "./status/board.ts";
 import { type RankReport, Team } from "./team.ts";
-import { threadsAmong } from "./threads.ts";
+import { chooseThreads, type ThreadChoice, threadsWarning } from "./threads.ts";
+import { ThrottleWatch } from "./throttleWatch.ts";
 
 /** How a model is to be run; everything has a default. */
 export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptions {
@@ -31,7 +34,10 @@ export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptio
   readonly cluster?: ClusterOptions | undefined;
   /** Told what there is to see, and what happens. */
   readonly status?: StatusBoard | undefined;
-  /** Bytes that this process may take in all, and each local worker; what is free less a margin if absent. */
+  /**
+   * Bytes that this process may take in all, and each local worker, within the control group's limit; what is free, less a
+   * margin, if absent.
+   */
   readonly memory?: number | undefined;
   /** Bytes of it for what the process does besides, such as serving; none if absent. */
   readonly hostBytes?: number | undefined;
@@ -39,8 +45,8 @@ export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptio
   readonly window?: number | undefined;
   /** Where the embedding is, of a remote model: paths in place of its files'. */
   readonly files?: readonly string[] | undefined;
-  /** Told, before anything is loaded, where the memory is to go. */
-  readonly onPlan?: (memory: DeviceMemory, cap: MemoryCap) => void;
+  /** Called before anything is loaded. */
+  readonly onPlan?: (memory: DeviceMemory, cap: MemoryCap, threads: ThreadChoice) => void;
   /** Told the bytes of weights read so far and in all. */
   readonly onProgress?: (bytes: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
@@ -57,10 +63,13 @@ export class Coordinator implements AsyncDisposable {
   readonly memory: DeviceMemory;
   /** What this process may take. */
   readonly cap: MemoryCap;
+  /** How many threads compute here, and why. */
+  readonly threads: ThreadChoice;
   /** What this rank has of the model. */
   readonly description: RankDescription;
   readonly #team: Team | undefined;
   readonly #onTrace: CoordinatorOptions["onTrace"];
+  readonly #throttling: ThrottleWatch;
 
   /**
    * Plans, waits for the workers, and loads. Throws `MODEL_UNSUPPORTED`, `SHARES_INVALID` or `OUT_OF_MEMORY` before
@@ -75,7 +84,7 @@ export class Coordinator implements AsyncDisposable {
     const cap = memoryCap(options.memory, cluster?.local ? ranks : 1);
     const cacheDir = cluster?.cacheDir ?? options.cacheDir;
     const memoryOfEach = cluster?.local ? cap.bytes : undefined;
-    const files = await source.files(cap.from === "free");
+    const files = await source.files(mayBeCached(cap));
     const reading = new SharedReading(files, { readers: ranks, shared: source.remote });
     const start = { source, reading, description: whole, threads, memoryOfEach, signal, status };
     const team = cluster && (await Team.open({ ...start, options: cluster }));
@@ -88,7 +97,8 @@ export class Coordinator implements AsyncDisposable {
       const shared = sharedOptions(demand, options, shares);
       const planned = deviceMemory(demand, shared);
       demandFit(planned, cap, `${description.files[0]} with a context of ${shared.context} tokens`);
-      options.onPlan?.(planned, cap);
+      const choice = threadsOf(description, options);
+      options.onPlan?.(planned, cap, choice);
       const weights = () => ownWeights({ source, reading }, demand, shared, { ...options, cacheDir });
       const place = () => placing(team, shared, reading);
       // What is fetched, is fetched once, for all slices at the same time. From a file, cutting, serving the workers'
@@ -98,7 +108,7 @@ export class Coordinator implements AsyncDisposable {
       const placed = early ?? place();
       if (cap.from !== "free") await placed;
       returnMemory();
-      const load = (own: OwnWeights) => startEngine(description, shared, own, options);
+      const load = (own: OwnWeights) => startEngine(description, shared, own, choice.threads, options);
       engine = await repaired(
         () => load(prepared),
         async () => load(await weights()),
@@ -107,7 +117,7 @@ export class Coordinator implements AsyncDisposable {
       await team?.link(engine);
       connection.linger();
       status?.ready({ engine, kvBytes: prepared.memory.kvBytes, capBytes: cap.bytes });
-      return new Coordinator(engine, description, prepared.memory, cap, team, onTrace);
+      return new Coordinator(engine, description, prepared.memory, cap, choice, team, onTrace);
     } catch (error) {
       await engine?.[Symbol.asyncDispose]();
       await team?.[Symbol.asyncDispose]();
@@ -120,10 +130,13 @@ export class Coordinator implements AsyncDisposable {
     description: RankDescription,
     memory: DeviceMemory,
     cap: MemoryCap,
+    threads: ThreadChoice,
     team: Team | undefined,
     onTrace: CoordinatorOptions["onTrace"],
   ) {
     this.cap = cap;
+    this.threads = threads;
+    this.#throttling = new ThrottleWatch(threads);
     this.engine = engine;
     this.description = description;
     this.memory = memory;
@@ -201,6 +214,7 @@ export class Coordinator implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#throttling[Symbol.dispose]();
     await this.engine[Symbol.asyncDispose]();
     // Behind the engine: what that had is free again.
     this.#onTrace?.([this.#ownTrace(), ...((await this.#team?.traces()) ?? [])]);
@@ -232,6 +246,16 @@ function demandOf(
   return { description, rooms, cap, windowBlocks, hostBytes, ranks, wire: cluster?.wire ?? "f16" };
 }
 
+/** Local devices, of which each may have little to compute, all have as many threads. */
+function threadsOf(description: RankDescription, { threads: asked, cluster }: CoordinatorOptions): ThreadChoice {
+  const choice = cluster?.local
+    ? chooseThreads({ asked, weightBytes: Number.POSITIVE_INFINITY, processes: cluster.workers + 1 })
+    : chooseThreads({ asked, weightBytes: weightBytes(description) });
+  const warning = threadsWarning(choice);
+  if (warning !== undefined) log("warn", warning);
+  return choice;
+}
+
 /** Stands for the model where only the room that blocks take is of interest. */
 const unnamed = { hash: "0".repeat(64), name: "" };
 
@@ -245,11 +269,11 @@ function startEngine(
   description: RankDescription,
   shared: SharedEngineOptions,
   { origin, memory }: OwnWeights,
-  { threads, cluster, onProgress, signal }: CoordinatorOptions,
+  threads: number,
+  { onProgress, signal }: CoordinatorOptions,
 ): Promise<Engine> {
-  const among = cluster?.local ? threadsAmong(cluster.workers + 1) : undefined;
   const { pinnedBytes, streamedBytes } = memory.window;
-  const options = planEngine(description, shared, { threads: threads ?? among, streaming: streamedBytes > 0 });
+  const options = planEngine(shared, { threads, streaming: streamedBytes > 0 });
   return Engine.start({
     description,
     options,

@@ -2,6 +2,8 @@ import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { isWithoutCache } from "../system/cacheFolder.ts";
+import { temporaryFolder } from "../system/temporaryFolder.ts";
 import { type BlockSource, obtainSlice } from "../weights/obtainSlice.ts";
 import { pageBytes, roundUp } from "../weights/pages.ts";
 import { sliceDirectory } from "../weights/sliceDirectory.ts";
@@ -33,11 +35,64 @@ export function deviceSlice(description: RankDescription, model: { hash: string;
   return { cut, header, rooms: header.blocks.map(({ bytes }) => roundUp(bytes, pageBytes)) };
 }
 
-/** Has a slice on this device's disk, and returns its path. Throws what `obtainSlice` does. */
-export function storedSlice({ header }: DeviceSlice, { source, cacheDir, onProgress }: SliceOrigin): Promise<string> {
+/** Keeps a slice on this device's disk, and returns its path. Throws what `obtainSlice` does, and `HOME_UNKNOWN`. */
+export async function storedSlice(
+  { header }: DeviceSlice,
+  { source, cacheDir, onProgress }: SliceOrigin,
+): Promise<string> {
   const ggml = openGgml();
   const directory = sliceDirectory(cacheDir);
-  return obtainSlice({ ggml, device: cpuDevice(ggml), directory, header, source, onProgress });
+  return await obtainSlice({ ggml, device: cpuDevice(ggml), directory, header, source, onProgress });
+}
+
+/** Holds a worker's slices: in its cache directory or, if that cannot be written, in a folder that ends with the process. */
+export class SliceStorage {
+  #cacheDir: string | undefined;
+  readonly #makeFolder: () => string | undefined;
+  readonly #onUncached: ((error: StelliumError) => void) | undefined;
+
+  /**
+   * @param cacheDir - the default one if absent
+   * @param onUncached - told once why slices are not kept for the next start
+   * @param makeFolder - see `temporaryFolder`
+   */
+  constructor(cacheDir?: string, onUncached?: (error: StelliumError) => void, makeFolder = () => temporaryFolder()) {
+    this.#cacheDir = cacheDir;
+    this.#onUncached = onUncached;
+    this.#makeFolder = makeFolder;
+  }
+
+  /** Where slices are kept. Throws `HOME_UNKNOWN`. */
+  get directory(): string {
+    return sliceDirectory(this.#cacheDir);
+  }
+
+  /** Obtains a slice, and returns its path. Throws what `obtainSlice` does, and `HOME_UNKNOWN`. */
+  async obtain(slice: DeviceSlice, origin: Omit<SliceOrigin, "cacheDir">): Promise<string> {
+    let requested = false;
+    const begin = (blocks: readonly number[]) => {
+      requested = true;
+      return origin.source.begin(blocks);
+    };
+    const source: BlockSource = { begin, block: (index) => origin.source.block(index) };
+    const store = () => storedSlice(slice, { ...origin, source, cacheDir: this.#cacheDir });
+    try {
+      return await store();
+    } catch (error) {
+      // Blocks that were requested are on their way, and cannot be requested again.
+      if (requested || !this.#moveFrom(error)) throw error;
+      return await store();
+    }
+  }
+
+  #moveFrom(error: unknown): boolean {
+    if (!isWithoutCache(error) || error.code === "DISK_FULL") return false;
+    const folder = this.#makeFolder();
+    if (folder === undefined) return false;
+    this.#onUncached?.(error);
+    this.#cacheDir = folder;
+    return true;
+  }
 }
 
 /**

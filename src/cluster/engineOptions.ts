@@ -2,10 +2,8 @@ import type { Hyperparameters } from "../engine/hyperparameters.ts";
 import { cellBytes, type KvType, kvCacheBytes } from "../engine/kvCache.ts";
 import type { EngineOptions } from "../engine/protocol.ts";
 import { StelliumError } from "../errors.ts";
-import { weightBytes } from "../plan/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { mostSlots } from "../plan/shares.ts";
-import { defaultThreads } from "./threads.ts";
 
 /** What all ranks of a cluster have to agree on. */
 export interface SharedEngineOptions {
@@ -43,8 +41,7 @@ const streamingPoll = 0;
 
 /** How one device computes. */
 export interface Computing {
-  /** As many as are best if absent. */
-  readonly threads: number | undefined;
+  readonly threads: number;
   /** Whether blocks are brought from the disk for every step. */
   readonly streaming: boolean;
 }
@@ -82,11 +79,7 @@ export function plannedKvBytes(description: RankDescription, shared: SharedEngin
 }
 
 /** Options of the engine of rank 0, which gives logits. */
-export function planEngine(
-  description: RankDescription,
-  shared: SharedEngineOptions,
-  { threads = defaultThreads(weightBytes(description)), streaming }: Computing,
-): EngineOptions {
+export function planEngine(shared: SharedEngineOptions, { threads, streaming }: Computing): EngineOptions {
   const poll = streaming ? streamingPoll : defaultPoll;
   return { ...shared, threads, poll, outputs: shared.slots, graphs: "whole" };
 }
@@ -96,11 +89,7 @@ export function storedCellBytes(h: Hyperparameters, type: KvType): number {
   return 2 * h.blockCount * cellBytes(h, type);
 }
 
-/** Options of a worker's engine, whose logits nobody asks for. */
-export function planWorkerEngine(
-  description: RankDescription,
-  shared: SharedEngineOptions,
-  computing: Computing,
-): EngineOptions {
-  return { ...planEngine(description, shared, computing), outputs: 0 };
+/** Options of a worker's engine, which gives no logits. */
+export function planWorkerEngine(shared: SharedEngineOptions, computing: Computing): EngineOptions {
+  return { ...planEngine(shared, computing), outputs: 0 };
 }

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { reasonOf, StelliumError } from "../errors.ts";
+import { log } from "../log.ts";
 import type { JoinToken } from "./token.ts";
 
 /** Where devices on this machine are to join, and how they compute. */
@@ -21,10 +22,8 @@ export interface LocalOrders extends Omit<LocalInvitation, "token"> {
   readonly name: string;
 }
 
-/** What a process says when it cannot go on. */
-export interface LocalFailure {
-  readonly failed: string;
-}
+/** What a process says: why it cannot go on, or what its user should know. */
+export type LocalReport = { readonly failed: string } | { readonly warning: string };
 
 const program = fileURLToPath(new URL("../cli/localWorker.js", import.meta.url));
 const patienceMs = 3000;
@@ -43,6 +42,7 @@ export class LocalWorkers implements AsyncDisposable {
     this.#children = startAll(count);
     this.failed = Promise.race(this.#children.map((child, i) => failureOf(child, nameOf(i))));
     this.failed.catch(() => {});
+    warnOnce(this.#children);
   }
 
   /** How many there are. */
@@ -91,10 +91,21 @@ function cannotStart(device: string, error: unknown): StelliumError {
   return new StelliumError("WORKER_LOST", { device, reason }, { cause: error });
 }
 
+/** Logs what processes warn of. All of them use the same folders, and say the same. */
+function warnOnce(children: readonly ChildProcess[]): void {
+  const warned = new Set<string>();
+  const hear = (message: LocalReport) => {
+    if (!("warning" in message) || warned.has(message.warning)) return;
+    warned.add(message.warning);
+    log("warn", message.warning);
+  };
+  for (const child of children) child.on("message", hear);
+}
+
 function failureOf(child: ChildProcess, device: string): Promise<never> {
   let said: string | undefined;
-  child.on("message", (message) => {
-    said = (message as LocalFailure).failed;
+  child.on("message", (message: LocalReport) => {
+    if ("failed" in message) said = message.failed;
   });
   return new Promise((_, reject) => {
     child.once("error", (error) => reject(cannotStart(device, error)));

@@ -1,44 +1,67 @@
 import { StelliumError } from "../errors.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
-import { pageBytes } from "../weights/pages.ts";
+import { type MemoryAllowance, memoryAllowance } from "../system/memoryAllowance.ts";
 
-/** How much memory this process may take in all, and who says so. */
+/** How much memory this process may take in all, and what decides it. */
 export interface MemoryCap {
   readonly bytes: number;
-  readonly from: "asked" | "free" | "cgroup";
+  /**
+   * What was asked for, or the control group's limit where that is smaller. Where nothing was asked for: what is free of
+   * the machine, or of the control group.
+   */
+  readonly from: "asked" | "cgroup" | "free" | "groupFree";
 }
 
 /** What is left to others of the memory that is free, the smaller of the two. */
 const margin = { bytes: 1e9, fraction: 0.1 };
 
+/** Control groups have whole pages, of 64 KB at most. */
+const roundingBytes = 65_536;
+
 /**
- * This process's cap: what was asked for, but no more than the control group it is in has; otherwise what is free and
- * what it has already, less a margin, divided among so many processes.
+ * This process's cap. What was asked for, but no more than its control groups allow; otherwise what is free and what it
+ * has already, less a margin. Processes on this machine that share the memory have equal parts of it.
  */
-export function memoryCap(asked: number | undefined, processes = 1): MemoryCap {
-  const limit = process.constrainedMemory();
+export function memoryCap(
+  asked: number | undefined,
+  processes = 1,
+  allowance: MemoryAllowance = memoryAllowance(),
+): MemoryCap {
+  const { limit = Number.POSITIVE_INFINITY, available, own, grouped } = allowance;
   if (asked !== undefined) {
-    const bytes = limit > 0 ? Math.min(asked, limit) : asked;
-    // Control groups have whole pages.
-    return { bytes, from: asked - bytes < pageBytes ? "asked" : "cgroup" };
+    const bytes = Math.floor(Math.min(asked, limit / processes));
+    return { bytes, from: asked - bytes < roundingBytes ? "asked" : "cgroup" };
   }
-  const free = process.availableMemory() + process.memoryUsage.rss();
+  // What this process took before it came into its group is charged to another.
+  const free = Math.min(available + own, limit);
   const usable = free - Math.min(margin.bytes, free * margin.fraction);
-  return { bytes: Math.floor(usable / processes), from: "free" };
+  return { bytes: Math.floor(usable / processes), from: grouped ? "groupFree" : "free" };
 }
 
-/** Throws `OUT_OF_MEMORY`, with every item and the least cap that would do, where a plan does not fit its cap. */
+/** Whether the system's cache may keep what is read of the model: it does not count against what is free. */
+export function mayBeCached({ from }: MemoryCap): boolean {
+  return from === "free" || from === "groupFree";
+}
+
+/** What decides the cap, for people. */
+export function capSource({ from }: MemoryCap): string {
+  return {
+    asked: "--memory",
+    cgroup: "the control group's limit",
+    free: "free, less a margin",
+    groupFree: "free in the control group, less a margin",
+  }[from];
+}
+
+/** Throws `OUT_OF_MEMORY`, with every item and the least cap that would do, if a plan does not fit its cap. */
 export function demandFit(memory: DeviceMemory, cap: MemoryCap, what: string): void {
   if (memory.fits) return;
   const items = memoryItems(memory).map(({ name, bytes }) => `${name} ${megabytes(bytes)}`);
   const needed = `${megabytes(memory.leastCapBytes)} at least (${items.join(", ")})`;
-  const said = { asked: "--memory", free: "what is free, less a margin", cgroup: "this control group's limit" }[
-    cap.from
-  ];
-  throw new StelliumError("OUT_OF_MEMORY", { what, needed, available: `${megabytes(cap.bytes)} (${said})` });
+  throw new StelliumError("OUT_OF_MEMORY", { what, needed, available: `${megabytes(cap.bytes)} (${capSource(cap)})` });
 }
 
-/** Where the memory goes; what takes none is left out. */
+/** Where the memory goes, without what takes none. */
 export function memoryItems(memory: DeviceMemory): { name: string; bytes: number }[] {
   const { runtimeBytes, kvBytes, computeBytes, linkBytes, window } = memory;
   const items = [
@@ -52,7 +75,7 @@ export function memoryItems(memory: DeviceMemory): { name: string; bytes: number
   return items.filter(({ bytes }) => bytes > 0);
 }
 
-/** In whole megabytes, rounded up: a cap of so many does. */
+/** In whole megabytes, rounded up: a cap of that size is enough. */
 export function megabytes(bytes: number): string {
   return `${Math.ceil(bytes / 1e6)} MB`;
 }

@@ -2,6 +2,7 @@ import type { WeightOrigin } from "../engine/protocol.ts";
 import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
+import { isWithoutCache } from "../system/cacheFolder.ts";
 import type { ModelSource } from "../weights/modelSource.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";
 import type { Placement } from "../weights/window/blockWeights.ts";
@@ -10,7 +11,7 @@ import { sliceMap } from "../weights/window/sliceMap.ts";
 import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
 import { deviceSlice, storedSlice } from "./deviceSlice.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
-import { demandFit, type MemoryCap } from "./memoryCap.ts";
+import { demandFit, type MemoryCap, mayBeCached } from "./memoryCap.ts";
 import { outlineOf } from "./rankPlan.ts";
 
 /** How rank 0 may have its weights. */
@@ -41,11 +42,11 @@ export interface OwnWeights {
 }
 
 /**
- * Where rank 0 takes its weights from. What fits memory comes from the model's files. What does not is streamed: from a
- * slice in this device's layouts, which is cut once; or, where the disk has no room for it or nobody wants it, from the
- * model's files, in the plain layout. Of a model behind an URL there is a slice in any case: that is what this device
- * keeps of it. Throws `OUT_OF_MEMORY`, and what reading the model does; of a model behind an URL also `DISK_FULL`, and
- * `BAD_USAGE` where nobody wants a slice.
+ * Decides where rank 0 reads its weights. Weights that fit memory come from the model's files. Others are streamed: from
+ * a slice in this device's layouts, which is cut once; or, if that is unwanted or cannot be written, from the model's
+ * files, in the plain layout. A model at a URL always has a slice: that is what this device keeps of it. Throws
+ * `OUT_OF_MEMORY` and what reading the model does; for a model at a URL also `DISK_FULL`, `CACHE_UNWRITABLE`,
+ * `HOME_UNKNOWN`, and `BAD_USAGE` for `noSlice`.
  */
 export async function ownWeights(
   model: OwnModel,
@@ -59,15 +60,15 @@ export async function ownWeights(
   demandFit(memory, cap, whatOf(demand, shared));
   if (remote && options.noSlice) throw new StelliumError("BAD_USAGE", { detail: "--no-slice is for files, not URLs" });
   const resident = memory.window.streamedBytes === 0;
-  const cached = resident && cap.from === "free";
+  const cached = resident && mayBeCached(cap);
   if (resident && !remote) return { memory, origin: { kind: "gguf", files: description.files, cached } };
   if (options.noSlice) return plainWeights(demand, shared);
   try {
     const path = await cutSlice(model, demand, options);
     return { memory, origin: { kind: "slice", map: await sliceMap(path), placement: placementOf(memory, cached) } };
   } catch (error) {
-    if (remote || !(error instanceof StelliumError && error.code === "DISK_FULL")) throw error;
-    log("warn", `${error.message}; the model is streamed from its own file, from which computing is slower`);
+    if (remote || !isWithoutCache(error)) throw error;
+    log("warn", `${error.message}; the model is streamed from its own file, which is slower. ${error.hint}`);
     return plainWeights(demand, shared);
   }
 }

@@ -6,6 +6,7 @@ import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { rankDescription } from "../plan/rankDescription.ts";
 import { planShares, type RankShare, type SharePlan } from "../plan/shares.ts";
+import { unlessHomeless } from "../system/homeDirectory.ts";
 import type { RankTrace } from "../trace/events.ts";
 import type { ModelSource } from "../weights/modelSource.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";
@@ -155,7 +156,8 @@ export class Team implements AsyncDisposable {
     const [first, ...others] = planLinks(addresses, this.style);
     await Promise.all(members.map((member, i) => member.link(others[i]!)));
     for (const member of members) this.#watch(member, engine);
-    const linking = engine.link({ ...first!, tuningDirectory: tuningDirectory(this.#parts.options.cacheDir) });
+    const tuning = unlessHomeless(() => tuningDirectory(this.#parts.options.cacheDir));
+    const linking = engine.link({ ...first!, tuningDirectory: tuning });
     try {
       await Promise.all([linking, ...members.map((member) => member.linked())]);
     } finally {

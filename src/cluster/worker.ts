@@ -7,23 +7,25 @@ import { cpuDevice, openGgml } from "../native/ggml.ts";
 import { cpuVariantName } from "../native/libraries.ts";
 import { returnMemory } from "../native/memory.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
+import { weightBytes } from "../plan/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { unlessHomeless } from "../system/homeDirectory.ts";
 import { traceClock } from "../trace/events.ts";
-import { sliceDirectory } from "../weights/sliceDirectory.ts";
 import { sliceNames } from "../weights/sliceList.ts";
 import { sliceMap } from "../weights/window/sliceMap.ts";
 import type { Address } from "./control/address.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import { type CoordinatorMessage, mostSliceNames, type WorkerHello } from "./control/messages.ts";
 import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
-import { type DeviceSlice, deviceSlice, repaired, storedSlice } from "./deviceSlice.ts";
+import { type DeviceSlice, deviceSlice, repaired, SliceStorage } from "./deviceSlice.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
 import { Mailbox, type Messages } from "./mailbox.ts";
-import { demandFit, type MemoryCap, memoryCap } from "./memoryCap.ts";
+import { demandFit, type MemoryCap, mayBeCached, memoryCap } from "./memoryCap.ts";
 import { placementOf } from "./ownWeights.ts";
 import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
 import { receivedBlocks } from "./sliceTransfer.ts";
-import { defaultThreads } from "./threads.ts";
+import { chooseThreads, type ThreadChoice, threadFigures, threadsWarning } from "./threads.ts";
+import { ThrottleWatch } from "./throttleWatch.ts";
 import type { JoinToken } from "./token.ts";
 import { sendTrace } from "./traceTransfer.ts";
 import { version } from "./version.ts";
@@ -38,8 +40,10 @@ export interface WorkerOptions {
   /** What to call this device; its host name if absent. */
   readonly name?: string | undefined;
   readonly threads?: number | undefined;
+  /** Whether the coordinator's process started this one. It reports for both what this system allows. */
+  readonly local?: boolean | undefined;
   readonly cacheDir?: string | undefined;
-  /** Bytes that this process may take in all; what is free less a margin if absent. */
+  /** Bytes that this process may take in all, within the control group's limit; what is free, less a margin, if absent. */
   readonly memory?: number | undefined;
   /** How many blocks the window holds where weights are streamed; see `planWindow`. */
   readonly window?: number | undefined;
@@ -49,10 +53,23 @@ export interface WorkerOptions {
 
 /** What a worker does once it has its place. */
 export type WorkerState =
-  | { readonly state: "planned"; readonly memory: DeviceMemory; readonly cap: MemoryCap }
+  /** It has no cache directory that it can write, for the reason in `error`: its slice is gone when its process ends. */
+  | { readonly state: "uncached"; readonly error: StelliumError }
+  | {
+      readonly state: "planned";
+      readonly memory: DeviceMemory;
+      readonly cap: MemoryCap;
+      readonly threads: ThreadChoice;
+    }
   | { readonly state: "receiving"; readonly bytes: number; readonly total: number }
   | { readonly state: "loading" }
   | { readonly state: "ready" };
+
+/** What a worker has from one connection to the next. */
+interface Device {
+  readonly options: WorkerOptions;
+  readonly storage: SliceStorage;
+}
 
 /** An engine, and the plan it was loaded for. */
 interface Loaded {
@@ -60,16 +77,22 @@ interface Loaded {
   readonly engine: Engine;
   readonly memory: DeviceMemory;
   readonly cap: MemoryCap;
+  readonly threads: ThreadChoice;
+  readonly throttling: ThrottleWatch | undefined;
 }
 
 /**
  * Takes part in a cluster until `signal` says otherwise: joins the coordinator, obtains the slice it is to have, loads
- * it and takes the coordinator's steps. Joins again where the coordinator is lost, and keeps what it has loaded.
- * Throws `TOKEN_REJECTED`, `VERSION_MISMATCH`, `ABORTED`, and what makes this device unable to have its share.
+ * it and takes the coordinator's steps. Joins again if the coordinator is lost, and keeps what it has loaded.
+ * Throws `TOKEN_REJECTED`, `VERSION_MISMATCH`, `ABORTED`, what `checkDevice` does, and what makes this device unable to
+ * have its share.
  */
 export async function work(options: WorkerOptions): Promise<never> {
   const { host, port, token, relocate, signal, onState } = options;
-  const hello = () => introduction(options);
+  checkDevice();
+  const storage = new SliceStorage(options.cacheDir, (error) => onState?.({ state: "uncached", error }));
+  const device = { options, storage };
+  const hello = () => introduction(device);
   let loaded: Loaded | undefined;
   try {
     for await (const { channel, localAddress } of joinCoordinator({
@@ -83,7 +106,7 @@ export async function work(options: WorkerOptions): Promise<never> {
       onState: (state) => onState?.(state),
     })) {
       try {
-        loaded = await load(channel, options, loaded);
+        loaded = await load(channel, device, loaded);
         onState?.({ state: "ready" });
         await follow(channel, loaded, localAddress);
       } catch (error) {
@@ -94,40 +117,66 @@ export async function work(options: WorkerOptions): Promise<never> {
     }
     throw new Error("unreachable: joining ends by an error");
   } finally {
-    await loaded?.engine[Symbol.asyncDispose]();
+    await unload(loaded);
   }
 }
 
-/** Obtains and loads what the plan says; what is loaded already stays where the plan is the same. */
-async function load(channel: CoordinatorChannel, options: WorkerOptions, before: Loaded | undefined): Promise<Loaded> {
+/**
+ * Throws what keeps this device from computing, whoever its coordinator is: to be called before looking for one, which
+ * goes on until one is found.
+ */
+export function checkDevice(): void {
+  cpuDevice(openGgml());
+}
+
+/** Obtains and loads what the plan says; if the plan is the same as before, what is loaded stays. */
+async function load(
+  channel: CoordinatorChannel,
+  { options, storage }: Device,
+  before: Loaded | undefined,
+): Promise<Loaded> {
   const plan = await receivePlan(channel);
   const key = JSON.stringify(plan);
   if (before?.plan === key) {
     await channel.send({ type: "ready", phase: "loaded" });
     return before;
   }
-  await before?.engine[Symbol.asyncDispose]();
+  await unload(before);
   const description = await rankOf(plan);
   const onProgress = (bytes: number, total: number) => options.onState?.({ state: "receiving", bytes, total });
   const slice = deviceSlice(description, plan.model);
   const cap = memoryCap(options.memory);
   const memory = plannedMemory(plan, description, slice, cap, options);
+  const threads = chooseThreads({ asked: options.threads, weightBytes: weightBytes(description) });
+  options.onState?.({ state: "planned", memory, cap, threads });
+  if (!options.local) warnOfThreads(threads);
   const source = receivedBlocks(channel);
   const engine = await repaired(async () => {
-    const path = await storedSlice(slice, { source, cacheDir: options.cacheDir, onProgress });
+    const path = await storage.obtain(slice, { source, onProgress });
     returnMemory();
     options.onState?.({ state: "loading" });
     const streaming = memory.window.streamedBytes > 0;
-    const cached = !streaming && cap.from === "free";
+    const cached = !streaming && mayBeCached(cap);
     return await Engine.start({
       description,
-      options: planWorkerEngine(description, plan.engine, { threads: options.threads, streaming }),
+      options: planWorkerEngine(plan.engine, { threads: threads.threads, streaming }),
       origin: { kind: "slice", map: await sliceMap(path), placement: placementOf(memory, cached) },
       signal: options.signal,
     });
   });
   await channel.send({ type: "ready", phase: "loaded" });
-  return { plan: key, engine, memory, cap };
+  const throttling = options.local ? undefined : new ThrottleWatch(threads);
+  return { plan: key, engine, memory, cap, threads, throttling };
+}
+
+async function unload(loaded: Loaded | undefined): Promise<void> {
+  loaded?.throttling?.[Symbol.dispose]();
+  await loaded?.engine[Symbol.asyncDispose]();
+}
+
+function warnOfThreads(choice: ThreadChoice): void {
+  const warning = threadsWarning(choice);
+  if (warning !== undefined) log("warn", warning);
 }
 
 /** Plans this device's memory. Throws `OUT_OF_MEMORY` where its share does not fit, whatever is streamed of it. */
@@ -136,13 +185,12 @@ function plannedMemory(
   description: RankDescription,
   { rooms }: DeviceSlice,
   cap: MemoryCap,
-  { window: windowBlocks, onState }: WorkerOptions,
+  { window: windowBlocks }: WorkerOptions,
 ): DeviceMemory {
   // The coordinator alone knows how sums travel: room for the widest.
   const demand: DeviceDemand = { description, rooms, cap, windowBlocks, ranks: shares.relative.length, wire: "f32" };
   const memory = deviceMemory(demand, engine);
   demandFit(memory, cap, `this device's share with a context of ${engine.context} tokens`);
-  onState?.({ state: "planned", memory, cap });
   return memory;
 }
 
@@ -206,12 +254,11 @@ function microseconds(times: Float32Array): number[] {
   return Array.from(times, (ms) => Math.round(ms * 1000) / 1000);
 }
 
-function figuresOf({ engine, memory, cap }: Loaded, { traffic }: CoordinatorChannel): Record<string, number> {
-  const { threads } = engine.options;
+function figuresOf({ engine, memory, cap, threads }: Loaded, { traffic }: CoordinatorChannel): Record<string, number> {
   return {
     ...engine.statistics,
     ...engine.stepFigures,
-    threads,
+    ...threadFigures(threads),
     kvBytes: memory.kvBytes,
     memoryCapBytes: cap.bytes,
     controlBytesSent: traffic.sent,
@@ -226,18 +273,24 @@ async function report(channel: CoordinatorChannel, error: unknown): Promise<void
   await channel.send({ type: "failed", code, message: reasonOf(error).slice(0, 2048) }).catch(() => {});
 }
 
-async function introduction({ name, threads, memory, cacheDir }: WorkerOptions): Promise<WorkerHello> {
+async function introduction({ options, storage }: Device): Promise<WorkerHello> {
+  const { name, threads, memory } = options;
   const ggml = openGgml();
   return {
     type: "hello",
     name: name ?? hostname(),
     host: hostname(),
-    threads: threads ?? defaultThreads(Infinity),
+    threads: chooseThreads({ asked: threads, weightBytes: Number.POSITIVE_INFINITY }).threads,
     memoryCap: memory ?? null,
     features: deviceFeatures(cpuDevice(ggml)),
     cpuVariant: cpuVariantName() ?? null,
     ggml: ggml.version(),
-    // What is wrong with the directory, storing a slice will tell.
-    cache: (await sliceNames(sliceDirectory(cacheDir)).catch(() => [])).slice(0, mostSliceNames),
+    cache: (await namesIn(storage)).slice(0, mostSliceNames),
   };
+}
+
+/** Names of the slices there are; none if there is no directory for them: storing one says what is wrong. */
+async function namesIn(storage: SliceStorage): Promise<readonly string[]> {
+  const directory = unlessHomeless(() => storage.directory);
+  return directory === undefined ? [] : await sliceNames(directory).catch(() => []);
 }

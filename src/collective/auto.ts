@@ -17,22 +17,25 @@ export interface AutoCollective extends Collective {
 export function autoCollective(group: Group, measurements: LinkMeasurements, correction?: Correction): AutoCollective {
   const choices = new Map<number, Choice>();
   const opened = new Map<CollectiveName, Collective>();
+  const chosen = new Map<number, Collective>();
   const choiceFor = (payloadBytes: number): Choice => {
     const choice = choices.get(payloadBytes) ?? chooseCollective(measurements, payloadBytes, correction);
     choices.set(payloadBytes, choice);
     return choice;
   };
-  const chosen = (payloadBytes: number): Collective => {
-    const { name } = choiceFor(payloadBytes);
+  const choose = (elements: number): Collective => {
+    const { name } = choiceFor(group.wire.bytes(elements));
     const collective = opened.get(name) ?? openCollective(name, group);
     opened.set(name, collective);
+    chosen.set(elements, collective);
     return collective;
   };
-  const collectiveFor = group.size === 1 ? () => solo : chosen;
+  const collectiveFor = (elements: number) => chosen.get(elements) ?? choose(elements);
+  if (group.size === 1) return { name: "auto", choices, choiceFor, allReduce: solo.allReduce };
   return {
     name: "auto",
     choices,
     choiceFor,
-    allReduce: (values) => collectiveFor(group.wire.bytes(values.length)).allReduce(values),
+    allReduce: (values) => collectiveFor(values.length).allReduce(values),
   };
 }

@@ -1,4 +1,5 @@
 import type { Group } from "./group.ts";
+import { toOthers } from "./parts.ts";
 import { transfer } from "./transfer.ts";
 
 /**
@@ -10,11 +11,10 @@ export function broadcast(group: Group, root: number, bytes: Uint8Array): void {
 }
 
 function sendToAll(group: Group, bytes: Uint8Array): void {
-  const outgoing = group.others().map((rank) => ({ link: group.link(rank), bytes }));
-  transfer(group, outgoing, []);
+  transfer(group, toOthers(group, bytes), []);
 }
 
 function receiveFrom(group: Group, root: number, bytes: Uint8Array): void {
-  const take = (part: Uint8Array, offset: number) => bytes.set(part, offset);
-  transfer(group, [], [{ link: group.link(root), bytes: bytes.length, take }]);
+  const taking = (part: Uint8Array, offset: number) => () => bytes.set(part, offset);
+  transfer(group, [], [{ link: group.link(root), bytes: bytes.length, taking }]);
 }

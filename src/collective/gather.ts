@@ -29,7 +29,7 @@ function receiveAll(group: Group, { bytes, take }: Gathering): void {
   const incoming = group.others().map((rank) => ({
     link: group.link(rank),
     bytes: bytes[rank]!,
-    take: (part: Uint8Array, offset: number) => take(rank, part, offset),
+    taking: (part: Uint8Array, offset: number) => () => take(rank, part, offset),
   }));
   transfer(group, [], incoming);
 }

@@ -2,6 +2,7 @@ import { StelliumError } from "../errors.ts";
 import { PollSet } from "../native/sockets.ts";
 import { noRecorder, type Recorder } from "../trace/recorder.ts";
 import { type Link, linkLost } from "./link.ts";
+import type { Prepared } from "./prepared.ts";
 import type { Wire } from "./wire.ts";
 
 /** What a rank spent on collectives and links, since it was opened. */
@@ -57,11 +58,12 @@ export class Group implements Disposable {
   /** Room for one encoded payload: own contributions go out from here, and results. */
   readonly encoded: Uint8Array;
   readonly pollSet: PollSet;
-  /** What `transfer` counts. */
+  /** What transfers count. */
   readonly times = { wireMs: 0, waitMs: 0 };
   /** When the collective under way has to end: a time of `performance.now()`. */
   deadline = 0;
   readonly #links: ReadonlyMap<number, Link>;
+  readonly #allLinks: readonly Link[];
   #recorder = noRecorder;
   #count = 0;
   #lost: StelliumError | undefined;
@@ -77,6 +79,7 @@ export class Group implements Disposable {
     this.encoded = new Uint8Array(wire.bytes(maxElements));
     this.pollSet = new PollSet(2 * size);
     this.#links = links;
+    this.#allLinks = [...links.values()];
   }
 
   /** Says what the thread that uses the group does. */
@@ -87,7 +90,7 @@ export class Group implements Disposable {
   /** From now on the group and its links record. */
   set recorder(recorder: Recorder) {
     this.#recorder = recorder;
-    for (const link of this.#links.values()) link.recorder = recorder;
+    for (const link of this.#allLinks) link.recorder = recorder;
   }
 
   /** The link to another rank. */
@@ -106,7 +109,7 @@ export class Group implements Disposable {
    * Runs one collective under the group's deadline. Where it fails, the other ranks are told which one is lost, and
    * every later collective fails with the same error: partial sums cannot be taken up again.
    */
-  run(collective: () => void): void {
+  run(collective: Prepared): void {
     if (this.#lost !== undefined) throw this.#lost;
     this.deadline = performance.now() + this.deadlineMs;
     this.#count++;
@@ -120,32 +123,36 @@ export class Group implements Disposable {
 
   #giveUp(error: StelliumError): void {
     this.#lost = error;
-    for (const link of this.#links.values()) link.giveUp(Number(error.values["peer"]));
+    for (const link of this.#allLinks) link.giveUp(Number(error.values["peer"]));
   }
 
-  /** Encodes values to the start of `encoded`. */
-  encode(values: Float32Array): Uint8Array {
+  /** The part of `encoded` for values: its start. */
+  encodedFor(values: Float32Array): Uint8Array {
     if (values.length > this.maxElements) {
       throw new RangeError(`${values.length} values are more than the ${this.maxElements} that were planned`);
     }
-    const bytes = this.encoded.subarray(0, this.wire.bytes(values.length));
-    this.wire.encode(values, bytes);
-    return bytes;
+    return this.encoded.subarray(0, this.wire.bytes(values.length));
+  }
+
+  /** Milliseconds that all links spent encrypting and decrypting. */
+  get cipherMs(): number {
+    let ms = 0;
+    for (let i = 0; i < this.#allLinks.length; i++) ms += this.#allLinks[i]!.cipherMs;
+    return ms;
   }
 
   statistics(): LinkStatistics {
-    const links = [...this.#links.values()];
-    const sum = (of: (link: Link) => number) => links.reduce((total, link) => total + of(link), 0);
+    const sum = (of: (link: Link) => number) => this.#allLinks.reduce((total, link) => total + of(link), 0);
     return {
       count: this.#count,
       ...this.times,
-      cipherMs: sum((link) => link.cipherMs),
+      cipherMs: this.cipherMs,
       bytesSent: sum((link) => link.bytesSent),
       bytesReceived: sum((link) => link.bytesReceived),
     };
   }
 
   [Symbol.dispose](): void {
-    for (const link of this.#links.values()) link.close();
+    for (const link of this.#allLinks) link.close();
   }
 }

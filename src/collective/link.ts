@@ -3,16 +3,7 @@ import { closeSocket, endSending, type Socket, tryReceive, trySend } from "../na
 import { noRecorder, type Recorder } from "../trace/recorder.ts";
 import { spanKind } from "../trace/spans.ts";
 import type { FrameCipher } from "./cipher.ts";
-import {
-  checkHeader,
-  FrameError,
-  type FrameType,
-  frameType,
-  headerBytes,
-  lostBytes,
-  typeOf,
-  writeHeader,
-} from "./frame.ts";
+import { checkHeader, type FrameType, frameType, headerBytes, lostBytes, typeOf, writeHeader } from "./frame.ts";
 
 /** What a link is made of. The connection is up, and the peer has proved who it is. */
 export interface LinkOptions {
@@ -28,8 +19,8 @@ export interface LinkOptions {
 }
 
 /**
- * One authenticated connection to another rank, used by one thread. It never waits: `transfer` moves frames over
- * several links at once. Whatever goes wrong is `LINK_LOST`, after which the link is of no more use.
+ * One authenticated connection to another rank, used by one thread. It never waits: a `Transfer` moves frames over
+ * several links at once. Every failure is `LINK_LOST`, after which the link cannot be used any more.
  */
 export class Link implements Disposable {
   readonly rank: number;
@@ -45,7 +36,6 @@ export class Link implements Disposable {
   recorder: Recorder = noRecorder;
   readonly #outgoing: Direction;
   readonly #incoming: Direction;
-
   #closed = false;
 
   constructor({ rank, peer, socket, sending, receiving, maxPayload }: LinkOptions) {
@@ -67,21 +57,36 @@ export class Link implements Disposable {
     return this.#incoming.done > 0;
   }
 
-  /** Makes `payload` (1 to `maxPayload` bytes) the next frame to send. The one before must be gone; it is copied. */
-  stage(payload: Uint8Array, type: FrameType = frameType.data): void {
+  /**
+   * Prepares sending `payload` (1 to `maxPayload` bytes) as one frame, any number of times: it is copied whenever it is
+   * staged.
+   */
+  outgoing(payload: Uint8Array): OutgoingFrame {
+    return { payload, place: this.#outgoing.placeOf(payload.length) };
+  }
+
+  /** Prepares receiving a frame of `length` bytes, any number of times. */
+  incoming(length: number): FramePlace {
+    return this.#incoming.placeOf(length);
+  }
+
+  /** Makes a frame the next one to send. The one before must be gone. */
+  stage({ payload, place }: OutgoingFrame, type: FrameType = frameType.data): void {
     const out = this.#outgoing;
     writeHeader(out.view, type, out.sequence, payload.length);
-    out.end = headerBytes + payload.length + out.cipher.overhead;
+    out.place = place;
+    out.end = place.whole.length;
     out.done = 0;
-    const sealed = out.bytes.subarray(headerBytes, out.end);
-    this.#timed(payload.length, () => out.cipher.seal(out.sequence++, out.header, payload, sealed));
+    const [started, begun] = [performance.now(), this.recorder.now()];
+    out.cipher.seal(out.sequence++, out.header, payload, place.payload, place.tag);
+    this.#countCipher(started, begun, payload.length);
   }
 
   /** Sends what the system takes of the staged frame. True: all of it is gone. */
   flush(): boolean {
     const out = this.#outgoing;
     while (out.done < out.end) {
-      const sent = this.#orLost(() => trySend(this.socket, out.bytes.subarray(out.done, out.end)));
+      const sent = this.#trySend(out.rest());
       if (sent === 0) return false;
       out.done += sent;
       this.bytesSent += sent;
@@ -90,38 +95,65 @@ export class Link implements Disposable {
   }
 
   /**
-   * Receives what there is of the next frame, which has to carry `expected` bytes. Returns its payload once it is
-   * whole and authentic, undefined before. The payload lies 16-byte aligned, and only until the next call.
+   * Receives what there is of the next frame, which has to carry as many bytes as `place` has. True: it is whole and
+   * authentic, and its payload lies in `place.payload`, 16-byte aligned, until the next call.
    */
-  receive(expected: number): Uint8Array | undefined {
+  receive(place: FramePlace): boolean {
     const into = this.#incoming;
-    if (into.done < headerBytes) into.end = headerBytes + expected + into.cipher.overhead;
-    while (into.done < into.end) {
-      const received = this.#orLost(() => tryReceive(this.socket, into.bytes.subarray(into.done, into.end)));
-      if (received === 0) return undefined;
-      this.bytesReceived += received;
-      this.#checkHeader(into, received, expected);
+    if (into.done < headerBytes) {
+      into.place = place;
+      into.end = place.whole.length;
     }
-    return this.#orLost(() => this.#open(into));
+    while (into.done < into.end) {
+      const received = this.#tryReceive(into.rest());
+      if (received === 0) return false;
+      this.bytesReceived += received;
+      const before = into.done;
+      into.done += received;
+      if (before < headerBytes && into.done >= headerBytes) this.#checkHeader(into, place.payload.length);
+    }
+    this.#open(into);
+    return true;
   }
 
-  #checkHeader(into: Direction, received: number, expected: number): void {
-    const before = into.done;
-    into.done += received;
-    if (before >= headerBytes || into.done < headerBytes) return;
-    const length = this.#orLost(() => checkHeader(into.view, into.sequence, expected));
-    into.end = headerBytes + length + into.cipher.overhead;
+  #trySend(bytes: Uint8Array): number {
+    try {
+      this.#checkOpen();
+      return trySend(this.socket, bytes);
+    } catch (error) {
+      throw asLost(this.rank, this.peer, error);
+    }
   }
 
-  #open(into: Direction): Uint8Array {
-    const sealed = into.bytes.subarray(headerBytes, into.end);
-    const authentic = this.#timed(sealed.length, () => into.cipher.open(into.sequence, into.header, sealed));
-    if (!authentic) throw new FrameError(`frame ${into.sequence} was changed on its way`);
+  #tryReceive(into: Uint8Array): number {
+    try {
+      this.#checkOpen();
+      return tryReceive(this.socket, into);
+    } catch (error) {
+      throw asLost(this.rank, this.peer, error);
+    }
+  }
+
+  #checkHeader(into: Direction, expected: number): void {
+    try {
+      const length = checkHeader(into.view, into.sequence, expected);
+      if (length === expected) return;
+      into.place = into.placeOf(length);
+      into.end = into.place.whole.length;
+    } catch (error) {
+      throw asLost(this.rank, this.peer, error);
+    }
+  }
+
+  #open(into: Direction): void {
+    const { payload, tag } = into.place;
+    const [started, begun] = [performance.now(), this.recorder.now()];
+    const authentic = into.cipher.open(into.sequence, into.header, payload, tag);
+    this.#countCipher(started, begun, payload.length);
+    if (!authentic) throw linkLost(this.rank, this.peer, `frame ${into.sequence} was changed on its way`);
     into.sequence++;
     into.done = 0;
-    const payload = sealed.subarray(0, sealed.length - into.cipher.overhead);
     if (typeOf(into.view) === frameType.lost) throw this.#lostElsewhere(payload);
-    return payload;
   }
 
   #lostElsewhere(payload: Uint8Array): StelliumError {
@@ -140,7 +172,7 @@ export class Link implements Disposable {
       if (this.flush()) {
         const payload = new Uint8Array(lostBytes);
         new DataView(payload.buffer).setUint32(0, rank, true);
-        this.stage(payload, frameType.lost);
+        this.stage(this.outgoing(payload), frameType.lost);
         this.flush();
       }
     } catch {
@@ -162,36 +194,64 @@ export class Link implements Disposable {
     this.close();
   }
 
-  #timed<T>(bytes: number, work: () => T): T {
-    const [started, begun] = [performance.now(), this.recorder.now()];
-    const result = work();
+  /** Adds what an encryption took that began at `started`, by `performance.now()`, and at `begun`, by the recorder. */
+  #countCipher(started: number, begun: number, bytes: number): void {
     this.recorder.end(spanKind.cipher, begun, 0, bytes);
     this.cipherMs += performance.now() - started;
-    return result;
   }
 
-  #orLost<T>(step: () => T): T {
+  #checkOpen(): void {
     if (this.#closed) throw linkLost(this.rank, this.peer, "the link was closed");
-    return orLost(this.rank, this.peer, step);
   }
 }
 
-/** The frame under way in one direction. */
+/** Where a frame with a payload of some length lies in the memory of a link's direction. */
+export interface FramePlace {
+  /** Header, payload and tag. */
+  readonly whole: Uint8Array;
+  readonly payload: Uint8Array;
+  readonly tag: Uint8Array;
+}
+
+/** A payload, and the frame that carries it. */
+export interface OutgoingFrame {
+  readonly payload: Uint8Array;
+  readonly place: FramePlace;
+}
+
+/** The current frame in one direction. */
 class Direction {
   readonly cipher: FrameCipher;
-  readonly bytes: Uint8Array<ArrayBuffer>;
   readonly view: DataView;
   readonly header: Uint8Array;
+  /** Of the current frame. */
+  place: FramePlace;
   sequence = 0;
   /** Bytes of the frame that have been moved, and that there are. */
   done = 0;
   end = 0;
+  readonly #bytes: Uint8Array<ArrayBuffer>;
 
   constructor(cipher: FrameCipher, maxPayload: number) {
     this.cipher = cipher;
-    this.bytes = new Uint8Array(headerBytes + Math.max(maxPayload, lostBytes) + cipher.overhead);
-    this.view = new DataView(this.bytes.buffer);
-    this.header = this.bytes.subarray(0, headerBytes);
+    this.#bytes = new Uint8Array(headerBytes + Math.max(maxPayload, lostBytes) + cipher.overhead);
+    this.view = new DataView(this.#bytes.buffer);
+    this.header = this.#bytes.subarray(0, headerBytes);
+    this.place = this.placeOf(0);
+  }
+
+  placeOf(length: number): FramePlace {
+    const whole = this.#bytes.subarray(0, headerBytes + length + this.cipher.overhead);
+    return {
+      whole,
+      payload: whole.subarray(headerBytes, headerBytes + length),
+      tag: whole.subarray(headerBytes + length),
+    };
+  }
+
+  /** The part of the frame that has not been moved yet. */
+  rest(): Uint8Array {
+    return this.done === 0 ? this.place.whole : this.place.whole.subarray(this.done);
   }
 }
 
@@ -200,12 +260,17 @@ export function linkLost(rank: number, peer: number, reason: string, cause?: unk
   return new StelliumError("LINK_LOST", { rank, peer, reason }, { cause });
 }
 
+/** An error from the use of a connection, as `LINK_LOST`. */
+export function asLost(rank: number, peer: number, error: unknown): StelliumError {
+  if (error instanceof StelliumError) return error;
+  return linkLost(rank, peer, error instanceof Error ? error.message : String(error), error);
+}
+
 /** Runs what uses a connection; its errors become `LINK_LOST`. */
 export function orLost<T>(rank: number, peer: number, step: () => T): T {
   try {
     return step();
   } catch (error) {
-    if (error instanceof StelliumError) throw error;
-    throw linkLost(rank, peer, error instanceof Error ? error.message : String(error), error);
+    throw asLost(rank, peer, error);
   }
 }

@@ -2,7 +2,7 @@ import { broadcast } from "./broadcast.ts";
 import type { Group } from "./group.ts";
 import type { Link } from "./link.ts";
 import { median, timed } from "./timing.ts";
-import { transfer } from "./transfer.ts";
+import { type Incoming, transfer } from "./transfer.ts";
 
 /** Bytes and number of the frames that latency is measured by. */
 const pingBytes = 64;
@@ -123,7 +123,7 @@ function tell(group: Group, link: Link, order: number): void {
 
 function listen(group: Group, link: Link): number {
   const bytes = new Uint8Array(4);
-  receive(group, link, 4, (part) => bytes.set(part));
+  receive(group, link, 4, (part) => () => bytes.set(part));
   return new Int32Array(bytes.buffer)[0]!;
 }
 
@@ -131,6 +131,6 @@ function send(group: Group, link: Link, bytes: Uint8Array): void {
   transfer(group, [{ link, bytes }], []);
 }
 
-function receive(group: Group, link: Link, bytes: number, take: (part: Uint8Array) => void = () => {}): void {
-  transfer(group, [], [{ link, bytes, take }]);
+function receive(group: Group, link: Link, bytes: number, taking: Incoming["taking"] = () => () => {}): void {
+  transfer(group, [], [{ link, bytes, taking }]);
 }

@@ -1,9 +1,10 @@
 import { readiness } from "../native/sockets.ts";
 import { spanKind } from "../trace/spans.ts";
 import type { Group } from "./group.ts";
-import { type Link, orLost } from "./link.ts";
+import { asLost, type FramePlace, type Link, type OutgoingFrame } from "./link.ts";
+import type { Prepared } from "./prepared.ts";
 
-/** Bytes to send over a link, cut into frames. They must not change until the transfer ends. */
+/** Bytes to send over a link, cut into frames. They must not change while a transfer runs. */
 export interface Outgoing {
   readonly link: Link;
   readonly bytes: Uint8Array;
@@ -15,112 +16,154 @@ export interface Incoming {
   readonly link: Link | undefined;
   /** How many, or the bytes themselves. */
   readonly bytes: number | Uint8Array;
-  /** Takes a part of them. `offset` is where it belongs, in bytes; `part` is valid only during the call. */
-  take(part: Uint8Array, offset: number): void;
+  /**
+   * Prepares taking a part of them. `offset` is where it belongs, in bytes; `part` is where it lies whenever what was
+   * prepared runs, and only then.
+   */
+  taking(part: Uint8Array, offset: number): Prepared;
+}
+
+/** Prepares a transfer and runs it once. */
+export function transfer(group: Group, outgoing: readonly Outgoing[], incoming: readonly Incoming[]): void {
+  new Transfer(group, outgoing, incoming).run();
 }
 
 /**
- * Sends everything, at the same time, and receives everything, at the same time: nobody stops receiving because it
+ * Sends everything, at the same time, and receives everything, at the same time: no rank stops receiving because it
  * sends, so that ranks cannot block each other whatever the sizes. Both sides cut what they exchange into frames alike.
  * The first frames of all messages are taken in the order given, then the second ones, and so on: each place of a sum
- * gets its summands in that order, and no sender is held up until all of another's message has come. Throws `LINK_LOST`.
+ * gets its summands in that order, and no sender is held up until all of another's message has come.
+ *
+ * Made once, it can run any number of times on the same places in memory, and allocates nothing then but for frames that
+ * go or come in pieces.
  */
-export function transfer(group: Group, outgoing: readonly Outgoing[], incoming: readonly Incoming[]): void {
-  const started = performance.now();
-  const waitedBefore = group.times.waitMs;
-  new Transfer(group, outgoing, incoming).run();
-  group.times.wireMs += performance.now() - started - (group.times.waitMs - waitedBefore);
-}
-
-class Transfer {
+export class Transfer {
   readonly #group: Group;
-  readonly #outgoing: Sender[];
-  readonly #incoming: readonly Incoming[];
-  readonly #longest: number;
-  /** The message whose frame is due, and where the frame begins in it. */
-  #message = 0;
-  #offset = 0;
-  readonly #started: number;
+  readonly #senders: readonly Sender[];
+  /** Frames in the order in which they are taken. */
+  readonly #due: readonly DueFrame[];
+  /** Senders that are not done, and how many frames have been taken. */
+  #sending = 0;
+  #taken = 0;
+  /** By the recorder. */
+  #started = 0;
 
   constructor(group: Group, outgoing: readonly Outgoing[], incoming: readonly Incoming[]) {
     this.#group = group;
-    this.#started = group.recorder.now();
-    this.#outgoing = outgoing.map(({ link, bytes }) => new Sender(link, bytes, group.frameBytes));
-    this.#incoming = incoming;
-    this.#longest = Math.max(0, ...incoming.map(lengthOf));
+    this.#senders = outgoing.filter(({ bytes }) => bytes.length > 0).map((message) => new Sender(message, group));
+    this.#due = framesDue(incoming, group.frameBytes);
   }
 
+  /** Blocks until all has been sent and taken. Throws `LINK_LOST`. */
   run(): void {
+    const { times, recorder } = this.#group;
+    const [started, waitedBefore] = [performance.now(), times.waitMs];
+    this.#started = recorder.now();
+    this.#begin();
+    this.#move();
+    times.wireMs += performance.now() - started - (times.waitMs - waitedBefore);
+  }
+
+  #begin(): void {
+    this.#taken = 0;
+    this.#sending = this.#senders.length;
+    for (let i = 0; i < this.#senders.length; i++) this.#senders[i]!.begin();
+  }
+
+  #move(): void {
     for (;;) {
       const moved = this.#send();
       const received = this.#receive();
-      if (this.#outgoing.length === 0 && this.#receivedAll) return;
+      if (this.#sending === 0 && this.#taken === this.#due.length) return;
       if (!moved && !received) this.#wait();
     }
   }
 
-  get #receivedAll(): boolean {
-    return this.#offset >= this.#longest;
-  }
-
   /** Gets each sender on by a frame. Returns whether one could. */
   #send(): boolean {
-    if (this.#outgoing.length === 0) return false;
+    if (this.#sending === 0) return false;
     let moved = false;
-    for (let i = 0; i < this.#outgoing.length; i++) {
-      const sender = this.#outgoing[i]!;
+    for (let i = 0; i < this.#senders.length; i++) {
+      const sender = this.#senders[i]!;
+      if (sender.done) continue;
       moved = sender.advance() || moved;
-      if (sender.done) this.#outgoing.splice(i--, 1);
+      if (sender.done) this.#sending--;
     }
-    if (this.#outgoing.length === 0) this.#group.recorder.end(spanKind.send, this.#started);
+    if (this.#sending === 0) this.#group.recorder.end(spanKind.send, this.#started);
     return moved;
   }
 
   /** Takes the frame that is due, and the next ones, while sending has nothing to do in between. */
   #receive(): boolean {
     let moved = false;
-    while (!this.#receivedAll) {
-      if (!this.#takeFrame(this.#incoming[this.#message]!)) return moved;
-      this.#turn();
+    while (this.#taken < this.#due.length) {
+      const { link, place, take } = this.#due[this.#taken]!;
+      if (link !== undefined && !link.receive(place!)) return moved;
+      take();
+      this.#taken++;
       moved = true;
-      if (this.#outgoing.length > 0) return true;
+      if (this.#sending > 0) return true;
     }
     return moved;
   }
 
-  /** Takes a message's frame at the offset, if it has one. False: it has not come yet. */
-  #takeFrame(incoming: Incoming): boolean {
-    const { link, bytes, take } = incoming;
-    const end = Math.min(this.#offset + this.#group.frameBytes, lengthOf(incoming));
-    if (end <= this.#offset) return true;
-    const own = () => (bytes as Uint8Array).subarray(this.#offset, end);
-    const part = link === undefined ? own() : link.receive(end - this.#offset);
-    if (part === undefined) return false;
-    take(part, this.#offset);
-    return true;
-  }
-
-  /** On to the next message's frame at the same offset, or to the next frame of the first one. */
-  #turn(): void {
-    this.#message++;
-    if (this.#message < this.#incoming.length) return;
-    this.#message = 0;
-    this.#offset += this.#group.frameBytes;
-  }
-
   #wait(): void {
-    const { rank, pollSet, times, deadline, recorder } = this.#group;
-    const link = this.#incoming[this.#message]?.link;
-    pollSet.clear();
-    for (const sender of this.#outgoing) pollSet.add(sender.link.socket, readiness.writable);
-    if (link !== undefined) pollSet.add(link.socket, readiness.readable);
-    const idle = this.#outgoing.length === 0 && this.#offset === 0 && link?.receiving === false;
+    const { times, recorder } = this.#group;
+    const due = this.#due[this.#taken];
+    const idle = this.#sending === 0 && due?.first === true && due.link?.receiving === false;
     const [started, waiting] = [performance.now(), recorder.now()];
-    orLost(rank, (link ?? this.#outgoing[0]!.link).peer, () => pollSet.wait(deadline));
+    this.#poll(due?.link);
     if (!idle) return;
     times.waitMs += performance.now() - started;
-    recorder.end(spanKind.peer, waiting, link.peer);
+    recorder.end(spanKind.peer, waiting, due.link.peer);
   }
+
+  /** Waits until a sender can go on, or something comes over the link that is due. */
+  #poll(due: Link | undefined): void {
+    const { rank, pollSet, deadline } = this.#group;
+    pollSet.clear();
+    let link = due;
+    for (let i = 0; i < this.#senders.length; i++) {
+      const sender = this.#senders[i]!;
+      if (sender.done) continue;
+      pollSet.add(sender.link.socket, readiness.writable);
+      link ??= sender.link;
+    }
+    if (due !== undefined) pollSet.add(due.socket, readiness.readable);
+    try {
+      pollSet.wait(deadline);
+    } catch (error) {
+      throw asLost(rank, link!.peer, error);
+    }
+  }
+}
+
+/** A frame that comes over a link, or that this rank has already, and what is done with it. */
+interface DueFrame {
+  readonly link: Link | undefined;
+  /** Where it comes to lie, if it comes over a link. */
+  readonly place: FramePlace | undefined;
+  /** Whether it is the first of its message. */
+  readonly first: boolean;
+  readonly take: Prepared;
+}
+
+function framesDue(incoming: readonly Incoming[], frameBytes: number): DueFrame[] {
+  const longest = Math.max(0, ...incoming.map(lengthOf));
+  const due: DueFrame[] = [];
+  for (let offset = 0; offset < longest; offset += frameBytes) {
+    for (const message of incoming) {
+      const end = Math.min(offset + frameBytes, lengthOf(message));
+      if (offset < end) due.push(dueFrame(message, offset, end));
+    }
+  }
+  return due;
+}
+
+function dueFrame({ link, bytes, taking }: Incoming, offset: number, end: number): DueFrame {
+  const place = link?.incoming(end - offset);
+  const part = place === undefined ? (bytes as Uint8Array).subarray(offset, end) : place.payload;
+  return { link, place, first: offset === 0, take: taking(part, offset) };
 }
 
 function lengthOf({ bytes }: Incoming): number {
@@ -130,26 +173,28 @@ function lengthOf({ bytes }: Incoming): number {
 /** Sends one message, frame by frame. */
 class Sender {
   readonly link: Link;
-  readonly #bytes: Uint8Array;
-  readonly #step: number;
+  readonly #frames: readonly OutgoingFrame[];
   #staged = 0;
 
-  constructor(link: Link, bytes: Uint8Array, step: number) {
+  constructor({ link, bytes }: Outgoing, { frameBytes }: Group) {
     this.link = link;
-    this.#bytes = bytes;
-    this.#step = step;
+    this.#frames = Array.from({ length: Math.ceil(bytes.length / frameBytes) }, (_, i) =>
+      link.outgoing(bytes.subarray(i * frameBytes, (i + 1) * frameBytes)),
+    );
   }
 
   get done(): boolean {
-    return this.#staged === this.#bytes.length && !this.link.sending;
+    return this.#staged === this.#frames.length && !this.link.sending;
+  }
+
+  /** Starts again with the first frame. */
+  begin(): void {
+    this.#staged = 0;
   }
 
   /** Sends what is staged, or stages the next frame first. Returns whether a whole frame went. */
   advance(): boolean {
-    if (!this.link.sending && this.#staged < this.#bytes.length) {
-      this.link.stage(this.#bytes.subarray(this.#staged, this.#staged + this.#step));
-      this.#staged = Math.min(this.#staged + this.#step, this.#bytes.length);
-    }
+    if (!this.link.sending && this.#staged < this.#frames.length) this.link.stage(this.#frames[this.#staged++]!);
     return this.link.flush();
   }
 }

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { makeFolder } from "../system/makeFolder.ts";
 import type { Trial } from "./calibrate.ts";
 import { collectiveNames } from "./collective.ts";
 import type { Tuning, TuningMemory } from "./tune.ts";
@@ -43,7 +44,7 @@ function read(path: string): Tuning | undefined {
 }
 
 function write(directory: string, path: string, tuning: Tuning): void {
-  mkdirSync(directory, { recursive: true });
+  makeFolder(directory);
   const partial = `${path}.${process.pid}.part`;
   try {
     writeFileSync(partial, JSON.stringify({ format, tuning }), { mode: 0o600 });

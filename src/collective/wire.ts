@@ -1,11 +1,12 @@
 import { openRows, type RowConversions } from "../native/rows.ts";
+import { inTurn, type Prepared } from "./prepared.ts";
 import { type Adder, openAdder, sumChunk } from "./sum.ts";
 import { type WireName, wireBlocks, wireBytes } from "./wireBlock.ts";
 
 export { type WireName, wireNames } from "./wireBlock.ts";
 
 /**
- * A wire type: writes f32 values as bytes and back. What is decoded is the same on every device. Values that are too
+ * A wire type: writes f32 values as bytes and back, by actions that are prepared for fixed places in memory. What is decoded is the same on every device. Values that are too
  * large for it saturate (f16 at 65,504, q8_0 at 8,319,008) and are counted. What is no finite number stays none; in
  * q8_0 it makes a NaN of its whole block.
  */
@@ -16,12 +17,12 @@ export interface Wire {
   readonly blockElements: number;
   /** Bytes that `elements` values take; the last block is filled up. */
   bytes(elements: number): number;
-  /** Encodes all of `values` to the start of `into`. */
-  encode(values: Float32Array, into: Uint8Array): void;
-  /** Decodes `into.length` values. `bytes` starts at a block, 4-byte aligned in its buffer. */
-  decode(bytes: Uint8Array, into: Float32Array): void;
-  /** Decodes and adds `into.length` values, each sum rounded once to f32. */
-  accumulate(bytes: Uint8Array, into: Float32Array): void;
+  /** Prepares encoding all of `values` to the start of `into`, which is 4-byte aligned in its buffer. */
+  encoding(values: Float32Array, into: Uint8Array): Prepared;
+  /** Prepares decoding `into.length` values. `bytes` starts at a block, 4-byte aligned in its buffer. */
+  decoding(bytes: Uint8Array, into: Float32Array): Prepared;
+  /** Prepares decoding and adding `into.length` values, each sum rounded once to f32. */
+  accumulating(bytes: Uint8Array, into: Float32Array): Prepared;
   /** How many finite values have been too large so far. */
   readonly saturated: number;
 }
@@ -33,8 +34,8 @@ interface Encoding {
   readonly blockElements: number;
   /** Largest magnitude that it can hold. */
   readonly limit: number;
-  encode(values: Float32Array, into: Uint8Array): void;
-  decode(bytes: Uint8Array, into: Float32Array): void;
+  encoding(values: Float32Array, into: Uint8Array): Prepared;
+  decoding(bytes: Uint8Array, into: Float32Array): Prepared;
   /** Makes a block that has been encoded decode to NaN, for types that cannot hold one value that is no number. */
   spoil?(block: Uint8Array): void;
 }
@@ -50,23 +51,29 @@ const encodings: Record<WireName, (rows: RowConversions) => Encoding> = {
     name: "f32",
     ...wireBlocks.f32,
     limit: Number.POSITIVE_INFINITY,
-    encode: (values, into) => floatsOf(into, values.length).set(values),
-    decode: (bytes, into) => into.set(floatsOf(bytes, into.length)),
+    encoding(values, into) {
+      const encoded = floatsOf(into, values.length);
+      return () => encoded.set(values);
+    },
+    decoding(bytes, into) {
+      const encoded = floatsOf(bytes, into.length);
+      return () => into.set(encoded);
+    },
   }),
   f16: (rows) => ({
     name: "f16",
     ...wireBlocks.f16,
     limit: 65504,
-    encode: (values, into) => rows.toHalf(values, into, values.length),
-    decode: (bytes, into) => rows.fromHalf(bytes, into, into.length),
+    encoding: (values, into) => () => rows.toHalf(values, into, values.length),
+    decoding: (bytes, into) => () => rows.fromHalf(bytes, into, into.length),
   }),
   // Blocks of 32: their scale in f16, which is the largest magnitude / 127, and 32 signed bytes.
   q8_0: (rows) => ({
     name: "q8_0",
     ...wireBlocks.q8_0,
     limit: 65504 * 127,
-    encode: (values, into) => rows.toQ8(values, into, values.length),
-    decode: (bytes, into) => rows.fromQ8(bytes, into, into.length),
+    encoding: (values, into) => () => rows.toQ8(values, into, values.length),
+    decoding: (bytes, into) => () => rows.fromQ8(bytes, into, into.length),
     spoil: (block) => block.set([0x00, 0x7e]),
   }),
 };
@@ -95,33 +102,47 @@ class EncodedWire implements Wire {
     return wireBytes(this.name, elements);
   }
 
-  encode(values: Float32Array, into: Uint8Array): void {
-    if (this.#fits(values)) this.#encode(values, into);
-    else this.#encodeClamped(values, into);
+  encoding(values: Float32Array, into: Uint8Array): Prepared {
+    const encode = this.#encodingBlocks(values, into);
+    return () => {
+      if (this.#fits(values)) encode();
+      else this.#encodeClamped(values, into);
+    };
   }
 
-  #encode(values: Float32Array, into: Uint8Array): void {
+  #encodingBlocks(values: Float32Array, into: Uint8Array): Prepared {
     const whole = this.#wholeBlocks(values.length);
-    if (whole > 0) this.#encoding.encode(values.subarray(0, whole), into);
-    if (whole === values.length) return;
-    this.#lastBlock.fill(0).set(values.subarray(whole));
-    this.#encoding.encode(this.#lastBlock, into.subarray(this.bytes(whole)));
+    const encodeWhole = this.#encoding.encoding(values.subarray(0, whole), into);
+    if (whole === values.length) return encodeWhole;
+    const rest = values.subarray(whole);
+    const encodeLast = this.#encoding.encoding(this.#lastBlock, into.subarray(this.bytes(whole)));
+    return () => {
+      encodeWhole();
+      this.#lastBlock.fill(0).set(rest);
+      encodeLast();
+    };
   }
 
-  decode(bytes: Uint8Array, into: Float32Array): void {
+  decoding(bytes: Uint8Array, into: Float32Array): Prepared {
     const whole = this.#wholeBlocks(into.length);
-    if (whole > 0) this.#encoding.decode(bytes, into.subarray(0, whole));
-    if (whole === into.length) return;
-    this.#encoding.decode(bytes.subarray(this.bytes(whole)), this.#lastBlock);
-    into.set(this.#lastBlock.subarray(0, into.length - whole), whole);
+    const decodeWhole = this.#encoding.decoding(bytes, into.subarray(0, whole));
+    if (whole === into.length) return decodeWhole;
+    const decodeLast = this.#encoding.decoding(bytes.subarray(this.bytes(whole)), this.#lastBlock);
+    const [last, rest] = [this.#lastBlock.subarray(0, into.length - whole), into.subarray(whole)];
+    return () => {
+      decodeWhole();
+      decodeLast();
+      rest.set(last);
+    };
   }
 
-  accumulate(bytes: Uint8Array, into: Float32Array): void {
-    for (let start = 0; start < into.length; start += sumChunk) {
-      const sums = into.subarray(start, start + sumChunk);
-      this.decode(bytes.subarray(this.bytes(start)), this.#adder.summand.subarray(0, sums.length));
-      this.#adder.addTo(sums);
-    }
+  accumulating(bytes: Uint8Array, into: Float32Array): Prepared {
+    const chunks = Array.from({ length: Math.ceil(into.length / sumChunk) }, (_, i) => {
+      const sums = into.subarray(i * sumChunk, (i + 1) * sumChunk);
+      const summand = this.#adder.summand.subarray(0, sums.length);
+      return [this.decoding(bytes.subarray(this.bytes(i * sumChunk)), summand), this.#adder.addingTo(sums)];
+    });
+    return inTurn(chunks.flat());
   }
 
   #wholeBlocks(elements: number): number {
@@ -139,10 +160,8 @@ class EncodedWire implements Wire {
 
   #encodeClamped(values: Float32Array, into: Uint8Array): void {
     const { limit, spoil } = this.#encoding;
-    this.#encode(
-      values.map((value) => this.#clamp(value, limit)),
-      into,
-    );
+    const clamped = values.map((value) => this.#clamp(value, limit));
+    this.#encodingBlocks(clamped, into)();
     if (spoil === undefined) return;
     for (let i = 0; i < values.length; i++) {
       if (Number.isFinite(values[i])) continue;

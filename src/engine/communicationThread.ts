@@ -16,6 +16,7 @@ import {
   slotOf,
 } from "./communicationProtocol.ts";
 import { readValue, writeValue } from "./exchange.ts";
+import { FirstValues } from "./firstValues.ts";
 import { openLinkSet, sumDeadline } from "./linkSets.ts";
 import { failureOf } from "./protocol.ts";
 import { openReduction, type ReductionChoice } from "./reduction.ts";
@@ -30,8 +31,8 @@ let collective: Collective | undefined;
 /** What opening the links and trying them took: it is no part of the figures. */
 let before: LinkStatistics | undefined;
 let failed = false;
-/** What each lane's sums are seen through: new views count as new memory, and the garbage collector comes to look. */
-const views = new Map<Pointer, Float32Array>();
+/** Each lane's sums, by their address. */
+const lanes = new Map<Pointer, FirstValues>();
 
 try {
   run();
@@ -96,10 +97,10 @@ function sum(slot: number): void {
 }
 
 function valuesAt(address: Pointer, count: number): Float32Array {
-  const known = views.get(address);
-  const view = known !== undefined && known.length >= count ? known : viewFloats(address, count);
-  views.set(address, view);
-  return view.subarray(0, count);
+  const known = lanes.get(address);
+  const lane = known !== undefined && known.all.length >= count ? known : new FirstValues(viewFloats(address, count));
+  lanes.set(address, lane);
+  return lane.of(count);
 }
 
 function close(): void {

@@ -44,7 +44,6 @@ export interface EngineLoopParts {
 }
 
 const noRows = new Float32Array(0);
-const noTimes = { wireMs: 0, cipherMs: 0, waitMs: 0 };
 
 /** Does what the main thread asks for, one thing after the other, and waits in between. */
 export class EngineLoop implements Disposable {
@@ -72,7 +71,7 @@ export class EngineLoop implements Disposable {
     this.#embedding = embedding && new Embedding(ggml, files[embedding.file]!, embedding);
     this.#stored = new CellStore(parts.kv, options.storedCells ?? 0);
     this.#collector = new LogitCollector(description);
-    this.#profiler = new StepProfiler(parts.shared.profile, () => this.#times);
+    this.#profiler = new StepProfiler(parts.shared.profile, (times) => this.#readTimes(times));
     this.#forward = this.#openForward();
   }
 
@@ -235,11 +234,13 @@ export class EngineLoop implements Disposable {
     return new Forward({ ...parts, ...options, reducer, recorder: this.#recorder });
   }
 
-  /** What this thread has spent so far: asked for behind every block, so that no objects are spread into each other. */
-  get #times(): StepTimes {
-    const { wireMs, cipherMs, waitMs } = this.#links?.times ?? noTimes;
-    const { waitMs: diskMs } = this.#parts.weights.window;
-    return { computeMs: this.#forward.computeMs, diskMs, wireMs, cipherMs, waitMs };
+  /** Writes what this thread has spent so far. */
+  #readTimes(times: StepTimes): void {
+    times.computeMs = this.#forward.computeMs;
+    times.diskMs = this.#parts.weights.window.waitMs;
+    times.wireMs = this.#links?.wireMs ?? 0;
+    times.cipherMs = this.#links?.cipherMs ?? 0;
+    times.waitMs = this.#links?.waitMs ?? 0;
   }
 
   /** The communication thread; started at its first use. */

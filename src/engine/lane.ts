@@ -1,8 +1,17 @@
-import { type Buffer, type Context, type Device, type Ggml, required, type Tensor } from "../native/ggml.ts";
+import {
+  type Buffer,
+  type Context,
+  type Device,
+  type Ggml,
+  type Pointer,
+  required,
+  type Tensor,
+} from "../native/ggml.ts";
 import { viewFloats } from "../native/memory.ts";
 import { tensorTypes } from "../weights/gguf/types.ts";
 import { describingContext } from "../weights/layout.ts";
 import type { BlockInputs } from "./blocks.ts";
+import { FirstValues } from "./firstValues.ts";
 import type { GraphBuilder } from "./graphBuilder.ts";
 import type { PartialSums } from "./reducer.ts";
 import type { Run, Span, StepLayout, StepShape } from "./step.ts";
@@ -26,8 +35,9 @@ export class Lane implements Disposable {
   readonly #size: LaneSize;
   readonly #hidden: Tensor;
   readonly #partial: Tensor;
-  /** All of `partial`, as the host sees it. */
-  readonly #sums: PartialSums;
+  /** `partial` as the host sees it. */
+  readonly #partialAddress: Pointer;
+  readonly #partialValues: FirstValues;
   readonly #positions: Tensor;
   readonly #cells: Tensor;
   readonly #mask: Tensor;
@@ -44,8 +54,8 @@ export class Lane implements Disposable {
     this.#mask = ggml.newTensor1d(this.#context, F16.id, size.tokens * size.slotCells);
     const buffer = ggml.allocateTensors(this.#context, ggml.deviceBufferType(device));
     this.#buffer = required(buffer, "making room for inputs");
-    const address = required(ggml.getData(this.#partial), "reading partial sums");
-    this.#sums = { address, values: viewFloats(address, size.embeddingLength * size.tokens) };
+    this.#partialAddress = required(ggml.getData(this.#partial), "reading partial sums");
+    this.#partialValues = new FirstValues(viewFloats(this.#partialAddress, size.embeddingLength * size.tokens));
   }
 
   /** (embedding length, columns): hidden states. */
@@ -60,8 +70,8 @@ export class Lane implements Disposable {
 
   /** The first columns of `partial` as the host sees them. */
   partialSums(columns: number): PartialSums {
-    const { address, values } = this.#sums;
-    return { address, values: values.subarray(0, this.#size.embeddingLength * columns) };
+    const values = this.#partialValues.of(this.#size.embeddingLength * columns);
+    return { address: this.#partialAddress, values };
   }
 
   inputs(builder: GraphBuilder, { tokens, spans }: StepShape): BlockInputs {

@@ -18,7 +18,6 @@ import { openDeadline, openLinkSet, sumDeadline } from "./linkSets.ts";
 import { inlineReducer, overlappingReducer } from "./rankReducers.ts";
 import type { Reducer } from "./reducer.ts";
 import { openReduction } from "./reduction.ts";
-import type { StepTimes } from "./stepProfile.ts";
 
 /** How this rank is linked to the others. Plain data: it comes over the control channel. */
 export interface LinkSetup {
@@ -144,12 +143,19 @@ export class RankLinks implements Disposable {
     return this.#communication === undefined ? own : addFigures(own, this.#communication.statistics);
   }
 
-  /** What this thread has spent, in milliseconds; those of opening included. Cheap. */
-  get times(): Pick<StepTimes, "wireMs" | "cipherMs" | "waitMs"> {
-    let cipherMs = 0;
-    for (const link of this.#links.values()) cipherMs += link.cipherMs;
-    const { wireMs, waitMs } = this.#sums.times;
-    return { wireMs, cipherMs, waitMs };
+  /** Milliseconds of this thread in transfers, the opening included. */
+  get wireMs(): number {
+    return this.#sums.times.wireMs;
+  }
+
+  /** Milliseconds of this thread in ciphers, the opening included. */
+  get cipherMs(): number {
+    return this.#sums.cipherMs;
+  }
+
+  /** Milliseconds that this thread waited for other ranks, the opening included. */
+  get waitMs(): number {
+    return this.#sums.times.waitMs;
   }
 
   /** Tells all other ranks what is done next and, for a step, its tokens' rows of the embedding. */

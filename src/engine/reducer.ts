@@ -1,6 +1,9 @@
 import type { Pointer } from "../native/ggml.ts";
 
-/** What a rank computed of a block, for some tokens: to be replaced by the sum over all ranks. */
+/**
+ * What a rank computed of a block, for some tokens: to be replaced by the sum over all ranks. Sums are prepared for each
+ * array, so the same values are better given in the same array.
+ */
 export interface PartialSums {
   readonly values: Float32Array;
   /** Where they are, for other threads of this process. */

@@ -2,15 +2,17 @@ import type { Reducer } from "./reducer.ts";
 
 /** Milliseconds since the engine started that went into what a step is made of. */
 export interface StepTimes {
-  readonly computeMs: number;
+  computeMs: number;
   /** Waiting for weights that are not in memory. */
-  readonly diskMs: number;
+  diskMs: number;
   /** In sums, but for `waitMs`; ciphers included. */
-  readonly wireMs: number;
-  readonly cipherMs: number;
+  wireMs: number;
+  cipherMs: number;
   /** Until the first byte came from a rank that was due. */
-  readonly waitMs: number;
+  waitMs: number;
 }
+
+const noTimes: Readonly<StepTimes> = { computeMs: 0, diskMs: 0, wireMs: 0, cipherMs: 0, waitMs: 0 };
 
 /** What the times of a block are kept as, in this order: they follow on each other, and exclude each other. */
 export const profiledParts = ["compute", "disk", "wire", "cipher", "wait"] as const;
@@ -40,14 +42,17 @@ export function profileMemory(blocks: number): ProfileMemory {
  */
 export class StepProfiler {
   readonly #memory: ProfileMemory;
-  readonly #read: () => StepTimes;
+  readonly #read: (times: StepTimes) => void;
   readonly #step: Float32Array;
   #blocks = 0;
   /** Spent waiting for another thread. */
   #handedMs = 0;
-  #before: StepTimes = { computeMs: 0, diskMs: 0, wireMs: 0, cipherMs: 0, waitMs: 0 };
+  /** At the end of the block before, and of this one. */
+  #before = { ...noTimes };
+  #now = { ...noTimes };
 
-  constructor(memory: ProfileMemory, read: () => StepTimes) {
+  /** @param read - writes the times of now: asked for after every block, so that it makes no objects */
+  constructor(memory: ProfileMemory, read: (times: StepTimes) => void) {
     this.#memory = memory;
     this.#read = read;
     this.#step = new Float32Array(memory.times.length);
@@ -57,13 +62,13 @@ export class StepProfiler {
   begin(): void {
     this.#blocks = 0;
     this.#handedMs = 0;
-    this.#before = this.#read();
+    this.#read(this.#before);
   }
 
   /** The same reducer, whose sums are taken for the ends of blocks. */
   follow(reducer: Reducer): Reducer {
-    const start: Reducer["start"] = (...sum) => {
-      reducer.start(...sum);
+    const start: Reducer["start"] = (lane, partial, subject) => {
+      reducer.start(lane, partial, subject);
       this.#mark();
     };
     return { ...reducer, start, wait: (lane) => this.#wait(reducer, lane) };
@@ -91,15 +96,16 @@ export class StepProfiler {
   #mark(): void {
     const offset = this.#blocks * profiledParts.length;
     if (offset >= this.#step.length) return;
-    const { computeMs, diskMs, wireMs, cipherMs, waitMs } = this.#read();
-    const before = this.#before;
-    const cipher = cipherMs - before.cipherMs;
-    this.#step[offset] = computeMs - before.computeMs;
-    this.#step[offset + 1] = diskMs - before.diskMs;
-    this.#step[offset + 2] = Math.max(0, wireMs - before.wireMs - cipher) + this.#handedMs;
+    const [now, before] = [this.#now, this.#before];
+    this.#read(now);
+    const cipher = now.cipherMs - before.cipherMs;
+    this.#step[offset] = now.computeMs - before.computeMs;
+    this.#step[offset + 1] = now.diskMs - before.diskMs;
+    this.#step[offset + 2] = Math.max(0, now.wireMs - before.wireMs - cipher) + this.#handedMs;
     this.#step[offset + 3] = cipher;
-    this.#step[offset + 4] = waitMs - before.waitMs;
-    this.#before = { computeMs, diskMs, wireMs, cipherMs, waitMs };
+    this.#step[offset + 4] = now.waitMs - before.waitMs;
+    this.#before = now;
+    this.#now = before;
     this.#handedMs = 0;
     this.#blocks++;
   }

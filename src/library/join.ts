@@ -3,7 +3,7 @@ import { parseAddress } from "../cluster/control/address.ts";
 import type { JoinState } from "../cluster/control/client.ts";
 import { locateCoordinator } from "../cluster/discovery/locate.ts";
 import { JoinToken } from "../cluster/token.ts";
-import { type WorkerState, work } from "../cluster/worker.ts";
+import { checkDevice, type WorkerState, work } from "../cluster/worker.ts";
 import { checkOptions, fields } from "./checkOptions.ts";
 
 /** How this device takes part in a cluster. */
@@ -50,6 +50,7 @@ export async function join(options: JoinOptions): Promise<void> {
   checkOptions("options", schema, options);
   const { threads, memory, cacheDir, name, signal, onState } = options;
   const token = JoinToken.parse(options.token);
+  checkDevice();
   try {
     const coordinator = await coordinatorOf(options, token);
     const tell = (state: JoinState | WorkerState) => state.state !== "planned" && onState?.(state);

@@ -51,7 +51,7 @@ export interface JoinInvitation {
 export interface ModelOptions {
   /** Tokens a sequence may have; 8192 if absent, or what the model was trained for where that is less. */
   readonly context?: number | undefined;
-  /** Threads that compute; one for each physical core if absent. */
+  /** Threads that compute; one for each physical core that affinity and CPU quota allow if absent. */
   readonly threads?: number | undefined;
   /** Prompt tokens computed at once; 512 if absent. */
   readonly batch?: number | undefined;

@@ -1,6 +1,8 @@
 import type { FileHandle } from "node:fs/promises";
 import { stat } from "node:fs/promises";
-import { reasonOf, StelliumError } from "../errors.ts";
+import { StelliumError } from "../errors.ts";
+import { cacheUnwritable, isFull, isRefusedBySystem } from "../system/cacheFolder.ts";
+import type { FolderVariable } from "../system/homeDirectory.ts";
 import { openUrl, type UrlSource } from "../weights/httpSource.ts";
 import { type Digest, startDigest } from "./digest.ts";
 import { PartialFile } from "./partialFile.ts";
@@ -12,6 +14,8 @@ export interface WantedFile {
   readonly url: string;
   /** Where it is to be, in a directory that is there. */
   readonly target: string;
+  /** What names the folder that it is to be in. */
+  readonly variable: FolderVariable;
   readonly bytes: number;
   /** What it has to hash to; undefined where nobody says. */
   readonly digest: Digest | undefined;
@@ -42,7 +46,7 @@ const readBytes = 2 ** 20;
 /**
  * Brings a file to its place, from where an earlier attempt ended. Its bytes are hashed as they come, and it gets its
  * name only if they are what they have to be. Where another process brings the same file, waits for that. Throws
- * `DOWNLOAD_INVALID`, `URL_UNREADABLE`, `URL_CHANGED`, `MODEL_DISK_FULL`, `FILE_UNREADABLE`, `ABORTED`, and what `refuse`
+ * `DOWNLOAD_INVALID`, `URL_UNREADABLE`, `URL_CHANGED`, `MODEL_DISK_FULL`, `CACHE_UNWRITABLE`, `ABORTED`, and what `refuse`
  * says; what has come is kept, unless it was wrong.
  */
 export async function download(
@@ -132,16 +136,14 @@ async function write(handle: FileHandle, bytes: Uint8Array, offset: number): Pro
   }
 }
 
-async function onDisk<T>({ target, name }: WantedFile, action: () => Promise<T>): Promise<T> {
+async function onDisk<T>({ target, name, variable }: WantedFile, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (error) {
-    if (error instanceof StelliumError) throw error;
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOSPC" || code === "EDQUOT") {
+    if (isFull(error)) {
       throw new StelliumError("MODEL_DISK_FULL", { model: name, path: target, needed: "more", available: "nothing" });
     }
-    throw new StelliumError("FILE_UNREADABLE", { path: target, reason: reasonOf(error) }, { cause: error });
+    throw isRefusedBySystem(error) ? cacheUnwritable(target, variable, error) : error;
   }
 }
 

@@ -1,14 +1,14 @@
 import { readFile } from "node:fs/promises";
-import { isAbsolute, join } from "node:path";
+import { isAbsolute, join, resolve } from "node:path";
 import { StelliumError } from "../errors.ts";
-import { homeDirectory } from "../homeDirectory.ts";
+import { type FolderVariable, homeDirectory, unlessHomeless } from "../system/homeDirectory.ts";
 import { checkUrl } from "../weights/modelUrl.ts";
 
 /** Where models come from, and where they are kept. */
 export interface Hub {
   /** Its address, without a slash at the end. */
   readonly endpoint: string;
-  /** The directory that programs of Hugging Face share. */
+  /** The directory that programs of Hugging Face share. To ask for it throws `HOME_UNKNOWN` if it would be in a home. */
   readonly directory: string;
   /** What lets this user read gated and private models. Sent to the endpoint's origin alone. */
   readonly token: string | undefined;
@@ -25,7 +25,9 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export async function hubFromEnvironment(environment: Environment = process.env, offline = false): Promise<Hub> {
   return {
     endpoint: endpointOf(environment),
-    directory: hubDirectory(environment),
+    get directory() {
+      return hubDirectory(environment);
+    },
     token: await tokenOf(environment),
     offline: offline || isOn(environment["HF_HUB_OFFLINE"]),
   };
@@ -41,37 +43,47 @@ export function authorization({ endpoint, token }: Pick<Hub, "endpoint" | "token
 export function endpointOf(environment: Environment): string {
   const given = environment["HF_ENDPOINT"]?.trim();
   if (!given) return "https://huggingface.co";
-  if (!/^https?:\/\//i.test(given)) throw badEndpoint(`HF_ENDPOINT must be an URL, not ${JSON.stringify(given)}`);
+  if (!/^https?:\/\//i.test(given)) throw badEndpoint(`HF_ENDPOINT must be a URL, not ${JSON.stringify(given)}`);
   checkUrl(given);
   return given.replace(/\/+$/, "");
 }
 
-/** The directory that programs of Hugging Face keep models in. Throws `HOME_UNKNOWN`. */
+/** The directory that programs of Hugging Face keep models in, as an absolute path. Throws `HOME_UNKNOWN`. */
 export function hubDirectory(environment: Environment): string {
   const own = environment["HF_HUB_CACHE"] || environment["HUGGINGFACE_HUB_CACHE"];
-  return own ? expanded(own) : join(homeOf(environment), "hub");
+  return own ? expanded(own, "HF_HUB_CACHE") : join(homeOf(environment), "hub");
 }
 
 function homeOf(environment: Environment): string {
   const { HF_HOME: own, XDG_CACHE_HOME: xdg } = environment;
-  if (own) return expanded(own);
-  return join(xdg && isAbsolute(xdg) ? xdg : join(homeDirectory(), ".cache"), "huggingface");
+  if (own) return expanded(own, "HF_HOME");
+  return join(xdg && isAbsolute(xdg) ? xdg : join(homeDirectory("HF_HOME"), ".cache"), "huggingface");
 }
 
 async function tokenOf(environment: Environment): Promise<string | undefined> {
   const given = environment["HF_TOKEN"] || environment["HUGGING_FACE_HUB_TOKEN"];
-  const path = environment["HF_TOKEN_PATH"];
-  const kept = path ? expanded(path) : join(homeOf(environment), "token");
-  const token = (given || (await readFile(kept, "utf8").catch(() => ""))).replaceAll(/\s+/g, "");
+  const kept = given ? undefined : unlessHomeless(() => tokenPath(environment));
+  const token = (given || (await textOf(kept))).replaceAll(/\s+/g, "");
   if (token === "") return undefined;
   if (/^[\x21-\x7e]{1,1000}$/.test(token)) return token;
   throw new StelliumError("BAD_USAGE", {
-    detail: `the token in ${given ? "HF_TOKEN" : kept} has characters that none has`,
+    detail: `the token in ${kept ?? "HF_TOKEN"} has characters that none has`,
   });
 }
 
-function expanded(path: string): string {
-  return path.replace(/^~(?=$|[\\/])/, () => homeDirectory());
+function tokenPath(environment: Environment): string {
+  const path = environment["HF_TOKEN_PATH"];
+  return path ? expanded(path, "HF_TOKEN_PATH") : join(homeOf(environment), "token");
+}
+
+/** The text of a file; empty if there is none or it cannot be read. */
+async function textOf(path: string | undefined): Promise<string> {
+  return path === undefined ? "" : await readFile(path, "utf8").catch(() => "");
+}
+
+/** As `huggingface_hub` takes these variables: `~` is the home, and a relative path starts at the working directory. */
+function expanded(path: string, variable: FolderVariable): string {
+  return resolve(path.replace(/^~(?=$|[\\/])/, () => homeDirectory(variable)));
 }
 
 function isOn(value = ""): boolean {

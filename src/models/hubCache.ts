@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { link, mkdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { link, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
+import { makeFolder } from "../system/makeFolder.ts";
 import type { Digest } from "./digest.ts";
 import { below } from "./fileNames.ts";
 
@@ -67,7 +68,7 @@ async function linkTo(blob: string, path: string): Promise<void> {
 
 /** Has `make` make a file, and then gives it its place at once. */
 async function replace(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
+  makeFolder(dirname(path));
   const temporary = `${path}.${randomBytes(4).toString("hex")}.tmp`;
   try {
     await make(temporary);

@@ -1,4 +1,6 @@
 import { StelliumError } from "../errors.ts";
+import { writingTo } from "../system/cacheFolder.ts";
+import type { FolderVariable } from "../system/homeDirectory.ts";
 import { readGguf } from "../weights/gguf/reader.ts";
 import type { WantedFile } from "./download.ts";
 import { authorization, type Hub } from "./hub.ts";
@@ -8,6 +10,9 @@ import { findLocalModel, type LocalModel } from "./localModels.ts";
 import { type HubName, hubNameText } from "./modelName.ts";
 import { bringFiles, type PullOptions } from "./pull.ts";
 import { chooseModel, modelsAmong } from "./quantization.ts";
+
+/** Names the folder that models of hubs are in. */
+const variable: FolderVariable = "HF_HUB_CACHE";
 
 /** A model as a hub lists it. */
 export interface HubModel {
@@ -56,11 +61,17 @@ export async function pullFromHub(
   const cache = new RepositoryCache(hub.directory, model.repo);
   const files = model.files.map((file) => wantedFile(hub, name, model, cache, file));
   await bringFiles(model.name, files, options);
-  for (const { digest, path } of model.files) await cache.show(digest, model.commit, path);
+  await keep(cache, async () => {
+    for (const { digest, path } of model.files) await cache.show(digest, model.commit, path);
+  });
   await readGguf(cache.file(model.commit, model.files[0]!.path));
-  await cache.setCommit(name.revision, model.commit);
+  await keep(cache, () => cache.setCommit(name.revision, model.commit));
   const choice = model.files[0]!.path;
   return (await findLocalModel(hub.directory, { repo: model.repo, revision: model.commit, choice }))!;
+}
+
+function keep(cache: RepositoryCache, write: () => Promise<void>): Promise<void> {
+  return writingTo(cache.path, variable, write);
 }
 
 function wantedFile(hub: Hub, name: HubName, model: HubModel, cache: RepositoryCache, file: HubFile): WantedFile {
@@ -69,6 +80,7 @@ function wantedFile(hub: Hub, name: HubName, model: HubModel, cache: RepositoryC
     name: `${model.repo}/${path}`,
     url: fileUrl(hub, model.repo, model.commit, path),
     target: cache.blob(digest),
+    variable,
     bytes,
     digest,
     headers: (address) => authorization(hub, address),

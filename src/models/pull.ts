@@ -1,6 +1,7 @@
-import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { StelliumError } from "../errors.ts";
+import { writingTo } from "../system/cacheFolder.ts";
+import { makeFolder } from "../system/makeFolder.ts";
 import { realDisk, type SliceDisk } from "../weights/sliceDisk.ts";
 import { type DownloadOptions, download, type FileProgress, isComplete, type WantedFile } from "./download.ts";
 import { partialBytes } from "./partialFile.ts";
@@ -63,10 +64,9 @@ async function allOf(tasks: (() => Promise<void>)[], failed: AbortController): P
 }
 
 async function checkRoom(model: string, files: readonly WantedFile[], disk: Pick<SliceDisk, "usable">): Promise<void> {
-  const directory = dirname(files[0]!.target);
-  await mkdir(directory, { recursive: true }).catch((error: Error) => {
-    throw new StelliumError("FILE_UNREADABLE", { path: directory, reason: error.message }, { cause: error });
-  });
+  const { target, variable } = files[0]!;
+  const directory = dirname(target);
+  await writingTo(directory, variable, async () => makeFolder(directory));
   let needed = 0;
   for (const file of files) {
     if (!(await isComplete(file))) needed += Math.max(0, file.bytes - (await partialBytes(file.target)));

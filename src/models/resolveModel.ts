@@ -1,11 +1,12 @@
 import { StelliumError } from "../errors.ts";
+import { unlessHomeless } from "../system/homeDirectory.ts";
 import { endpointOf, type Hub, hubFromEnvironment } from "./hub.ts";
 import type { HubModel } from "./hubModels.ts";
 import { findLocalModel } from "./localModels.ts";
 import { type HubName, hubNameText, parseModelName } from "./modelName.ts";
 import type { PullOptions } from "./pull.ts";
 
-/** How a model's name is made a path or an URL. */
+/** How a model's name is made a path or a URL. */
 export interface ResolveOptions extends PullOptions {
   /** Whether nothing may be fetched: what is not on this device is refused. */
   readonly offline?: boolean | undefined;
@@ -20,8 +21,8 @@ export interface ResolveOptions extends PullOptions {
 
 /**
  * What to open for the name of a model, as a person writes it (see `parseModelName`): the path of a file of this device,
- * or an URL. A hub's model is taken from this device if it is there, and fetched otherwise. An URL stays one, to be read
- * from over the network, unless `pullModel` has brought it here.
+ * or a URL. A hub's model is taken from this device if it is there, and fetched otherwise. A URL stays one, to be read
+ * over the network, unless `pullModel` has brought it here.
  * Throws `BAD_USAGE`, `MODEL_NOT_HERE` when offline, and what `pullFromHub` throws.
  */
 export async function resolveModel(name: string, options: ResolveOptions = {}): Promise<string> {
@@ -31,8 +32,9 @@ export async function resolveModel(name: string, options: ResolveOptions = {}): 
   const hub = await hubFromEnvironment(environment, options.offline);
   if (model.kind === "hub") return await resolveHubModel(hub, model.hub, options);
   const { findUrlModel, urlDirectory } = await import("./urlModels.ts");
-  const directory = options.urlDirectory ?? urlDirectory();
-  const here = (await localFile(hub, model.hub)) ?? (await findUrlModel(directory, model.url))?.files[0];
+  const directory = options.urlDirectory ?? unlessHomeless(() => urlDirectory());
+  const fetched = async () => directory && (await findUrlModel(directory, model.url))?.files[0];
+  const here = (await localFile(hub, model.hub)) ?? (await fetched());
   if (here !== undefined) return here;
   if (hub.offline) throw notHere(name);
   return model.url;
@@ -66,7 +68,8 @@ async function resolveHubModel(hub: Hub, name: HubName, options: ResolveOptions)
 }
 
 async function localFile(hub: Hub, name: HubName | undefined): Promise<string | undefined> {
-  return name && (await findLocalModel(hub.directory, name))?.files[0];
+  const directory = unlessHomeless(() => hub.directory);
+  return name && directory && (await findLocalModel(directory, name))?.files[0];
 }
 
 function notHere(model: string): StelliumError {

@@ -1,7 +1,10 @@
 import { createHash } from "node:crypto";
-import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { writingTo } from "../system/cacheFolder.ts";
+import type { FolderVariable } from "../system/homeDirectory.ts";
+import { makeFolder } from "../system/makeFolder.ts";
 import { readGguf } from "../weights/gguf/reader.ts";
 import { partPaths } from "../weights/gguf/split.ts";
 import { openUrl } from "../weights/httpSource.ts";
@@ -11,7 +14,7 @@ import type { WantedFile } from "./download.ts";
 import { isSafePath } from "./fileNames.ts";
 import { bringFiles, type PullOptions } from "./pull.ts";
 
-/** A model from an URL that is no hub's, on this device, complete. */
+/** A model from a URL that is no hub's, on this device, complete. */
 export interface UrlModel {
   /** Of its first file. */
   readonly url: string;
@@ -22,6 +25,8 @@ export interface UrlModel {
   readonly modified: Date;
 }
 
+/** Names the folder that models from URLs are in. */
+const variable: FolderVariable = "STELLIUM_CACHE_DIR";
 const noteName = "model.json";
 const note = z.object({ url: z.string().max(10_000) });
 
@@ -30,7 +35,7 @@ export function urlDirectory(cache: string = cacheDirectory()): string {
   return join(cache, "urls");
 }
 
-/** The model of an URL, of any of its parts, if it is on this device. */
+/** The model of a URL, of any of its parts, if it is on this device. */
 export async function findUrlModel(directory: string, url: string): Promise<UrlModel | undefined> {
   const parts = partPaths(url);
   const home = homeOf(directory, parts);
@@ -53,8 +58,8 @@ export async function listUrlModels(directory: string): Promise<UrlModel[]> {
 }
 
 /**
- * Brings the model of an URL here, all its parts, unless this version of it is here. There is no hash to hold it to: its
- * length and the version that its server names have to stay the same. Throws `BAD_USAGE` for an URL that should not be
+ * Brings the model of a URL here, all its parts, unless this version of it is here. There is no hash to hold it to: its
+ * length and the version that its server names have to stay the same. Throws `BAD_USAGE` for a URL that should not be
  * read, what `openUrl` and `bringFiles` throw, and `GGUF_INVALID`.
  */
 export async function pullUrl(directory: string, url: string, options: PullOptions): Promise<UrlModel> {
@@ -65,17 +70,20 @@ export async function pullUrl(directory: string, url: string, options: PullOptio
   const home = homeOf(directory, parts);
   const target = join(home, version);
   const files = parts.map((part, i): WantedFile => {
-    return { name: part, url: part, target: join(target, fileName(part)), bytes: versions[i]!.size, digest: undefined };
+    const [{ size: bytes }, path] = [versions[i]!, join(target, fileName(part))];
+    return { name: part, url: part, target: path, variable, bytes, digest: undefined };
   });
   await bringFiles(url, files, options);
   await readGguf(files[0]!.target);
-  await mkdir(home, { recursive: true });
-  await writeFile(join(home, noteName), JSON.stringify({ url: parts[0] }));
-  await removeOthers(home, version);
+  await writingTo(home, variable, async () => {
+    makeFolder(home);
+    await writeFile(join(home, noteName), JSON.stringify({ url: parts[0] }));
+    await removeOthers(home, version);
+  });
   return (await completeAt(target, parts))!;
 }
 
-/** Removes the model of an URL. Returns how many bytes that frees. */
+/** Removes the model of a URL. Returns how many bytes that frees. */
 export async function removeUrlModel(directory: string, { url, bytes }: UrlModel): Promise<number> {
   await rm(homeOf(directory, partPaths(url)), { recursive: true, force: true });
   return bytes;

@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv } from "node:crypto";
-import koffi from "koffi";
 import type { Pointer } from "./ggml.ts";
+import koffi from "./koffi.ts";
 
 /** Authenticated encryption for frames, both with keys of 32, nonces of 12 and tags of 16 bytes. */
 export type AeadName = "aes-256-gcm" | "chacha20-poly1305";
@@ -10,10 +10,10 @@ export const tagBytes = 16;
 
 /** One key, for one direction. */
 export interface Aead extends Disposable {
-  /** Encrypts `length` bytes of `plain` to the start of `sealed` and puts the tag behind them. */
-  seal(nonce: Uint8Array, header: Uint8Array, plain: Uint8Array, sealed: Uint8Array): void;
-  /** Decrypts `sealed`, which ends in the tag, in place. False: it is not what was sealed. */
-  open(nonce: Uint8Array, header: Uint8Array, sealed: Uint8Array): boolean;
+  /** Encrypts `plain` to `sealed`, which has the same length, and writes the tag. */
+  seal(nonce: Uint8Array, header: Uint8Array, plain: Uint8Array, sealed: Uint8Array, tag: Uint8Array): void;
+  /** Decrypts `sealed` in place. False: it is not what was sealed with this nonce, header and tag. */
+  open(nonce: Uint8Array, header: Uint8Array, sealed: Uint8Array, tag: Uint8Array): boolean;
 }
 
 /**
@@ -29,16 +29,15 @@ export function nodeAead(name: AeadName, key: Uint8Array): Aead {
   const gcm = name as "aes-256-gcm";
   const options = { authTagLength: tagBytes };
   return {
-    seal(nonce, header, plain, sealed) {
+    seal(nonce, header, plain, sealed, tag) {
       const cipher = createCipheriv(gcm, key, nonce, options).setAAD(header, { plaintextLength: plain.length });
-      sealed.set(cipher.update(plain), 0);
+      sealed.set(cipher.update(plain));
       cipher.final();
-      sealed.set(cipher.getAuthTag(), plain.length);
+      tag.set(cipher.getAuthTag());
     },
-    open(nonce, header, sealed) {
-      const length = sealed.length - tagBytes;
-      const cipher = createDecipheriv(gcm, key, nonce, options).setAAD(header, { plaintextLength: length });
-      const plain = cipher.setAuthTag(sealed.subarray(length)).update(sealed.subarray(0, length));
+    open(nonce, header, sealed, tag) {
+      const cipher = createDecipheriv(gcm, key, nonce, options).setAAD(header, { plaintextLength: sealed.length });
+      const plain = cipher.setAuthTag(tag).update(sealed);
       try {
         cipher.final();
       } catch {
@@ -106,8 +105,7 @@ function opensslAead(openssl: OpenSsl, name: AeadName, key: Uint8Array): Aead {
     openssl.encryptInit(sealing, cipher, null, key, null) & openssl.decryptInit(opening, cipher, null, key, null),
   );
   return {
-    seal(nonce, header, plain, sealed) {
-      const tag = sealed.subarray(plain.length, plain.length + tagBytes);
+    seal(nonce, header, plain, sealed, tag) {
       succeed(
         openssl.encryptInit(sealing, null, null, null, nonce) &
           openssl.encryptUpdate(sealing, null, length, header, header.length) &
@@ -116,13 +114,12 @@ function opensslAead(openssl: OpenSsl, name: AeadName, key: Uint8Array): Aead {
           openssl.control(sealing, control.getTag, tagBytes, tag),
       );
     },
-    open(nonce, header, sealed) {
-      const bytes = sealed.length - tagBytes;
+    open(nonce, header, sealed, tag) {
       succeed(
         openssl.decryptInit(opening, null, null, null, nonce) &
           openssl.decryptUpdate(opening, null, length, header, header.length) &
-          openssl.decryptUpdate(opening, sealed, length, sealed, bytes) &
-          openssl.control(opening, control.setTag, tagBytes, sealed.subarray(bytes)),
+          openssl.decryptUpdate(opening, sealed, length, sealed, sealed.length) &
+          openssl.control(opening, control.setTag, tagBytes, tag),
       );
       return openssl.decryptFinal(opening, rest, length) === 1;
     },
@@ -146,12 +143,16 @@ function succeed(result: number): void {
 /** Whether OpenSSL called directly seals as node:crypto does, and opens only what is whole. */
 function agrees(openssl: OpenSsl, name: AeadName): boolean {
   const [key, nonce, header, plain] = [32, 12, 16, 100].map((length) => new Uint8Array(length).fill(length));
-  const sealed = [new Uint8Array(116), new Uint8Array(116)] as const;
-  nodeAead(name, key!).seal(nonce!, header!, plain!, sealed[0]);
+  const [sealed, tag, expected, expectedTag] = [100, tagBytes, 100, tagBytes].map((length) => new Uint8Array(length));
+  nodeAead(name, key!).seal(nonce!, header!, plain!, expected!, expectedTag!);
   using aead = opensslAead(openssl, name, key!);
-  aead.seal(nonce!, header!, plain!, sealed[1]);
-  const same = sealed[0].every((byte, i) => byte === sealed[1][i]);
-  const opened = aead.open(nonce!, header!, sealed[0]) && plain!.every((byte, i) => byte === sealed[0][i]);
-  sealed[1][7]! ^= 1;
-  return same && opened && !aead.open(nonce!, header!, sealed[1]);
+  aead.seal(nonce!, header!, plain!, sealed!, tag!);
+  if (!isEqual(sealed!, expected!) || !isEqual(tag!, expectedTag!)) return false;
+  if (!aead.open(nonce!, header!, expected!, expectedTag!) || !isEqual(expected!, plain!)) return false;
+  sealed![7]! ^= 1;
+  return !aead.open(nonce!, header!, sealed!, tag!);
+}
+
+function isEqual(some: Uint8Array, others: Uint8Array): boolean {
+  return some.every((byte, i) => byte === others[i]);
 }

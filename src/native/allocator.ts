@@ -1,4 +1,4 @@
-import koffi from "koffi";
+import koffi from "./koffi.ts";
 
 /** glibc's `M_MMAP_THRESHOLD`. */
 const mmapThreshold = -3;

@@ -1,6 +1,6 @@
-import koffi from "koffi";
 import { StelliumError } from "../errors.ts";
 import { type Backend, type BufferType, type Device, type Ggml, openGgml, type Pointer, required } from "./ggml.ts";
+import koffi from "./koffi.ts";
 import { nativeLibraries } from "./libraries.ts";
 
 /** How a compute backend is set up. */

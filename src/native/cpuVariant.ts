@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import koffi, { type LibraryHandle } from "koffi";
 import { reasonOf, StelliumError } from "../errors.ts";
+import koffi, { type LibraryHandle } from "./koffi.ts";
 
 /** One of ggml's builds of its CPU kernels, each for the instruction sets of a family of processors. */
 export interface CpuVariant {

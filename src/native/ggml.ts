@@ -1,6 +1,6 @@
-import koffi from "koffi";
 import { StelliumError } from "../errors.ts";
 import { type TensorTypeName, tensorTypes } from "../weights/gguf/types.ts";
+import koffi from "./koffi.ts";
 import { nativeLibraries, orIncompatible } from "./libraries.ts";
 
 /** An address in native memory. Handles of native objects are addresses, told apart by their names only. */

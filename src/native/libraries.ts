@@ -1,22 +1,13 @@
 import { readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import koffi, { type LibraryHandle } from "koffi";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { giveLargeBlocksBack } from "./allocator.ts";
 import { bestVariant, loadVariant, requestedVariant } from "./cpuVariant.ts";
+import koffi, { type LibraryHandle } from "./koffi.ts";
 import { logNative } from "./nativeLog.ts";
-
-/** Platform packages that hold ggml and llama.cpp, by `process.platform`-`process.arch`. */
-const packages: Record<string, string> = {
-  "linux-x64": "linux-x64",
-  "linux-arm64": "linux-arm64",
-  "linux-arm": "linux-armv7l",
-  "darwin-arm64": "mac-arm64-metal",
-  "darwin-x64": "mac-x64",
-  "win32-x64": "win-x64",
-  "win32-arm64": "win-arm64",
-};
+import { packageFor } from "./platform.ts";
+import { checkCpuBuilds, checkLibc, checkLibrary, noCpuBuild } from "./systemCheck.ts";
 
 /** The native libraries of this process. */
 export interface NativeLibraries {
@@ -34,7 +25,8 @@ let loaded: NativeLibraries | undefined;
 
 /**
  * Loads ggml and, once per process, its backends; of the CPU builds the one that `STELLIUM_CPU` names, or the one that
- * ggml scores best. Throws `PLATFORM_UNSUPPORTED`, `NATIVE_MISSING`, `NATIVE_INCOMPATIBLE` or `CPU_VARIANT_INVALID`.
+ * ggml scores best. Throws `PLATFORM_UNSUPPORTED`, `SYSTEM_TOO_OLD`, `LIBRARY_MISSING`, `CPU_UNSUPPORTED`,
+ * `CPU_VARIANT_INVALID`, `NATIVE_MISSING` or `NATIVE_INCOMPATIBLE`.
  */
 export function nativeLibraries(): NativeLibraries {
   loaded ??= loadLibraries(nativeDirectory());
@@ -55,12 +47,12 @@ export function nativeDirectory(environment: NodeJS.ProcessEnv = process.env): s
 
 /** Folder of the platform package for `platform`, such as `linux-x64`. */
 export function packageDirectory(platform: string): string {
-  const name = packages[platform];
-  if (name === undefined) throw new StelliumError("PLATFORM_UNSUPPORTED", { platform });
+  const name = packageFor(platform);
   try {
     const entry = createRequire(import.meta.url).resolve(`@node-llama-cpp/${name}`);
     return join(dirname(entry), "..", "bins", name);
   } catch (error) {
+    checkLibc();
     throw new StelliumError("NATIVE_MISSING", { package: `@node-llama-cpp/${name}` }, { cause: error });
   }
 }
@@ -100,11 +92,18 @@ function loadBackends(ggml: LibraryHandle, directory: string): void {
   const variant = requestedVariant({ directory, files: filesIn(directory) });
   if (ggml.func("size_t ggml_backend_dev_count()")() !== 0) return;
   if (variant !== undefined) loadVariant(ggml, variant);
-  else ggml.func("void ggml_backend_load_all_from_path(str)")(directory);
+  else loadBest(ggml, directory);
+}
+
+function loadBest(ggml: LibraryHandle, directory: string): void {
+  checkCpuBuilds(directory);
+  ggml.func("void ggml_backend_load_all_from_path(str)")(directory);
+  if (ggml.func("size_t ggml_backend_dev_count()")() === 0) throw noCpuBuild(directory);
 }
 
 function load(directory: string, library: string): LibraryHandle {
   const file = findLibrary(directory, library);
+  checkLibrary(directory, file);
   // Global, so that the backends and libllama find the symbols of the libraries below them.
   return orIncompatible(directory, () => koffi.load(join(directory, file), { global: true }));
 }

@@ -1,5 +1,5 @@
-import koffi, { type LibraryHandle } from "koffi";
 import { StelliumError } from "../errors.ts";
+import koffi, { type LibraryHandle } from "./koffi.ts";
 import { nativeLibraries } from "./libraries.ts";
 import { logNative, withNativeLog } from "./nativeLog.ts";
 
@@ -76,14 +76,17 @@ const modelParameterFields = {
   load_mtp: "uint8_t",
 } as const;
 
+type StructType = ReturnType<typeof koffi.struct>;
 type ModelParameters = Record<keyof typeof modelParameterFields, number | bigint | null>;
 
 /** What `llama_model_default_params()` returns, in the order of the fields; 0 for a null pointer. */
 const expectedDefaults = "0 0 -1 1 -1 1 0 0 0 0 0 0 0 1 0 0 0";
 
-const modelParameters = koffi.struct(modelParameterFields);
-/** Room behind the struct, for a release in which it is longer. */
-const roomyModelParameters = koffi.struct({ parameters: modelParameters, rest: koffi.array("uint8_t", 256) });
+/** Types for koffi: the struct, and one with room after it, for a release in which it is longer. */
+function modelParameterTypes() {
+  const exact = koffi.struct(modelParameterFields);
+  return { exact, roomy: koffi.struct({ parameters: exact, rest: koffi.array("uint8_t", 256) }) };
+}
 
 let api: LlamaVocabApi | undefined;
 
@@ -99,8 +102,9 @@ export function llamaVocab(): LlamaVocabApi {
 
 function bind(llama: LibraryHandle, directory: string): LlamaVocabApi {
   logNative(llama, "llama_log_set");
+  const { exact, roomy } = modelParameterTypes();
   return {
-    load: bindLoad(llama, checkedDefaults(llama, directory)),
+    load: bindLoad(llama, exact, checkedDefaults(llama, roomy, directory)),
     tokenCount: llama.func("int32_t llama_vocab_n_tokens(void *)"),
     type: llama.func("int llama_vocab_type(void *)"),
     tokenize: llama.func("int32_t llama_tokenize(void *, void *, int32_t, void *, int32_t, bool, bool)"),
@@ -117,8 +121,8 @@ function bind(llama: LibraryHandle, directory: string): LlamaVocabApi {
 }
 
 /** The struct has changed between releases without a sign: its defaults are the only fingerprint it has. */
-function checkedDefaults(llama: LibraryHandle, directory: string): ModelParameters {
-  const get = llama.func("llama_model_default_params", roomyModelParameters, []);
+function checkedDefaults(llama: LibraryHandle, type: StructType, directory: string): ModelParameters {
+  const get = llama.func("llama_model_default_params", type, []);
   const { parameters } = get() as { parameters: ModelParameters };
   const found = modelParametersFingerprint(parameters);
   if (found === expectedDefaults) return parameters;
@@ -131,8 +135,8 @@ function modelParametersFingerprint(parameters: ModelParameters): string {
   return names.map((name) => Number(parameters[name] ?? 0)).join(" ");
 }
 
-function bindLoad(llama: LibraryHandle, defaults: ModelParameters): LlamaVocabApi["load"] {
-  const loadModel = llama.func("llama_model_load_from_file", "void *", ["str", modelParameters]);
+function bindLoad(llama: LibraryHandle, type: StructType, defaults: ModelParameters): LlamaVocabApi["load"] {
+  const loadModel = llama.func("llama_model_load_from_file", "void *", ["str", type]);
   const getVocab = llama.func("void *llama_model_get_vocab(void *)");
   const freeModel = llama.func("void llama_model_free(void *)");
   return (path) => {

@@ -1,9 +1,10 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import koffi from "koffi";
 import { StelliumError } from "../errors.ts";
 import type { Pointer } from "./ggml.ts";
+import koffi from "./koffi.ts";
 import { nativeLibraries } from "./libraries.ts";
+import { nextPage, pageSize, pageStart } from "./pageSize.ts";
 
 /** Native memory that several threads may see at the same address. Its owner frees it. */
 export interface NativeMemory extends Disposable {
@@ -25,13 +26,16 @@ export function allocateNative(bytes: number): NativeMemory {
 }
 
 /**
- * Allocates `bytes` of memory for direct I/O: from a page's border on, and of huge pages where there is room for one and the system
- * has them. A disk takes a read into scattered small pages in many small requests. Memory that is never touched costs nothing.
+ * Allocates `bytes` of memory for direct I/O: it starts with a page, and has huge pages if there is room for one and the
+ * system has them. A disk takes a read into scattered small pages in many small requests. Memory that is never touched
+ * costs nothing.
+ *
+ * @param page - bytes of the system's pages
  */
-export function allocatePages(bytes: number): NativeMemory {
-  const border = bytes < Number(hugePageBytes) ? pageBytes : hugePageBytes;
-  const whole = allocateNative(bytes + Number(border));
-  const address = ((whole.address + border - 1n) / border) * border;
+export function allocatePages(bytes: number, page = pageSize()): NativeMemory {
+  const border = bytes < hugePageBytes ? page : Math.max(page, hugePageBytes);
+  const whole = allocateNative(bytes + border);
+  const address = nextPage(whole.address, border);
   preferHugePages(address, bytes);
   return { address, bytes, view: viewNative(address, bytes), [Symbol.dispose]: () => whole[Symbol.dispose]() };
 }
@@ -49,21 +53,25 @@ export function viewFloats(address: Pointer, count: number): Float32Array {
 
 /** Linux's `MADV_HUGEPAGE`. */
 const adviceHugePages = 14;
-const pageBytes = 4096n;
-/** What x64 and most arm64 systems have. */
-const hugePageBytes = 2n ** 21n;
+/** What x64 and arm64 systems with pages of 4096 bytes have. */
+const hugePageBytes = 2 ** 21;
 
 /**
  * Asks the system to back large memory by huge pages: reading it takes fewer address translations, and filling it for
- * the first time fewer faults. To be called before the memory is touched; does nothing where the system has no such.
+ * the first time fewer faults. To be called before the memory is touched; does nothing if the system has no huge pages.
  */
 export function preferHugePages(address: Pointer, bytes: number): void {
   if (process.platform !== "linux") return;
-  const start = ((address + pageBytes - 1n) / pageBytes) * pageBytes;
-  const end = ((address + BigInt(bytes)) / pageBytes) * pageBytes;
-  if (end <= start) return;
+  const { start, bytes: whole } = wholePages(address, bytes);
+  if (whole === 0) return;
   const madvise = koffi.load(null).func("int madvise(void *, size_t, int)");
-  madvise(start, Number(end - start), adviceHugePages);
+  madvise(start, whole, adviceHugePages);
+}
+
+/** The pages that lie wholly within memory: system calls about pages refuse an address within one. */
+export function wholePages(address: Pointer, bytes: number, page = pageSize()): { start: Pointer; bytes: number } {
+  const [start, end] = [nextPage(address, page), pageStart(address + BigInt(bytes), page)];
+  return { start, bytes: Math.max(0, Number(end - start)) };
 }
 
 /**

@@ -1,11 +1,11 @@
 import { isMainThread } from "node:worker_threads";
-import koffi, { type LibraryHandle } from "koffi";
 import { type LogLevel, log } from "../log.ts";
+import koffi, { type LibraryHandle } from "./koffi.ts";
 
 /** ggml's `enum ggml_log_level`: 0 none, 1 debug, 2 info, 3 warn, 4 error, 5 continuation of the line before. */
 const levels: Exclude<LogLevel, "silent">[] = ["debug", "debug", "debug", "info", "error", "debug"];
 
-const callbackType = koffi.pointer(koffi.proto("void stellium_log_callback(int level, str text, void *user)"));
+let callbackType: ReturnType<typeof koffi.pointer> | undefined;
 
 /** Callbacks stay registered for the life of the process: native code may call them at any time. */
 const callbacks: bigint[] = [];
@@ -19,6 +19,7 @@ const listeners = new Set<(text: string) => void>();
  */
 export function logNative(library: LibraryHandle, setter: "ggml_log_set" | "llama_log_set"): void {
   if (!isMainThread) return;
+  callbackType ??= koffi.pointer(koffi.proto("void stellium_log_callback(int level, str text, void *user)"));
   const callback = koffi.register(receive, callbackType);
   callbacks.push(callback);
   library.func(`void ${setter}(void *callback, void *user)`)(callback, null);

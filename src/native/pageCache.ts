@@ -1,15 +1,16 @@
-import koffi from "koffi";
 import type { Pointer } from "./ggml.ts";
+import koffi from "./koffi.ts";
+import { pageSize, pageStart } from "./pageSize.ts";
 
-/** What the system keeps in memory of files that were read, and how to have a say in that. */
+/** The system's cache of files that were read, and how to influence it. */
 
 /** POSIX's `POSIX_FADV_WILLNEED`. */
 const adviceWillNeed = 3;
-/** Linux reads no more than a device's read-ahead size for one piece of advice: 128 KiB, if nobody changed it. */
+/** Linux reads no more than a device's read-ahead size for one piece of advice: 128 KiB, unless it was changed. */
 const adviceStep = 128 * 1024;
 
 /**
- * Has the system begin to read a part of a file, so that it is there when it is asked for. A no-op where there is no such call.
+ * Asks the system to begin reading a part of a file, so that it is there when it is needed. A no-op if there is no such call.
  *
  * @param descriptor - of an open file
  */
@@ -23,20 +24,30 @@ export function readAhead(descriptor: number, offset: number, bytes: number): vo
 const adviceDontNeed = 4;
 
 /**
- * Has the system forget what it keeps in memory of a part of a file; bytes that are not on the disk yet stay. A no-op
- * where there is no such call.
+ * Makes the system forget what it keeps in memory of a part of a file, and of the pages at its ends; bytes that are not
+ * on the disk yet stay. A no-op if there is no such call.
  *
  * @param bytes - 0 is all up to the file's end
  */
 export function dropCache(descriptor: number, offset: number, bytes: number): void {
   if (process.platform !== "linux") return;
-  calls().fadvise(descriptor, offset, bytes, adviceDontNeed);
+  const pages = touchedPages(offset, bytes);
+  calls().fadvise(descriptor, pages.offset, pages.bytes, adviceDontNeed);
+}
+
+/**
+ * The pages that a part of a file touches. Linux drops whole pages only: of parts read one after the other, whose ends
+ * are no ends of pages, it would keep a page each.
+ */
+export function touchedPages(offset: number, bytes: number, page = pageSize()): { offset: number; bytes: number } {
+  const start = offset - (offset % page);
+  return { offset: start, bytes: bytes === 0 ? 0 : Math.ceil((offset + bytes - start) / page) * page };
 }
 
 /** macOS' `F_NOCACHE`. */
 const commandNoCache = 48;
 
-/** Has reads of an open file pass by the system's cache, on macOS, which has no flag for it. */
+/** Makes reads of an open file bypass the system's cache, on macOS, which has no flag for it. */
 export function avoidCache(descriptor: number): void {
   if (process.platform !== "darwin") return;
   koffi.load(null).func("int fcntl(int, int, ...)")(descriptor, commandNoCache, "int", 1);
@@ -61,12 +72,13 @@ export class CachedPages implements Disposable {
   }
 
   /**
-   * Whether the page at `offset`, a multiple of its size, is there. Where the system does not say, it is not; where this user may
-   * not write to the file, Linux says that it is.
+   * Whether the page with the byte at `offset` is there. If the system does not say, it is not; if this user may not write
+   * to the file, Linux says that it is.
    */
   has(offset: number): boolean {
     if (this.#address === mapFailed) return false;
-    return calls().mincore(this.#address + BigInt(offset), 1, this.#answer) === 0 && (this.#answer[0]! & 1) === 1;
+    const page = pageStart(this.#address + BigInt(offset), pageSize());
+    return calls().mincore(page, 1, this.#answer) === 0 && (this.#answer[0]! & 1) === 1;
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,5 @@
-import koffi, { type LibraryHandle } from "koffi";
 import { cpuDevice, openGgml } from "./ggml.ts";
+import koffi, { type LibraryHandle } from "./koffi.ts";
 import { nativeLibraries } from "./libraries.ts";
 
 /** Conversions of rows of f32, by ggml. q8_0 rows are of a multiple of 32 elements. */

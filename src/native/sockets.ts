@@ -1,7 +1,7 @@
 import { constants } from "node:os";
 import { getSystemErrorMap } from "node:util";
-import koffi from "koffi";
 import { StelliumError } from "../errors.ts";
+import koffi from "./koffi.ts";
 import { socketAddress } from "./socketAddress.ts";
 
 /**

@@ -1,6 +1,6 @@
-import koffi from "koffi";
 import { StelliumError } from "../errors.ts";
 import { type Ggml, type Pointer, required, type Tensor } from "./ggml.ts";
+import koffi from "./koffi.ts";
 import { nativeLibraries } from "./libraries.ts";
 import { viewNative } from "./memory.ts";
 

@@ -1,5 +1,6 @@
 import { readdir, rm } from "node:fs/promises";
 import { StelliumError } from "../errors.ts";
+import { writingTo } from "../system/cacheFolder.ts";
 
 /** Something that this device keeps in its cache directory: a file, or a directory of its own. */
 export interface Kept {
@@ -27,12 +28,10 @@ export function prunable<T extends Kept>(kept: readonly T[], { all, before }: Pr
   return kept.filter((each) => !each.busy && (all || each.useless || old(each)));
 }
 
-/** Removes what is kept. A process that has it loaded goes on undisturbed. Throws `FILE_UNREADABLE`. */
+/** Removes what is kept. A process that has it loaded is not disturbed. Throws `CACHE_UNWRITABLE`. */
 export async function remove(kept: readonly Kept[]): Promise<void> {
   for (const { path } of kept) {
-    await rm(path, { force: true, recursive: true }).catch((error: Error) => {
-      throw new StelliumError("FILE_UNREADABLE", { path, reason: error.message }, { cause: error });
-    });
+    await writingTo(path, "STELLIUM_CACHE_DIR", () => rm(path, { force: true, recursive: true }));
   }
 }
 
@@ -44,7 +43,7 @@ export function bytesOnDisk({ size, blocks }: { readonly size: number; readonly 
 /** The entries of a directory; none where there is no such directory. Throws `FILE_UNREADABLE`. */
 export async function entriesOf(directory: string): Promise<string[]> {
   return await readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return [];
+    if (error.code === "ENOENT" || error.code === "ENOTDIR") return [];
     throw new StelliumError("FILE_UNREADABLE", { path: directory, reason: error.message }, { cause: error });
   });
 }

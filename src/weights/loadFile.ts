@@ -36,15 +36,15 @@ export class LoadFile implements Disposable {
 
   /** Whether the system's cache has what lies at `offset`. */
   isCached(offset: number): boolean {
-    return this.#cachedPages.has(offset - (offset % pageBytes));
+    return this.#cachedPages.has(offset);
   }
 
-  /** Has the system begin to read into its cache. */
+  /** Asks the system to begin reading into its cache. */
   readAhead(offset: number, bytes: number): void {
     readAhead(this.#descriptor, offset, bytes);
   }
 
-  /** Has the system's cache keep nothing of what was read. */
+  /** Drops a part of the file from the system's cache. */
   forget(offset: number, bytes: number): void {
     dropCache(this.#descriptor, offset, bytes);
   }

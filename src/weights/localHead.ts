@@ -1,5 +1,6 @@
-import { type FileHandle, mkdir, open, rename, rm, stat, utimes } from "node:fs/promises";
+import { type FileHandle, open, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
+import { makeFolder } from "../system/makeFolder.ts";
 import type { ByteSource } from "./byteSource.ts";
 import type { GgufModel, GgufTensor } from "./gguf/model.ts";
 import type { ModelSource } from "./modelSource.ts";
@@ -31,7 +32,7 @@ export function headDirectory(cache = cacheDirectory()): string {
 /**
  * Has the headers (with the vocabulary) and the embedding of a remote model on the local disk, once: files as long as
  * the model's, with holes where all other tensors would be, so that they take no more room than what is stored. The
- * tokenizer and the embedding read them as if they were the model. Throws `DISK_FULL`, `FILE_UNREADABLE`, and what
+ * tokenizer and the embedding read them as if they were the model. Throws `DISK_FULL`, `CACHE_UNWRITABLE`, and what
  * reading the model does.
  */
 export async function localHead(source: ModelSource, cache = cacheDirectory()): Promise<LocalHead> {
@@ -49,7 +50,7 @@ export async function localHead(source: ModelSource, cache = cacheDirectory()): 
   const bytes = pieces.flat().reduce((sum, piece) => sum + piece.bytes, 0);
   const partial = partialPath(headDirectory(cache), name);
   await onDisk(directory, bytes, async () => {
-    await mkdir(partial, { recursive: true });
+    makeFolder(partial);
     try {
       await checkRoom(realDisk, partial, directory, bytes);
       for (const [file, from] of sources.entries()) {

@@ -28,7 +28,7 @@ export interface SliceWish {
 
 /**
  * A complete slice: the one on the disk, or that completed by what is missing of it. Returns its path.
- * Throws `DISK_FULL` before anything is written, `SLICE_INVALID`, `FILE_UNREADABLE`, and what the source does.
+ * Throws `DISK_FULL` before anything is written, `CACHE_UNWRITABLE`, `SLICE_INVALID`, and what the source does.
  */
 export async function obtainSlice({ source, onProgress, ...wish }: SliceWish): Promise<string> {
   const { path, reason } = await checkSlice(wish.directory, wish.header);

@@ -1,27 +1,28 @@
 import { createHash, randomBytes } from "node:crypto";
-import { isAbsolute, join } from "node:path";
-import { homeDirectory } from "../homeDirectory.ts";
+import { isAbsolute, join, resolve } from "node:path";
+import { homeDirectory } from "../system/homeDirectory.ts";
 import type { SliceContent } from "./sliceHeader.ts";
 
 /** Ends the names of complete slices, and of those that are being written. */
 export const sliceSuffix = { complete: ".slice", partial: ".part" } as const;
 
 /**
- * The directory for what can be fetched again: `STELLIUM_CACHE_DIR`, or `stellium` where the system keeps such things.
- * An `XDG_CACHE_HOME` that is not absolute counts for nothing, as its specification demands. Throws `HOME_UNKNOWN`.
+ * The directory for what can be fetched again, as an absolute path: `STELLIUM_CACHE_DIR`, or `stellium` where the system
+ * keeps such things. `XDG_CACHE_HOME` and `LOCALAPPDATA` are ignored unless they are absolute, as XDG's specification
+ * demands. Throws `HOME_UNKNOWN`.
  */
 export function cacheDirectory(
   environment: Readonly<Record<string, string | undefined>> = process.env,
   platform: NodeJS.Platform = process.platform,
 ): string {
   const own = environment["STELLIUM_CACHE_DIR"];
-  if (own) return own;
+  if (own) return resolve(own);
   return join(systemCache(environment, platform), "stellium");
 }
 
 function systemCache(environment: Readonly<Record<string, string | undefined>>, platform: NodeJS.Platform): string {
   const { LOCALAPPDATA: local, XDG_CACHE_HOME: xdg } = environment;
-  if (platform === "win32") return local || join(homeDirectory(), "AppData", "Local");
+  if (platform === "win32") return local && isAbsolute(local) ? local : join(homeDirectory(), "AppData", "Local");
   if (platform === "darwin") return join(homeDirectory(), "Library", "Caches");
   return xdg && isAbsolute(xdg) ? xdg : join(homeDirectory(), ".cache");
 }

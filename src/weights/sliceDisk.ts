@@ -1,5 +1,6 @@
 import { type FileHandle, statfs } from "node:fs/promises";
 import { StelliumError } from "../errors.ts";
+import { cacheUnwritable, isFull, isRefusedBySystem } from "../system/cacheFolder.ts";
 
 /** What a slice writer asks of the disk: tests put a full one in its place. */
 export interface SliceDisk {
@@ -31,15 +32,13 @@ export async function checkRoom(disk: SliceDisk, directory: string, path: string
   if (needed > usable) throw diskFull(path, needed, usable);
 }
 
-/** Runs what touches a slice's file. Throws `DISK_FULL`, or `FILE_UNREADABLE` for all else the system refuses. */
+/** Runs what touches a slice's file. Throws `DISK_FULL`, or `CACHE_UNWRITABLE` for all else the system refuses. */
 export async function onDisk<T>(path: string, needed: number, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (error) {
-    if (error instanceof StelliumError) throw error;
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === "ENOSPC" || code === "EDQUOT") throw diskFull(path, needed, 0);
-    throw new StelliumError("FILE_UNREADABLE", { path, reason: message }, { cause: error });
+    if (isFull(error)) throw diskFull(path, needed, 0);
+    throw isRefusedBySystem(error) ? cacheUnwritable(path, "STELLIUM_CACHE_DIR", error) : error;
   }
 }
 

@@ -34,7 +34,7 @@ export interface CheckOptions {
 /**
  * Says which blocks of a slice have to be fetched: all where there is none, or one that another model, version, device
  * or build made; otherwise those that are cut off, incomplete or, if asked to verify, damaged. A slice that can be used
- * is marked as used now. Throws `FILE_UNREADABLE` where the system refuses, `ABORTED`.
+ * is marked as used now. A file that cannot be opened counts as none: what writes the slice then says why. Throws `ABORTED`.
  *
  * @param wanted - what it should be, as `layOutSlice` makes it
  */
@@ -175,11 +175,9 @@ export function differenceOf({ header, encoded }: SliceFile, wanted: SliceHeader
 }
 
 function reasonOf(error: Error): string {
-  const known = error as Error & { cause?: NodeJS.ErrnoException };
   if (!(error instanceof StelliumError)) throw error;
-  if (known.cause?.code === "ENOENT") return "it has not been fetched yet";
-  if (error.code === "SLICE_INVALID") return String(error.values["reason"]);
-  throw error;
+  const { code } = (error.cause ?? {}) as NodeJS.ErrnoException;
+  return code === "ENOENT" ? "it has not been fetched yet" : String(error.values["reason"]);
 }
 
 /** Reads `length` bytes, or fewer where the file ends. */

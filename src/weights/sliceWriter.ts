@@ -1,7 +1,8 @@
-import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
+import { type FileHandle, open, rename } from "node:fs/promises";
 import { StelliumError } from "../errors.ts";
 import type { Device, Ggml } from "../native/ggml.ts";
 import { dropCache } from "../native/pageCache.ts";
+import { makeFolder } from "../system/makeFolder.ts";
 import { BlockChecksum } from "./checksum.ts";
 import { ByteFeed, SliceConverter } from "./sliceConverter.ts";
 import { partialPath, sliceName, slicePath } from "./sliceDirectory.ts";
@@ -50,13 +51,13 @@ export class SliceWriter implements AsyncDisposable {
   /**
    * Goes on with what there is of a slice: a damaged one, or what another writer has left behind; otherwise starts anew.
    * A slice of another build or device that is in the way is removed.
-   * Throws `DISK_FULL` before anything is written, `FILE_UNREADABLE` where the system refuses.
+   * Throws `DISK_FULL` before anything is written, `CACHE_UNWRITABLE` if the system refuses.
    */
   static open(options: SliceWriterOptions): Promise<SliceWriter> {
     const { directory, header, damaged = [], disk = realDisk } = options;
     const partial = partialPath(directory, sliceName(header));
     return onDisk(directory, 0, async () => {
-      await mkdir(directory, { recursive: true });
+      makeFolder(directory);
       const complete = await adoptSlice(directory, header, partial);
       const missing = filledBlocks(header).filter((i) => !complete?.has(i) || damaged.includes(i));
       try {
@@ -88,7 +89,7 @@ export class SliceWriter implements AsyncDisposable {
 
   /**
    * Writes one missing block. Where that fails it stays missing, and the writer can go on, also with the same block.
-   * Throws what `plain` does, `SLICE_INVALID` where it has too few bytes or too many, `DISK_FULL`, `FILE_UNREADABLE`.
+   * Throws what `plain` does, `SLICE_INVALID` where it has too few bytes or too many, `DISK_FULL`, `CACHE_UNWRITABLE`.
    *
    * @param plain - the plain bytes of all the block's tensors, in the header's order, in pieces of any size
    */

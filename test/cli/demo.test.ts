@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -39,9 +39,8 @@ describe("the demo", () => {
   });
 
   it("does with one device, and says so, where the others cannot be had", async () => {
-    const file = join(folder, "a file");
-    writeFileSync(file, "where a folder would have to be");
-    const unable = { STELLIUM_CACHE_DIR: file };
+    const script = "data:text/javascript,if(process.argv[1].endsWith('localWorker.js'))process.exit(3)";
+    const unable = { NODE_OPTIONS: `--import "${script}"` };
     const scene = await stellium(["demo", "-n", "5", "--seed", "6"], { env: unable });
     expect(scene.code).toBe(0);
     expect(scene.stderr).toMatch(/^4 devices cannot share this machine: .*local.*\. One does it alone\.\n/);

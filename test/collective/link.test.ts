@@ -48,7 +48,8 @@ function linkEnd(socket: Socket, name: (typeof cipherNames)[number], maxPayload 
   const frame = (sequence: number, payload: Uint8Array) => {
     const bytes = new Uint8Array(headerBytes + payload.length + cipher.overhead);
     writeHeader(new DataView(bytes.buffer), frameType.data, sequence, payload.length);
-    cipher.seal(sequence, bytes.subarray(0, headerBytes), payload, bytes.subarray(headerBytes));
+    const [sealed, tag] = [bytes.subarray(headerBytes, headerBytes + payload.length), headerBytes + payload.length];
+    cipher.seal(sequence, bytes.subarray(0, headerBytes), payload, sealed, bytes.subarray(tag));
     return bytes;
   };
   return { link, frame };
@@ -57,7 +58,8 @@ function linkEnd(socket: Socket, name: (typeof cipherNames)[number], maxPayload 
 /** Whatever has come of a frame: its payload, undefined, or the reason that it was refused for. */
 function outcome(link: Link, expected: number): Uint8Array | string | undefined {
   try {
-    return link.receive(expected)?.slice();
+    const place = link.incoming(expected);
+    return link.receive(place) ? place.payload.slice() : undefined;
   } catch (error) {
     expect(error).toMatchObject({ code: "LINK_LOST", values: { rank: 0, peer: 1 } });
     return (error as { values: { reason: string } }).values.reason;
@@ -87,14 +89,15 @@ test("a port without a listener, and a name, are refused", () => {
 
 test.each(["aes-256-gcm", "chacha20-poly1305"] as const)("%s is what node:crypto makes of it", (name) => {
   const [key, nonce, header, plain] = [32, 12, 16, 1000].map((length) => randomBytes(length));
-  const [fast, slow] = [new Uint8Array(1016), new Uint8Array(1016)];
-  openAead(name, key!).seal(nonce!, header!, plain!, fast);
-  nodeAead(name, key!).seal(nonce!, header!, plain!, slow);
-  expect(fast).toEqual(slow);
-  expect(nodeAead(name, key!).open(nonce!, header!, fast)).toBe(true);
-  expect(Buffer.compare(fast.subarray(0, 1000), plain!)).toBe(0);
+  const [fast, fastTag] = [new Uint8Array(1000), new Uint8Array(16)];
+  const [slow, slowTag] = [new Uint8Array(1000), new Uint8Array(16)];
+  openAead(name, key!).seal(nonce!, header!, plain!, fast, fastTag);
+  nodeAead(name, key!).seal(nonce!, header!, plain!, slow, slowTag);
+  expect([fast, fastTag]).toEqual([slow, slowTag]);
+  expect(nodeAead(name, key!).open(nonce!, header!, fast, fastTag)).toBe(true);
+  expect(Buffer.compare(fast, plain!)).toBe(0);
   slow[999]! ^= 1;
-  expect(nodeAead(name, key!).open(nonce!, header!, slow)).toBe(false);
+  expect(nodeAead(name, key!).open(nonce!, header!, slow, slowTag)).toBe(false);
   expect(cipherNames).toContain(fasterCipher());
 });
 

@@ -41,6 +41,7 @@ const jobs = {
   greet: () => true,
   auto,
   broadcasts,
+  steady,
   tuning,
 };
 
@@ -97,6 +98,33 @@ function compliance() {
       }),
     );
   });
+}
+
+/** Bytes of JavaScript's heap that a sum takes which has been done before, by collective and wire type. */
+function steady() {
+  const values = new Float32Array(4096);
+  return wireNames.flatMap((wire) => {
+    const group = groupOf(wire);
+    return collectiveNames.map((name) => {
+      const collective = openCollective(name, group);
+      return { name, wire, bytes: allocatedBy(() => collective.allReduce(values)) };
+    });
+  });
+}
+
+/**
+ * The median of rounds: in some, functions are compiled or garbage is collected. A round leaves less than what the
+ * youngest generation has room for.
+ * @param {() => void} action
+ */
+function allocatedBy(action) {
+  for (let i = 0; i < 2000; i++) action();
+  const rounds = Array.from({ length: 15 }, () => {
+    const before = process.memoryUsage().heapUsed;
+    for (let i = 0; i < 20; i++) action();
+    return (process.memoryUsage().heapUsed - before) / 20;
+  });
+  return rounds.sort((a, b) => a - b)[7];
 }
 
 /** Megabytes between all pairs at once, in both directions. */

@@ -10,8 +10,8 @@ describe.each(wireNames)("%s", (name) => {
   const through = (values: Float32Array) => {
     const bytes = new Uint8Array(wire.bytes(values.length));
     const decoded = new Float32Array(values.length);
-    wire.encode(values, bytes);
-    wire.decode(bytes, decoded);
+    wire.encoding(values, bytes)();
+    wire.decoding(bytes, decoded)();
     return { bytes, decoded };
   };
 
@@ -21,7 +21,7 @@ describe.each(wireNames)("%s", (name) => {
     const worst = { f32: 0, f16: 10 * 2 ** -11, q8_0: 10 / 220 }[name];
     expect(values.every((value, i) => Math.abs(value - decoded[i]!) <= worst)).toBe(true);
     const sums = wave(count, 3);
-    wire.accumulate(bytes, sums);
+    wire.accumulating(bytes, sums)();
     expect(sums).toEqual(wave(count, 3).map((value, i) => Math.fround(value + decoded[i]!)));
   });
 
@@ -54,7 +54,7 @@ test("SIMD and plain sums have the same bits", () => {
     const results = [openAdder(), plainAdder()].map((adder) => {
       const sums = wave(count, 1e-3);
       adder.summand.set(wave(count, 7));
-      adder.addTo(sums);
+      adder.addingTo(sums)();
       return sums;
     });
     expect(results[0]).toEqual(results[1]);

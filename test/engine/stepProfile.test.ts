@@ -7,7 +7,7 @@ describe("the profile of a step", () => {
   function profiled(blocks: number, sums: number) {
     const memory = profileMemory(blocks);
     const times = { computeMs: 100, diskMs: 0, wireMs: 50, cipherMs: 5, waitMs: 7 };
-    const profiler = new StepProfiler(memory, () => ({ ...times }));
+    const profiler = new StepProfiler(memory, (into) => Object.assign(into, times));
     const reducer = profiler.follow(soloReducer);
     profiler.begin();
     for (let i = 0; i < sums; i++) {
@@ -32,8 +32,7 @@ describe("the profile of a step", () => {
 
   it("adds up over steps, and counts waiting for another thread as time on the wire", () => {
     const memory = profileMemory(1);
-    const nothing = { computeMs: 0, diskMs: 0, wireMs: 0, cipherMs: 0, waitMs: 0 };
-    const profiler = new StepProfiler(memory, () => nothing);
+    const profiler = new StepProfiler(memory, () => {});
     const late = () => {
       for (const end = performance.now() + 5; performance.now() < end; );
       return true;

@@ -1,7 +1,8 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { makeFolder } from "../../system/makeFolder.ts";
 import { cacheDirectory } from "../../weights/sliceDirectory.ts";
 
 const facts = z.object({
@@ -36,15 +37,15 @@ export function processDirectory(cache: string = cacheDirectory()): string {
   return join(cache, "processes");
 }
 
-/** Says that this process runs, until it ends. What was said before is added to. Where nothing can be written, it is not. */
+/** Lists this process until it ends, with what was told before. Does nothing if the list cannot be written. */
 export function tellOfThisProcess(told: { readonly [K in keyof ProcessFacts]?: ProcessFacts[K] | undefined }): void {
   const first = known === undefined;
   known = { ...known, ...told };
   try {
     const directory = processDirectory();
     const path = join(directory, `${process.pid}.json`);
-    if (first) mkdirSync(directory, { recursive: true, mode: 0o700 });
-    if (first) process.once("exit", () => rmSync(path, { force: true }));
+    if (first) makeFolder(directory, 0o700);
+    if (first) process.once("exit", () => forget(path));
     const temporary = `${path}.tmp`;
     writeFileSync(temporary, JSON.stringify({ ...ownEntry(), ...known }), { mode: 0o600 });
     renameSync(temporary, path);
@@ -55,8 +56,16 @@ export function tellOfThisProcess(told: { readonly [K in keyof ProcessFacts]?: P
 
 let known: object | undefined;
 
-/** The processes that run, the oldest first. Removes what those have left that were killed. */
-export async function runningProcesses(directory: string = processDirectory()): Promise<ListedProcess[]> {
+function forget(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // The next list that is asked for leaves it out.
+  }
+}
+
+/** The processes that run, the oldest first. Removes the entries of those that were killed. */
+export async function runningProcesses(directory: string): Promise<ListedProcess[]> {
   const names = (await readdir(directory).catch(() => [])).filter((name) => name.endsWith(".json"));
   const found = await Promise.all(names.map((name) => runningAt(join(directory, name))));
   return found.filter((process) => process !== undefined).sort((a, b) => a.started - b.started);

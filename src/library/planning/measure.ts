@@ -1,8 +1,8 @@
 import { once } from "node:events";
 import { constants, type FileHandle, open } from "node:fs/promises";
-import { freemem } from "node:os";
 import { Worker } from "node:worker_threads";
 import { allocatePages } from "../../native/memory.ts";
+import { memoryAllowance } from "../../system/memoryAllowance.ts";
 
 /** Large enough not to lie in caches, where there is room for it. */
 const mostBytes = 256e6;
@@ -10,9 +10,9 @@ const memoryPasses = 4;
 /** Kernels on quantized weights reach 62 to 79 % of what plain reading does; see docs/performance.md. */
 const kernelFraction = 0.7;
 
-/** Bytes of weights per second that so many threads compute with, from how fast they read memory. Takes half a second. */
+/** Bytes of weights per second that a number of threads computes with, from how fast they read memory. Takes half a second. */
 export async function measureCompute(threads: number): Promise<number> {
-  const bytes = Math.floor(Math.min(mostBytes, freemem() / 4) / threads);
+  const bytes = Math.floor(Math.min(mostBytes, memoryAllowance().available / 4) / threads);
   const source = new URL("./memoryThread.js", import.meta.url);
   const workers = Array.from({ length: threads }, () => new Worker(source, { workerData: { bytes } }));
   try {

@@ -1,4 +1,4 @@
-import { defaultThreads } from "../../cluster/threads.ts";
+import { chooseThreads, type ThreadChoice } from "../../cluster/threads.ts";
 import type { DeviceRates, LinkFigures } from "../../plan/latency.ts";
 import { type DeviceFigures, figureOf } from "./deviceFigures.ts";
 import { measureCompute, measureDisk } from "./measure.ts";
@@ -22,6 +22,8 @@ export interface WantedRates {
 export interface Rates {
   readonly devices: readonly DeviceRates[];
   readonly link: LinkFigures;
+  /** How this device computes; undefined where its rate was given. */
+  readonly threads: ThreadChoice | undefined;
   readonly sources: { readonly compute: Source; readonly disk: Source; readonly link: Source };
 }
 
@@ -32,7 +34,8 @@ const assumedLink = { latencyMs: 1, bytesPerSecond: 300e6 / 8 };
 
 /** Takes what was given, and measures this device, or assumes, what was not; devices are taken to be like this one. */
 export async function ratesOf(wanted: WantedRates, size: number): Promise<Rates> {
-  const compute = wanted.compute ?? [await measureCompute(wanted.threads ?? defaultThreads(wanted.weightBytes))];
+  const threads = wanted.compute ? undefined : chooseThreads({ ...wanted, asked: wanted.threads });
+  const compute = wanted.compute ?? [await measureCompute(threads!.threads)];
   const measured = wanted.disk === undefined ? await measureDisk(wanted.path) : undefined;
   const disk = wanted.disk ?? [measured ?? assumedDisk];
   const devices = Array.from({ length: size }, (_, rank) => ({
@@ -42,6 +45,7 @@ export async function ratesOf(wanted: WantedRates, size: number): Promise<Rates>
   return {
     devices,
     link: wanted.link ?? assumedLink,
+    threads,
     sources: {
       compute: wanted.compute ? "given" : "measured",
       disk: wanted.disk ? "given" : measured === undefined ? "assumed" : "measured",

@@ -1,3 +1,4 @@
+import type { ThreadChoice } from "../../cluster/threads.ts";
 import type { PromptPrediction, StepPrediction } from "../../plan/latency.ts";
 import type { PlanFacts } from "./facts.ts";
 
@@ -12,6 +13,7 @@ export function planReport(facts: PlanFacts) {
     wire: cluster.wire,
     fits: facts.fits,
     sources: rates.sources,
+    threads: threadsReport(rates.threads),
     link: { latency_ms: rates.link.latencyMs, bytes_per_second: rates.link.bytesPerSecond },
     decode: { ...stepReport(decode), tokens_per_second: 1000 / decode.stepMs },
     prompt: promptReport(prompt),
@@ -37,6 +39,13 @@ function stepReport(step: StepPrediction) {
       broadcast_ms: broadcastMs,
     },
   };
+}
+
+/** How this device computes; null where nothing was measured on it. */
+function threadsReport(choice: ThreadChoice | undefined) {
+  if (choice === undefined) return null;
+  const { threads, from, cores, quota } = choice;
+  return { count: threads, from, cores, cpu_quota: quota ?? null };
 }
 
 function promptReport({ tokens, steps, totalMs, step }: PromptPrediction) {
