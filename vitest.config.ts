@@ -16,8 +16,9 @@ export default defineConfig({
     pool: "forks",
     reporters: ["default", ...(process.env["GITHUB_ACTIONS"] ? ["github-actions"] : []), "./test/skipReporter.ts"],
     globalSetup: "test/temporaryFolder.ts",
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // They only end what hangs: a small board under load takes ten times as long as a quiet machine.
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     // Tests import the built files (`#stellium/...`), so that threads started from them find theirs.
     server: { deps: { external: [/\/dist\//] } },
     projects: [

@@ -73,6 +73,11 @@ const commands = {
               [--dir DIR] [--json FILE]: compare one device with llama.cpp`,
     run: single,
   },
+  starts: {
+    about: `[--shape tinyllama-1.1b] [--type Q4_0] [--layers N] [--ranks 1] [--cpu 0.3] [--threads 1] [--rounds 5]
+              [--dir DIR]: what a start would take that reads a kept slice, against one that converts the model's file`,
+    run: starts,
+  },
 };
 
 const [name = "", ...args] = process.argv.slice(2);
@@ -179,5 +184,11 @@ async function restart(args) {
 /** @param {string[]} args */
 async function memory(args) {
   const { run } = await import("./memory.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function starts(args) {
+  const { run } = await import("./starts.mjs");
   await run(args);
 }

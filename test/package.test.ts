@@ -34,7 +34,7 @@ describe("the packed package", () => {
     model = pack("--workspace", "stellium-demo-model");
     writeFileSync(join(folder, "package.json"), '{ "private": true, "type": "module" }');
     install(tarball, model);
-  }, 180_000);
+  });
   afterAll(() => rmSync(folder, { recursive: true }));
 
   it("is small, since the demo's model is a package of its own", () => {
@@ -44,20 +44,20 @@ describe("the packed package", () => {
   it("is what linters of packages want", () => {
     for (const file of [tarball, model]) run(root, process.execPath, inPackage("publint/src/cli.js"), "--strict", file);
     run(root, process.execPath, inPackage("@arethetypeswrong/cli/dist/index.js"), "--profile", "esm-only", tarball);
-  }, 120_000);
+  });
 
   it("installs without install scripts and has a bin that runs the demo", () => {
     const bin = join(folder, "node_modules/.bin/stellium");
     expect(run(folder, bin, "--version")).toMatch(/^\d+\.\d+\.\d+\n$/);
     expect(run(folder, bin, "demo", "--devices", "2", "--seed", "1", "-t", "1").length).toBeGreaterThan(100);
-  }, 120_000);
+  });
 
   it("is a library with types, which its examples use", () => {
     for (const name of ["story.mjs", "cluster.mjs"]) copyFileSync(join(root, "examples", name), join(folder, name));
     const file = join(folder, "node_modules/stellium-demo-model/stellium-shakespeare-5m-q8_0.gguf");
     expect(run(folder, process.execPath, "story.mjs", file).length).toBeGreaterThan(100);
     expect(run(folder, process.execPath, "cluster.mjs", file)).toContain("First Citizen:");
-  }, 120_000);
+  });
 
   it("says what the demo lacks without the model's package", () => {
     rmSync(join(folder, "node_modules/stellium-demo-model"), { recursive: true });
@@ -83,7 +83,7 @@ describe("the packed package", () => {
       ...options,
       "program.mts",
     );
-  }, 60_000);
+  });
 });
 
 const program = `

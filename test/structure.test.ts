@@ -17,7 +17,7 @@ interface Import {
 /** The folders of the table in the architecture page, from the top down. */
 function folders(): string[] {
   const page = readFileSync(join(root, "docs/architecture.md"), "utf8");
-  return [...page.matchAll(/^\| `src\/(\w+)\//gm)].map(([, name]) => name!);
+  return [...page.matchAll(/^\|[^|]*`src\/(\w+)\/`/gm)].map(([, name]) => name!);
 }
 
 function imports(): Import[] {

@@ -1,4 +1,4 @@
-import { tensorTypes } from "../../dist/weights/gguf/types.js";
+import { tensorTypes } from "../../dist/native/tensorTypes.js";
 
 /** @typedef {"IQ1_S" | "IQ1_M"} OneBitType */
 

@@ -2,9 +2,9 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import koffi from "koffi";
-import { tensorTypes } from "../../dist/weights/gguf/types.js";
+import { tensorTypes } from "../../dist/native/tensorTypes.js";
 
-/** @typedef {import("../../dist/weights/gguf/types.js").TensorTypeName} TensorTypeName */
+/** @typedef {import("../../dist/native/tensorTypes.js").TensorTypeName} TensorTypeName */
 
 /** @type {Record<string, string>} */
 const libraries = { linux: "libggml-base.so", darwin: "libggml-base.dylib", win32: "ggml-base.dll" };

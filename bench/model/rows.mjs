@@ -1,4 +1,4 @@
-import { tensorTypes } from "../../dist/weights/gguf/types.js";
+import { tensorTypes } from "../../dist/native/tensorTypes.js";
 import { isOneBit, oneBitBlocks } from "./oneBit.mjs";
 import { quantize } from "./quantize.mjs";
 import { fillNormal, generator } from "./random.mjs";

@@ -1,4 +1,4 @@
-import { rowBytes, tensorTypes } from "../../dist/weights/gguf/types.js";
+import { rowBytes, tensorTypes } from "../../dist/native/tensorTypes.js";
 import { alignment } from "./header.mjs";
 import { matrixType } from "./types.mjs";
 
@@ -7,7 +7,7 @@ import { matrixType } from "./types.mjs";
  * @property {string} name
  * @property {number} seed
  * @property {"matrix" | "norm" | "bias" | "ropeFactors"} kind
- * @property {import("../../dist/weights/gguf/types.js").TensorTypeName} type
+ * @property {import("../../dist/native/tensorTypes.js").TensorTypeName} type
  * @property {number[]} shape Row length first.
  * @property {number} rows
  * @property {number} rowBytes

@@ -1,6 +1,6 @@
-import { tensorTypes } from "../../dist/weights/gguf/types.js";
+import { tensorTypes } from "../../dist/native/tensorTypes.js";
 
-/** @typedef {import("../../dist/weights/gguf/types.js").TensorTypeName} TensorTypeName */
+/** @typedef {import("../../dist/native/tensorTypes.js").TensorTypeName} TensorTypeName */
 
 /** `general.file_type` as llama.cpp numbers whole files; its loader only prints it. */
 const fileTypes = {

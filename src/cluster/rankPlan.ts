@@ -1,10 +1,10 @@
 import { z } from "zod";
 import { kvTypes } from "../model/cells.ts";
 import { describe } from "../model/support.ts";
+import { rowBytes, type TensorTypeName, tensorTypes } from "../native/tensorTypes.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { mostRanks, mostSlots, planShares } from "../plan/shares.ts";
 import type { GgufModel, GgufTensor, GgufValue } from "../weights/gguf/model.ts";
-import { rowBytes, type TensorTypeName, tensorTypes } from "../weights/gguf/types.ts";
 
 const count = z
   .int()

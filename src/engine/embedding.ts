@@ -1,8 +1,8 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { reasonOf, StelliumError } from "../errors.ts";
 import type { Ggml } from "../native/ggml.ts";
+import { rowBytes } from "../native/tensorTypes.ts";
 import type { GgufTensor } from "../weights/gguf/model.ts";
-import { rowBytes } from "../weights/gguf/types.ts";
 
 /** The embedding, read row by row from the model file: a few kilobytes a token instead of a matrix in memory. */
 export class Embedding implements Disposable {

@@ -12,7 +12,7 @@ import {
 } from "../model/cells.ts";
 import type { RankShare } from "../model/split.ts";
 import type { Buffer, Context, Device, Ggml, Pointer, Tensor } from "../native/ggml.ts";
-import { tensorTypes } from "../weights/gguf/types.ts";
+import { tensorTypes } from "../native/tensorTypes.ts";
 import { describingContext } from "../weights/layout.ts";
 
 /** How large a KV cache is. */

@@ -12,7 +12,7 @@ import {
   type Tensor,
 } from "../native/ggml.ts";
 import { viewFloats } from "../native/memory.ts";
-import { tensorTypes } from "../weights/gguf/types.ts";
+import { tensorTypes } from "../native/tensorTypes.ts";
 import { describingContext } from "../weights/layout.ts";
 import { FirstValues } from "./firstValues.ts";
 import type { PartialSums } from "./reducer.ts";

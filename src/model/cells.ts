@@ -1,6 +1,6 @@
 import { StelliumError } from "../errors.ts";
 import type { Tensor } from "../native/ggml.ts";
-import { rowBytes, tensorTypes } from "../weights/gguf/types.ts";
+import { rowBytes, tensorTypes } from "../native/tensorTypes.ts";
 import type { RankShare, Unit } from "./split.ts";
 
 /** Types that keys and values can be kept in, by the names of the option `--kv`. */

@@ -1,6 +1,6 @@
 import { StelliumError } from "../errors.ts";
+import { isWeightType } from "../native/tensorTypes.ts";
 import type { GgufModel, GgufTensor } from "../weights/gguf/model.ts";
-import { isWeightType } from "../weights/gguf/types.ts";
 import { wholeTensor } from "../weights/slice.ts";
 import type { Architecture, BiasedProjection } from "./architecture.ts";
 import { type Split, type Unit, type Weight, wholeWeight } from "./split.ts";

@@ -1,7 +1,7 @@
 import { StelliumError } from "../errors.ts";
-import { type TensorTypeName, tensorTypes } from "../weights/gguf/types.ts";
 import koffi from "./koffi.ts";
 import { nativeLibraries, orIncompatible } from "./libraries.ts";
+import { type TensorTypeName, tensorTypes } from "./tensorTypes.ts";
 
 /** An address in native memory. Handles of native objects are addresses, told apart by their names only. */
 export type Pointer = bigint;

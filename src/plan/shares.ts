@@ -1,7 +1,7 @@
 import { StelliumError } from "../errors.ts";
 import type { ModelDescription } from "../model/describeModel.ts";
 import { isDivided, type RankShare, type Unit, unitNames } from "../model/split.ts";
-import { tensorTypes } from "../weights/gguf/types.ts";
+import { tensorTypes } from "../native/tensorTypes.ts";
 import type { Range } from "../weights/slice.ts";
 
 /** Who has the output head: rank 0 alone, or every rank some rows of the vocabulary. */

@@ -1,8 +1,8 @@
 import { StelliumError } from "../errors.ts";
 import { extraBufferTypes } from "../native/backend.ts";
 import { type BufferType, type Context, type Device, type Ggml, required, type Tensor } from "../native/ggml.ts";
+import { tensorTypes } from "../native/tensorTypes.ts";
 import type { GgufTensor } from "./gguf/model.ts";
-import { tensorTypes } from "./gguf/types.ts";
 
 /** What a layout is chosen for: a tensor, or a part of one with a shape of its own. */
 export type Matrix = Pick<GgufTensor, "name" | "type" | "shape">;

@@ -1,6 +1,6 @@
 import { type Buffer, type Ggml, openGgml, type Pointer } from "../native/ggml.ts";
 import { allocatePages, type NativeMemory, viewNative } from "../native/memory.ts";
-import type { TensorTypeName } from "./gguf/types.ts";
+import type { TensorTypeName } from "../native/tensorTypes.ts";
 import { describingContext, newTensor } from "./layout.ts";
 import { directMargin, LoadFile } from "./loadFile.ts";
 

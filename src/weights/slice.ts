@@ -1,5 +1,5 @@
+import { rowBytes } from "../native/tensorTypes.ts";
 import type { GgufTensor } from "./gguf/model.ts";
-import { rowBytes } from "./gguf/types.ts";
 
 /** Neighbouring rows, columns, heads: `count` of them from `start` on. */
 export interface Range {

@@ -1,7 +1,7 @@
 import { StelliumError } from "../errors.ts";
 import { type Buffer, type Device, type Ggml, required } from "../native/ggml.ts";
 import { viewNative } from "../native/memory.ts";
-import { rowBytes } from "./gguf/types.ts";
+import { rowBytes } from "../native/tensorTypes.ts";
 import {
   allocationBytes,
   convertsInParts,

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
+import { type TensorTypeName, tensorTypes } from "../native/tensorTypes.ts";
 import { checksumAlgorithm, checksumBytes } from "./checksum.ts";
-import { type TensorTypeName, tensorTypes } from "./gguf/types.ts";
 import { pageBytes, roundUp } from "./pages.ts";
 
 // A slice file: prelude and header as JSON, padded to a page; a journal of one record per block, padded to a page; then

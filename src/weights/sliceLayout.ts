@@ -1,8 +1,8 @@
 import { deviceFeatures } from "../native/backend.ts";
 import type { Device, Ggml } from "../native/ggml.ts";
+import { rowBytes } from "../native/tensorTypes.ts";
 import { checksumAlgorithm } from "./checksum.ts";
 import type { GgufTensor } from "./gguf/model.ts";
-import { rowBytes } from "./gguf/types.ts";
 import { allocationBytes, describingContext, type Layout, Layouts, newTensor } from "./layout.ts";
 import { pageBytes, roundUp } from "./pages.ts";
 import type { TensorSlice } from "./slice.ts";

@@ -1,5 +1,5 @@
+import { rowBytes } from "../native/tensorTypes.ts";
 import type { ByteSource } from "./byteSource.ts";
-import { rowBytes } from "./gguf/types.ts";
 import { rowGroup } from "./layout.ts";
 import type { TensorSlice } from "./slice.ts";
 

@@ -1,7 +1,7 @@
 import { StelliumError } from "../errors.ts";
 import type { Buffer, Context, Device, Ggml, Pointer, Tensor } from "../native/ggml.ts";
 import { preferHugePages } from "../native/memory.ts";
-import { rowBytes } from "./gguf/types.ts";
+import { rowBytes } from "../native/tensorTypes.ts";
 import {
   allocationBytes,
   convertsInParts,

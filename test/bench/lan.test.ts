@@ -38,7 +38,7 @@ async function maker(then = ""): Promise<{ child: ReturnType<typeof spawn>; name
   return { child, name: String(name).trim() };
 }
 
-describe("an emulated LAN", { ...skipIf(reason !== undefined, `${reason}`), timeout: 15_000 }, () => {
+describe("an emulated LAN", skipIf(reason !== undefined, `${reason}`), () => {
   it("has the latency and the rate that were asked for, and leaves nothing behind", async () => {
     const lan = await startLan({ devices: 3, latencyMs: 2, mbit: 100 });
     try {

@@ -30,7 +30,21 @@ function startJoin(port: number | undefined, env: Record<string, string> = {}) {
 /** Starts a coordinator for one worker, has it write, and returns its tokens. */
 async function generate(port: number): Promise<number[]> {
   const cluster = ["--workers", "1", "--listen", `127.0.0.1:${port}`, "--cache-dir", cacheDir];
-  const args = ["generate", "-m", model, "-p", "ROMEO:\n", "-n", "6", "-c", "128", "--json", ...cluster];
+  const args = [
+    "generate",
+    "-m",
+    model,
+    "-p",
+    "ROMEO:\n",
+    "-n",
+    "6",
+    "-c",
+    "128",
+    "--json",
+    "--collective",
+    "exchange",
+    ...cluster,
+  ];
   const { code, stdout, stderr } = await stellium(args, { env: { STELLIUM_TOKEN: token.text } });
   expect(code, stderr).toBe(0);
   return JSON.parse(stdout).tokens;

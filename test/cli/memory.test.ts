@@ -49,6 +49,7 @@ describe("stellium --memory", () => {
   it("writes the same with the least it names, from a slice that is cut once, within the cap", async () => {
     const resident = await generated();
     expect(resident.devices[0]!.pinned_bytes).toBe(resident.devices[0]!.weight_bytes);
+    expect(await readdir(directory)).not.toContain("slices");
     const capped = await generated("--memory", least);
     expect(capped.tokens).toEqual(resident.tokens);
     expect(capped.stderr).toMatch(/each step reads .* from disk; \d+ of \d+ blocks stay in memory/);

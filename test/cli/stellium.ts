@@ -22,14 +22,20 @@ export interface Start {
   env?: Record<string, string>;
 }
 
-/** Starts the command line with its stdin open. One thread: tests share the machine. */
+/** Lines that are shown of what takes longer than 0.3 s. */
+const progressLine = /^(loading|slicing|fetching|receiving) \d[^\n]* of \d[^\n]*\n/gm;
+
+/** Starts the command line with its stdin open. One thread: tests share the machine. In the end, stderr has no progress. */
 export function start(args: readonly string[], { env = {} }: Start = {}) {
   const child = spawn(process.execPath, [program, ...args], { env: { ...environment(), ...env } });
   const outcome: Outcome = { code: null, signal: null, stdout: "", stderr: "" };
   child.stdout.setEncoding("utf8").on("data", (text) => (outcome.stdout += text));
   child.stderr.setEncoding("utf8").on("data", (text) => (outcome.stderr += text));
   const ended = new Promise<Outcome>((resolve) => {
-    child.on("close", (code, signal) => resolve(Object.assign(outcome, { code, signal })));
+    child.on("close", (code, signal) => {
+      const stderr = outcome.stderr.replace(progressLine, "");
+      resolve(Object.assign(outcome, { code, signal, stderr }));
+    });
   });
   return { child, outcome, ended };
 }
@@ -43,7 +49,7 @@ export function stellium(args: readonly string[], options: Start = {}): Promise<
 }
 
 /** Waits until `condition` holds. */
-export async function until(condition: () => boolean, ms = 20_000): Promise<void> {
+export async function until(condition: () => boolean, ms = 90_000): Promise<void> {
   for (const end = Date.now() + ms; !condition(); ) {
     if (Date.now() > end) throw new Error(`still waiting after ${ms} ms`);
     await new Promise((resolve) => setTimeout(resolve, 10));

@@ -105,7 +105,7 @@ describe("a listener drops", () => {
     await joining.return(undefined as never);
     device.child.send("close");
     expect(await device.exited).toBe(0);
-  }, 30_000);
+  });
 });
 
 /** Noise, or what looks like the start of TLS. */

@@ -161,7 +161,7 @@ it("survives 2,000 hostile messages from a coordinator", async () => {
   }
   server.close();
   expect(Object.keys(outcomes).sort()).toEqual(["COORDINATOR_LOST", "PROTOCOL_VIOLATION", "left"]);
-}, 60_000);
+});
 
 /** Connects as a worker and reads until the end, whatever it is. */
 async function endure(port: number): Promise<string> {
@@ -199,7 +199,7 @@ it("lets a device fill neither memory nor time", async () => {
   await closing(plain);
   device.child.send("close");
   expect(await device.exited).toBe(0);
-}, 20_000);
+});
 
 it("does not take more than there is credit for, in data or in credit", async () => {
   const { listener, workers } = await listen();

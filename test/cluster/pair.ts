@@ -113,7 +113,7 @@ export function closing(socket: Socket): Promise<void> {
   });
 }
 
-export async function eventually(condition: () => boolean, milliseconds = 3000): Promise<void> {
+export async function eventually(condition: () => boolean, milliseconds = 60_000): Promise<void> {
   const deadline = performance.now() + milliseconds;
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`not within ${milliseconds} ms: ${condition}`);

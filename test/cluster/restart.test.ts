@@ -3,11 +3,24 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, expect, it } from "vitest";
+import { describe } from "#stellium/model/support";
+import { weightBytes } from "#stellium/plan/memory";
+import { rankDescription } from "#stellium/plan/rankDescription";
+import { planShares } from "#stellium/plan/shares";
 import { TextModel } from "#stellium/serving/textModel";
+import { readGguf } from "#stellium/weights/gguf/reader";
 
 const demo = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
 const cacheDir = mkdtempSync(join(tmpdir(), "stellium-test-"));
 afterAll(() => rmSync(cacheDir, { recursive: true }));
+
+/** Bytes of the workers' parts as they are sent. In memory they may take more: AMX has 38 for 34 of Q8_0. */
+async function plainBytes(workers: number): Promise<number> {
+  const whole = describe(await readGguf(demo));
+  const plan = planShares(whole, new Array<number>(workers + 1).fill(1));
+  const ranks = Array.from({ length: workers }, (_, i) => rankDescription(whole, plan, i + 1));
+  return ranks.reduce((sum, rank) => sum + weightBytes(rank), 0);
+}
 
 /** Starts four devices. Returns the bytes that the coordinator and the workers have sent until all were ready. */
 async function start(
@@ -20,10 +33,14 @@ async function start(
   const { bytesSent, openingBytes } = model.coordinator.engine.statistics;
   // Plans and slices are with the workers. What else was said may be on its way: pings, and each worker's own report.
   const { sent, received } = model.coordinator.controlTraffic;
-  expect(Math.abs(sum("controlBytesReceived") - sent)).toBeLessThan(3000);
-  expect(Math.abs(sum("controlBytesSent") - received)).toBeLessThan(3000);
+  expect(Math.abs(sum("controlBytesReceived") - sent)).toBeLessThan(6000);
+  expect(Math.abs(sum("controlBytesSent") - received)).toBeLessThan(6000);
   const links = sum("bytesSent") + sum("openingBytes");
-  return { coordinator: sent + bytesSent + openingBytes, workers: received + links, slices: sum("weightBytes") };
+  return {
+    coordinator: sent + bytesSent + openingBytes,
+    workers: received + links,
+    slices: await plainBytes(reports.length),
+  };
 }
 
 it("a second start of four devices sends no slices again", async () => {

@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import type { Engine } from "#stellium/engine/engine";
-import { argmax, startEngine } from "./oracle.ts";
+import { argmax, distance, roundingDistance, startEngine } from "./oracle.ts";
 
 const demo = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
 const prompt = Array.from({ length: 300 }, (_, i) => (i * 37 + 11) % 1000);
@@ -14,10 +14,6 @@ async function logitsAfter(engine: Engine, tokens: number[], batch: number): Pro
     logits = await engine.step({ tokens: chunk, position, outputs });
   }
   return Float32Array.from(logits);
-}
-
-function largestDifference(a: Float32Array, b: Float32Array): number {
-  return a.reduce((most, logit, i) => Math.max(most, Math.abs(logit - b[i]!)), 0);
 }
 
 describe("engine", () => {
@@ -43,24 +39,25 @@ describe("engine", () => {
     await using two = await startEngine(demo, { threads: 2 });
     const tokens = prompt.slice(0, batch === 1 ? 24 : 300);
     const [a, b] = [await logitsAfter(one, tokens, batch), await logitsAfter(two, tokens, batch)];
-    expect(argmax(a)).toBe(argmax(b));
-    expect(largestDifference(a, b)).toBeLessThan(0.35);
+    // The most likely token of one is as good as that of the other.
+    expect(a[argmax(a)]! - a[argmax(b)]!).toBeLessThan(roundingDistance);
+    expect(distance(a, b)).toBeLessThan(roundingDistance);
   });
 
   it("agrees with itself when a prompt comes in batches of other sizes", async () => {
     await using engine = await startEngine(demo);
     const whole = await logitsAfter(engine, prompt, 512);
     const batched = await logitsAfter(engine, prompt, 64);
-    expect(largestDifference(whole, batched)).toBeLessThan(0.35);
+    expect(distance(whole, batched)).toBeLessThan(roundingDistance);
   });
 
   it.each(["f32", "q8_0"] as const)("computes with a KV cache of %s", async (kvType) => {
     await using ours = await startEngine(demo, { kvType });
     await using f16 = await startEngine(demo);
     const [a, b] = [await logitsAfter(ours, prompt, 512), await logitsAfter(f16, prompt, 512)];
-    const difference = largestDifference(a, b);
+    const difference = distance(a, b);
     expect(difference).toBeGreaterThan(0);
-    expect(difference).toBeLessThan(kvType === "f32" ? 0.3 : 0.6);
+    expect(difference).toBeLessThan(roundingDistance);
   });
 
   it("gives logits to as many tokens as are asked for", async () => {
@@ -69,18 +66,22 @@ describe("engine", () => {
     const all = Float32Array.from(await engine.step({ tokens: prompt, position: 0, outputs: 300 }));
     const last = await engine.step({ tokens: prompt, position: 0, outputs: 1 });
     expect(all.length).toBe(300 * size);
-    const difference = last.reduce((most, logit, i) => Math.max(most, Math.abs(logit - all[299 * size + i]!)), 0);
-    expect(difference).toBeLessThan(0.2);
+    expect(distance(last, all.subarray(299 * size))).toBeLessThan(roundingDistance);
   });
 
   it("stops a step when asked to, and goes on from before it", async () => {
     await using engine = await startEngine(demo, { context: 4096, batch: 4096 });
-    const long = Array.from({ length: 4000 }, (_, i) => i % 1000);
+    const long = Array.from({ length: 2000 }, (_, i) => i % 1000);
     const expected = await logitsAfter(engine, prompt.slice(0, 50), 512);
-    const started = performance.now();
-    const stopped = engine.step({ tokens: long, position: 0, outputs: 1 }, AbortSignal.timeout(30));
-    await expect(stopped).rejects.toMatchObject({ code: "ABORTED" });
-    expect(performance.now() - started).toBeLessThan(3000);
+    const timed = async (step: Promise<unknown>) => {
+      const started = performance.now();
+      await step;
+      return performance.now() - started;
+    };
+    const whole = await timed(engine.step({ tokens: long, position: 0, outputs: 1 }));
+    const stopped = engine.step({ tokens: long, position: 0, outputs: 1 }, AbortSignal.timeout(whole / 20));
+    const until = await timed(expect(stopped).rejects.toMatchObject({ code: "ABORTED" }));
+    expect(until).toBeLessThan(0.7 * whole);
     expect(await logitsAfter(engine, prompt.slice(0, 50), 512)).toEqual(expected);
   });
 
@@ -88,7 +89,7 @@ describe("engine", () => {
     await using engine = await startEngine(demo, { context: 4096, batch: 4096 });
     let ticks = 0;
     const timer = setInterval(() => ticks++, 1);
-    await engine.step({ tokens: Array.from({ length: 4000 }, (_, i) => i % 1000), position: 0, outputs: 1 });
+    await engine.step({ tokens: Array.from({ length: 2000 }, (_, i) => i % 1000), position: 0, outputs: 1 });
     clearInterval(timer);
     expect(ticks).toBeGreaterThan(10);
   });

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { expect } from "vitest";
 import { Engine } from "#stellium/engine/engine";
 import type { EngineOptions } from "#stellium/engine/protocol";
 import { describe } from "#stellium/model/support";
@@ -75,6 +76,22 @@ export async function divergences(engine: Engine, run: ReferenceRun): Promise<Di
   }
   return found;
 }
+
+/**
+ * How far two rows of values are apart: the root of their mean squared difference. Kernels for other batches, threads and
+ * layouts round otherwise, and with quantized activations a few of a thousand logits differ by several times as much as
+ * all do together, so that the largest difference says less.
+ */
+export function distance(a: Float32Array, b: Float32Array): number {
+  expect(a.length).toBe(b.length);
+  return Math.sqrt(a.reduce((sum, value, i) => sum + (value - b[i]!) ** 2, 0) / a.length);
+}
+
+/**
+ * The distance up to which two rows of the bundled model's logits count as the same. Rounding makes up to 0.14 (ggml's x64
+ * variant; 0.09 by AVX-512); rows of different sequences are 2.1 apart and more.
+ */
+export const roundingDistance = 0.3;
 
 /** Log-probabilities of all tokens. */
 export function logSoftmax(logits: Float32Array): Float64Array {

@@ -108,7 +108,7 @@ describe("communication threads", skipUnless("linux"), () => {
       await vi.waitFor(() => expect(threads() - before[0]!).toBeLessThanOrEqual(2 * shares.length));
       taken = threads() - before[0]!;
     }
-    await vi.waitFor(() => expect([threads(), descriptors()]).toEqual(before), { timeout: 10_000 });
+    await vi.waitFor(() => expect([threads(), descriptors()]).toEqual(before), { timeout: 60_000 });
     return taken;
   }
 
@@ -129,6 +129,6 @@ describe("communication threads", skipUnless("linux"), () => {
       ranks.engines[1]!.cutLinks();
       await expect(lost).rejects.toMatchObject({ code: "LINK_LOST" });
     }
-    await vi.waitFor(() => expect(threads()).toBe(before), { timeout: 10_000 });
+    await vi.waitFor(() => expect(threads()).toBe(before), { timeout: 60_000 });
   });
 });

@@ -62,7 +62,7 @@ describe("in the middle of an overlapping step, whose first sums wait for a rank
     );
     const computed = (rank: number) =>
       [...ranks.engines[rank]!.trace.events].filter(({ name }) => name === "attention 0");
-    await vi.waitFor(() => expect([0, 1].map((rank) => computed(rank).length)).toEqual([2, 2]), { timeout: 10_000 });
+    await vi.waitFor(() => expect([0, 1].map((rank) => computed(rank).length)).toEqual([2, 2]), { timeout: 60_000 });
     return { outcome };
   }
 

@@ -6,7 +6,7 @@ import type { EngineOptions } from "#stellium/engine/protocol";
 import type { StepRequest } from "#stellium/engine/stepRequest";
 import { openGgml } from "#stellium/native/ggml";
 import { readGguf } from "#stellium/weights/gguf/reader";
-import { engineDefaults, logSoftmax, startEngine } from "./oracle.ts";
+import { distance, engineDefaults, logSoftmax, roundingDistance, startEngine } from "./oracle.ts";
 import { Ranks } from "./ranks.ts";
 
 const demo = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
@@ -14,13 +14,6 @@ const options: EngineOptions = { ...engineDefaults, slots: 4, outputs: 4, stored
 /** Sequences of other lengths: one beyond the first 256 cells, one of a token. */
 const scripts = [290, 40, 1, 7].map((length, s) => Array.from({ length }, (_, i) => (i * 37 + 11 + 101 * s) % 1000));
 const continued = 6;
-
-/** Rounding of other kernels for other batches, as in engine.test.ts. */
-const tolerance = 0.35;
-
-function largestDifference(a: Float32Array, b: Float32Array): number {
-  return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0);
-}
 
 /** The token that a sequence goes on with at a position behind its prompt. */
 function next(script: number, i: number): number {
@@ -79,7 +72,7 @@ describe("several sequences in one step", () => {
     for (const [script, rows] of expected.entries()) {
       expect(found[script]).toHaveLength(rows.length);
       rows.forEach((row, i) => {
-        expect(largestDifference(row, found[script]![i]!), `sequence ${script} at ${i}`).toBeLessThan(tolerance);
+        expect(distance(row, found[script]![i]!), `sequence ${script} at ${i}`).toBeLessThan(roundingDistance);
       });
     }
   });
@@ -121,10 +114,10 @@ describe("hidden states", () => {
     const states = results.slice(vocabularySize, vocabularySize + embeddingLength * tokens.length);
     const last = states.subarray(embeddingLength * (tokens.length - 1));
     for (const [token, logit] of (await headTimes(last, embeddingLength)).entries()) {
-      expect(Math.abs(results[token]! - logit)).toBeLessThan(tolerance);
+      expect(Math.abs(results[token]! - logit)).toBeLessThan(roundingDistance);
     }
     const alone = await ranks.first.step({ ...hidden, slot: 0 });
-    expect(largestDifference(alone.slice(), states)).toBeLessThan(tolerance);
+    expect(distance(alone.slice(), states)).toBeLessThan(roundingDistance);
   });
 });
 
@@ -157,7 +150,7 @@ describe("cells of the KV cache", () => {
       await engine.step({ tokens: scripts[1]!, position: 0, outputs: 0 });
       await engine.moveCells({ move: "restore", slot: 0, key: 7, cells: 200 });
       await engine.step({ tokens: prompt.slice(200), position: 200, outputs: 0 });
-      expect(largestDifference(await question(0), expected)).toBeLessThan(tolerance);
+      expect(distance(await question(0), expected)).toBeLessThan(roundingDistance);
       await engine.moveCells({ move: "restore", slot: 3, key: 7, cells: 270 });
       expect(await question(3)).toEqual(expected);
     },

@@ -7,7 +7,7 @@ import { describe, expect, it } from "vitest";
 import { deviceFeatures, extraBufferTypes } from "#stellium/native/backend";
 import { cpuDevice, openGgml } from "#stellium/native/ggml";
 import { nativeDirectory, packageDirectory } from "#stellium/native/libraries";
-import { tensorTypes } from "#stellium/weights/gguf/types";
+import { tensorTypes } from "#stellium/native/tensorTypes";
 import { skipUnless } from "../skip.ts";
 
 const ggmlModule = fileURLToPath(new URL("../../dist/native/ggml.js", import.meta.url));

@@ -1,8 +1,8 @@
 import type { Architecture } from "#stellium/model/architecture";
 import { llama } from "#stellium/model/architectures/llama";
 import { describeModel, type ModelDescription } from "#stellium/model/describeModel";
+import { rowBytes, type TensorTypeName } from "#stellium/native/tensorTypes";
 import type { GgufTensor, GgufValue } from "#stellium/weights/gguf/model";
-import { rowBytes, type TensorTypeName } from "#stellium/weights/gguf/types";
 
 /** Dimensions and types of a model that was never trained. */
 export interface Shape {

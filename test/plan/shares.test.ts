@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { StelliumError } from "#stellium/errors";
+import { type TensorTypeName, tensorTypes } from "#stellium/native/tensorTypes";
 import { type RankDescription, rankDescription } from "#stellium/plan/rankDescription";
 import { planShares, type SharePlan } from "#stellium/plan/shares";
-import { type TensorTypeName, tensorTypes } from "#stellium/weights/gguf/types";
 import { sliceBytes, type TensorSlice } from "#stellium/weights/slice";
 import { describeShape, type Shape } from "./description.ts";
 

@@ -105,7 +105,7 @@ describe("the dashboard", absent, () => {
     line = await joinLine(page);
     for (const name of ["first", "second"]) run([...line.split(" ").slice(1), "--name", name]);
     await page.getByRole("heading", { name: "Three devices, ready." }).waitFor();
-  }, 60_000);
+  });
   afterAll(async () => {
     await browser?.close();
     for (const { child } of running) child.kill("SIGKILL");

@@ -62,7 +62,7 @@ it("reads or refuses 20,000 mutated headers, in bounded time and memory", async 
   expect(outcomes.refused).toBeGreaterThan(1000);
   // What 20,000 files leave for the garbage collector is in this number too.
   expect(process.resourceUsage().maxRSS * 1024 - peakBefore).toBeLessThan(2 * allowedGrowth);
-}, 60_000);
+});
 
 it("reads or refuses a header with an extreme value at any byte", async () => {
   for (let at = 0; at + 8 <= sample.length; at++) {
@@ -72,7 +72,7 @@ it("reads or refuses a header with an extreme value at any byte", async () => {
       await outcome(bytes);
     }
   }
-}, 60_000);
+});
 
 it("refuses a header that was cut anywhere", async () => {
   const header = sample.length - 288;

@@ -3,10 +3,10 @@ import { join } from "node:path";
 import { gguf } from "@huggingface/gguf";
 import { describe, expect, it } from "vitest";
 import type { StelliumError } from "#stellium/errors";
+import { tensorTypes } from "#stellium/native/tensorTypes";
 import { openFile } from "#stellium/weights/byteSource";
 import { getString, requireStringArray } from "#stellium/weights/gguf/metadata";
 import { readGguf } from "#stellium/weights/gguf/reader";
-import { tensorTypes } from "#stellium/weights/gguf/types";
 import { absentData, sharedData, skipIf } from "../skip.ts";
 import { buildGguf, type File, memoryOpener, sampleFile, type Value } from "./ggufBuilder.ts";
 

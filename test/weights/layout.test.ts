@@ -2,8 +2,8 @@ import { describe, expect, it } from "vitest";
 import { extraBufferTypes } from "#stellium/native/backend";
 import { cpuDevice, openGgml } from "#stellium/native/ggml";
 import { viewNative } from "#stellium/native/memory";
+import { rowBytes, type TensorTypeName } from "#stellium/native/tensorTypes";
 import type { GgufTensor } from "#stellium/weights/gguf/model";
-import { rowBytes, type TensorTypeName } from "#stellium/weights/gguf/types";
 import {
   allocationBytes,
   convertsInParts,

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { rowBytes } from "#stellium/weights/gguf/types";
+import { rowBytes } from "#stellium/native/tensorTypes";
 import { sliceBytes, sliceShape, type TensorSlice, wholeTensor } from "#stellium/weights/slice";
 import { readSlice, readSlices, rowsWithin } from "#stellium/weights/sliceReader";
 import { memorySource } from "./sliceFixture.ts";

@@ -1,6 +1,6 @@
+import { tensorTypes } from "#stellium/native/tensorTypes";
 import type { GgufTensor } from "#stellium/weights/gguf/model";
 import { readGguf } from "#stellium/weights/gguf/reader";
-import { tensorTypes } from "#stellium/weights/gguf/types";
 
 const alignment = 32;
 

@@ -1,5 +1,5 @@
 import { StelliumError } from "../../errors.ts";
-import { operation, type Program } from "./program.ts";
+import { operation, type Program } from "./instructions.ts";
 
 /** A call that has not returned: where to go on, and the call around it. Equal frames are the same object. */
 interface Frame {

@@ -1,33 +1,8 @@
 import { StelliumError } from "../../errors.ts";
 import { type Range, utf8Sequences } from "./codePoints.ts";
 import type { Expression, Rules } from "./expression.ts";
+import { operation, type Program } from "./instructions.ts";
 import { requireFinite } from "./programChecks.ts";
-
-/** What an instruction does. Where it does not say otherwise, the next one follows. */
-export const operation = {
-  /** Takes a byte from `first` to `second`. */
-  byte: 0,
-  /** Goes on at `first`, and at `second` as well. */
-  split: 1,
-  jump: 2,
-  /** Goes through the rule with the number `first`. */
-  call: 3,
-  /** The rule ends. */
-  return: 4,
-  /** Nothing matches. */
-  fail: 5,
-} as const;
-
-/** A grammar over the bytes of UTF-8, as instructions of an automaton with a stack. */
-export interface Program {
-  /** Of each instruction: its operation and operands. */
-  readonly operations: Uint8Array;
-  readonly first: Int32Array;
-  readonly second: Int32Array;
-  /** Where each rule begins, in ascending order; it ends where the next begins. */
-  readonly entries: readonly number[];
-  readonly names: readonly string[];
-}
 
 /** Instructions a grammar may expand to: some 10 MB while it is in use. */
 const mostInstructions = 1 << 18;

@@ -1,5 +1,5 @@
 import { StelliumError } from "../../errors.ts";
-import { operation, type Program } from "./program.ts";
+import { operation, type Program } from "./instructions.ts";
 
 /** Throws `GRAMMAR_INVALID` for a rule that never ends, and for one that calls itself before anything else. */
 export function requireFinite(program: Program): void {

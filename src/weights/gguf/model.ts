@@ -1,4 +1,4 @@
-import type { TensorTypeName } from "./types.ts";
+import type { TensorTypeName } from "../../native/tensorTypes.ts";
 
 /** A metadata value. 64-bit integers beyond 2^53 stay `bigint`. */
 export type GgufValue = string | number | bigint | boolean | GgufArray;

@@ -1,9 +1,9 @@
 import { StelliumError } from "../../errors.ts";
+import { rowBytes, type TensorTypeName, tensorTypeName, tensorTypes } from "../../native/tensorTypes.ts";
 import type { ByteSource } from "../byteSource.ts";
 import { Cursor, type HeaderBudget } from "./cursor.ts";
 import type { GgufModel, GgufTensor, GgufValue } from "./model.ts";
 import { printableName } from "./printable.ts";
-import { rowBytes, type TensorTypeName, tensorTypeName, tensorTypes } from "./types.ts";
 import { readValue } from "./values.ts";
 
 const magic = 0x46554747;

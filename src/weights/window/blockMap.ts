@@ -1,4 +1,4 @@
-import type { TensorTypeName } from "../gguf/types.ts";
+import type { TensorTypeName } from "../../native/tensorTypes.ts";
 
 /** A piece of a file, and where it comes to lie. */
 export interface Extent {

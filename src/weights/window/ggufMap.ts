@@ -1,5 +1,5 @@
 import { StelliumError } from "../../errors.ts";
-import { rowBytes } from "../gguf/types.ts";
+import { rowBytes } from "../../native/tensorTypes.ts";
 import { pageBytes, roundUp } from "../pages.ts";
 import { sliceBytes, sliceShape, type TensorSlice } from "../slice.ts";
 import type { BlockMap, Extent, MappedBlock, MappedTensor } from "./blockMap.ts";
