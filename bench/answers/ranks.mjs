@@ -6,7 +6,7 @@ import { planShares } from "#stellium/plan/shares";
 import { readGguf } from "#stellium/weights/gguf/reader";
 
 /** @typedef {import("#stellium/engine/protocol").EngineOptions} EngineOptions */
-/** @typedef {import("#stellium/engine/rankLinks").LinkSetup} LinkSetup */
+/** @typedef {import("#stellium/engine/links/rankLinks").LinkSetup} LinkSetup */
 /** @typedef {Partial<Pick<LinkSetup, "wire" | "collective" | "cipher">>} LinkOptions How ranks are to be linked. */
 
 /** Engines of all ranks of a model, each on a thread of this process, linked over loopback. */

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { frameType, writeHeader } from "#stellium/collective/frame";
 import { greetingBytes, writeGreeting } from "#stellium/collective/handshake";
 import { dividedTokens } from "#stellium/engine/division";
-import { openLinkSet } from "#stellium/engine/linkSets";
+import { openLinkSet } from "#stellium/engine/links/linkSets";
 import { sendAll } from "#stellium/native/sockets";
 import { engineOptions } from "../answers/cases.mjs";
 import { Ranks } from "../answers/ranks.mjs";
@@ -56,7 +56,7 @@ export async function linkAmongStrangers(ranks, count, random) {
 /**
  * @param {number} rank
  * @param {{ rank: number, port: number, sendKey: string, receiveKey: string }} peer
- * @returns {import("#stellium/engine/rankLinks").LinkSetup}
+ * @returns {import("#stellium/engine/links/rankLinks").LinkSetup}
  */
 function setupOf(rank, peer) {
   return { rank, size: 2, peers: [{ host, ...peer }], cipher, wire: "f32", collective: "exchange" };

@@ -1,5 +1,5 @@
 import type { WireName } from "../collective/wire.ts";
-import type { LinkSetup } from "../engine/rankLinks.ts";
+import type { LinkSetup } from "../engine/links/rankLinks.ts";
 import type { HeadPlacement } from "../plan/shares.ts";
 import type { LocalWorkers } from "./localWorkers.ts";
 import type { JoinToken } from "./token.ts";

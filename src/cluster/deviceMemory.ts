@@ -1,5 +1,5 @@
 import { type WireName, wireBytes } from "../collective/wireBlock.ts";
-import { linkBytes } from "../engine/linkMemory.ts";
+import { linkBytes } from "../engine/links/linkMemory.ts";
 import { planBatch } from "../plan/batch.ts";
 import { type DeviceMemory, planDeviceMemory } from "../plan/deviceMemory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
-import type { LinkSetup } from "../engine/rankLinks.ts";
+import type { LinkSetup } from "../engine/links/rankLinks.ts";
 import { cacheDirectory } from "../weights/sliceDirectory.ts";
 
 /** How the links of a cluster are to be; the same for all. */

@@ -1,4 +1,4 @@
-import type { LinkSetup } from "../engine/rankLinks.ts";
+import type { LinkSetup } from "../engine/links/rankLinks.ts";
 import { reasonOf, StelliumError } from "../errors.ts";
 import type { RankTrace } from "../trace/events.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";

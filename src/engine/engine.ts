@@ -10,6 +10,7 @@ import { loadCounter } from "../weights/loader.ts";
 import { beginReading } from "../weights/loadFile.ts";
 import type { CellPlace } from "./cellFile.ts";
 import { EngineCalls, failureIn } from "./engineCalls.ts";
+import type { LinkSetup, Network } from "./links/rankLinks.ts";
 import {
   type CellBringing,
   type CellKeeping,
@@ -23,7 +24,6 @@ import {
   type WeightOrigin,
 } from "./protocol.ts";
 import { type CellMove, moveFits } from "./rankCommand.ts";
-import type { LinkSetup, Network } from "./rankLinks.ts";
 import { profileFigures, readProfile } from "./stepProfile.ts";
 import { requestedStep, resultElements, type StepRequest } from "./stepRequest.ts";
 

@@ -9,10 +9,11 @@ import { spanKind } from "../trace/spans.ts";
 import type { Weights } from "../weights/weights.ts";
 import { readCells, writeCells } from "./cellFile.ts";
 import { CellStore } from "./cellStore.ts";
-import { Communication } from "./communication.ts";
 import { Embedding } from "./embedding.ts";
 import { Forward } from "./forward.ts";
 import type { KvCache } from "./kvCache.ts";
+import { Communication } from "./links/communication.ts";
+import { type LinkSetup, RankLinks } from "./links/rankLinks.ts";
 import { LogitCollector } from "./logits.ts";
 import {
   type CellBringing,
@@ -28,7 +29,6 @@ import {
   takeExchange,
 } from "./protocol.ts";
 import { commandInts, decodeCommand } from "./rankCommand.ts";
-import { type LinkSetup, RankLinks } from "./rankLinks.ts";
 import { soloReducer } from "./reducer.ts";
 import { StepProfiler, type StepTimes } from "./stepProfile.ts";
 

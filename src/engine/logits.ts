@@ -1,5 +1,5 @@
 import type { RankDescription } from "../plan/rankDescription.ts";
-import type { RankLinks } from "./rankLinks.ts";
+import type { RankLinks } from "./links/rankLinks.ts";
 
 /** The logits of a step that one rank computes where the head is sharded: those of its rows of the vocabulary. */
 export class OwnLogits {

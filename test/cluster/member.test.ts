@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { Member, type Place } from "#stellium/cluster/member";
-import type { LinkSetup } from "#stellium/engine/rankLinks";
+import type { LinkSetup } from "#stellium/engine/links/rankLinks";
 import { connectedPair, session } from "./pair.ts";
 
 /** A place of which a worker that does nothing is told, and nothing else is used. */

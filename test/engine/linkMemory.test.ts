@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { openWire } from "#stellium/collective/wire";
 import { dividedTokens } from "#stellium/engine/division";
-import { linkBytes } from "#stellium/engine/linkMemory";
+import { linkBytes } from "#stellium/engine/links/linkMemory";
 
 describe("memory of links", () => {
   const wire = openWire("f16");

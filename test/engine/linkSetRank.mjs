@@ -2,7 +2,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { openCollective } from "#stellium/collective/collective";
 import { Group } from "#stellium/collective/group";
 import { openWire } from "#stellium/collective/wire";
-import { openLinkSet } from "#stellium/engine/linkSets";
+import { openLinkSet } from "#stellium/engine/links/linkSets";
 
 // One rank, as a thread: opens sets of links and adds up over them, in the order it is told, and reports what came of it.
 
@@ -24,7 +24,7 @@ function outcomeOf(act) {
   }
 }
 
-/** @param {import("#stellium/engine/linkSets").LinkSet} set @param {number} deadlineMs */
+/** @param {import("#stellium/engine/links/linkSets").LinkSet} set @param {number} deadlineMs */
 function openSet(set, deadlineMs) {
   const { rank, size, wire } = setup;
   const links = openLinkSet(set, listener, setup, deadlineMs);

@@ -1,7 +1,7 @@
 import { Worker } from "node:worker_threads";
 import { planLinks } from "#stellium/cluster/linkPlan";
-import type { LinkSet } from "#stellium/engine/linkSets";
-import type { LinkSetup } from "#stellium/engine/rankLinks";
+import type { LinkSet } from "#stellium/engine/links/linkSets";
+import type { LinkSetup } from "#stellium/engine/links/rankLinks";
 import { closeSocket, listenOn, type Socket } from "#stellium/native/sockets";
 
 /** Opening a set of links, in `deadlineMs` (10,000 if absent), or adding up over it. */

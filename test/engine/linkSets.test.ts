@@ -4,7 +4,7 @@ import { planLinks } from "#stellium/cluster/linkPlan";
 import { frameType } from "#stellium/collective/frame";
 import { greetingBytes, writeGreeting } from "#stellium/collective/handshake";
 import { openWire } from "#stellium/collective/wire";
-import { type LinkSet, peersOf } from "#stellium/engine/linkSets";
+import { type LinkSet, peersOf } from "#stellium/engine/links/linkSets";
 import { closeSocket, connectTo, receiveExact, type Socket, sendAll } from "#stellium/native/sockets";
 import { type Act, LinkSetRanks } from "./linkSetRanks.ts";
 

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { Engine, type EngineStart } from "#stellium/engine/engine";
+import type { LinkSetup } from "#stellium/engine/links/rankLinks";
 import type { EngineOptions } from "#stellium/engine/protocol";
-import type { LinkSetup } from "#stellium/engine/rankLinks";
 import { describe } from "#stellium/model/support";
 import { rankDescription } from "#stellium/plan/rankDescription";
 import { type HeadPlacement, planShares } from "#stellium/plan/shares";

@@ -1,7 +1,7 @@
-import { groupBytes } from "../collective/group.ts";
-import { defaultMaxPayload } from "../collective/openLinks.ts";
-import type { Wire } from "../collective/wire.ts";
-import { dividedTokens, tokensOfLane } from "./division.ts";
+import { groupBytes } from "../../collective/group.ts";
+import { defaultMaxPayload } from "../../collective/openLinks.ts";
+import type { Wire } from "../../collective/wire.ts";
+import { dividedTokens, tokensOfLane } from "../division.ts";
 
 /** Measured: a thread of Node with what it loads, 7 to 13 MB. */
 const threadBytes = 14e6;

@@ -1,10 +1,10 @@
-import type { Collective } from "../collective/collective.ts";
-import type { Wire } from "../collective/wire.ts";
-import type { Recorder } from "../trace/recorder.ts";
-import { spanKind } from "../trace/spans.ts";
+import type { Collective } from "../../collective/collective.ts";
+import type { Wire } from "../../collective/wire.ts";
+import type { Recorder } from "../../trace/recorder.ts";
+import { spanKind } from "../../trace/spans.ts";
+import { dividedTokens } from "../division.ts";
+import type { Reducer } from "../reducer.ts";
 import type { Communication } from "./communication.ts";
-import { dividedTokens } from "./division.ts";
-import type { Reducer } from "./reducer.ts";
 
 /** Sums up as soon as a block is computed, in the same thread: nothing is handed over. */
 export function inlineReducer(collective: Collective, wire: Wire, recorder: Recorder): Reducer {

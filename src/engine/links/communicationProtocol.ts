@@ -1,4 +1,4 @@
-import type { TraceMemory } from "../trace/recorder.ts";
+import type { TraceMemory } from "../../trace/recorder.ts";
 import type { LinkSetup } from "./rankLinks.ts";
 
 /** Orders that may be under way at once: one sum for each lane, and closing the links. A power of two. */

@@ -1,8 +1,10 @@
 import { Worker } from "node:worker_threads";
-import type { LinkStatistics } from "../collective/group.ts";
-import { type ErrorFacts, StelliumError } from "../errors.ts";
-import { type Socket, shutdownSocket } from "../native/sockets.ts";
-import type { TraceMemory } from "../trace/recorder.ts";
+import type { LinkStatistics } from "../../collective/group.ts";
+import { type ErrorFacts, StelliumError } from "../../errors.ts";
+import { type Socket, shutdownSocket } from "../../native/sockets.ts";
+import type { TraceMemory } from "../../trace/recorder.ts";
+import { readValue, writeValue } from "../exchange.ts";
+import type { PartialSums } from "../reducer.ts";
 import {
   type CommunicationStart,
   cell,
@@ -13,9 +15,7 @@ import {
   outcome,
   slotOf,
 } from "./communicationProtocol.ts";
-import { readValue, writeValue } from "./exchange.ts";
 import { sumDeadline } from "./linkSets.ts";
-import type { PartialSums } from "./reducer.ts";
 import type { ReductionChoice } from "./reduction.ts";
 
 /** V8 keeps this much for objects that die young, in a thread that makes few. */

@@ -1,7 +1,7 @@
 import { hkdfSync } from "node:crypto";
-import type { Link } from "../collective/link.ts";
-import { defaultMaxPayload, type LinkPeer, openLinks } from "../collective/openLinks.ts";
-import type { Socket } from "../native/sockets.ts";
+import type { Link } from "../../collective/link.ts";
+import { defaultMaxPayload, type LinkPeer, openLinks } from "../../collective/openLinks.ts";
+import type { Socket } from "../../native/sockets.ts";
 import type { LinkSetup } from "./rankLinks.ts";
 
 /**

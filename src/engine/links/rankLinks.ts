@@ -1,22 +1,22 @@
-import { broadcast } from "../collective/broadcast.ts";
-import { fitting, probeElements } from "../collective/calibrate.ts";
-import type { Choice, LinkMeasurements } from "../collective/choose.ts";
-import type { CipherName } from "../collective/cipher.ts";
-import type { CollectiveName } from "../collective/collective.ts";
-import { type Gathering, gather } from "../collective/gather.ts";
-import { addFigures, Group, type GroupOptions, type LinkStatistics } from "../collective/group.ts";
-import type { Link } from "../collective/link.ts";
-import { type Tuning, tune } from "../collective/tune.ts";
-import { tuningFile } from "../collective/tuningFile.ts";
-import { openWire, type WireName } from "../collective/wire.ts";
-import { type Socket, shutdownSocket } from "../native/sockets.ts";
-import { noRecorder, type Recorder } from "../trace/recorder.ts";
-import { spanKind } from "../trace/spans.ts";
+import { broadcast } from "../../collective/broadcast.ts";
+import { fitting, probeElements } from "../../collective/calibrate.ts";
+import type { Choice, LinkMeasurements } from "../../collective/choose.ts";
+import type { CipherName } from "../../collective/cipher.ts";
+import type { CollectiveName } from "../../collective/collective.ts";
+import { type Gathering, gather } from "../../collective/gather.ts";
+import { addFigures, Group, type GroupOptions, type LinkStatistics } from "../../collective/group.ts";
+import type { Link } from "../../collective/link.ts";
+import { type Tuning, tune } from "../../collective/tune.ts";
+import { tuningFile } from "../../collective/tuningFile.ts";
+import { openWire, type WireName } from "../../collective/wire.ts";
+import { type Socket, shutdownSocket } from "../../native/sockets.ts";
+import { noRecorder, type Recorder } from "../../trace/recorder.ts";
+import { spanKind } from "../../trace/spans.ts";
+import { dividedTokens, tokensOfLane } from "../division.ts";
+import type { Reducer } from "../reducer.ts";
 import type { Communication } from "./communication.ts";
-import { dividedTokens, tokensOfLane } from "./division.ts";
 import { openDeadline, openLinkSet, sumDeadline } from "./linkSets.ts";
 import { inlineReducer, overlappingReducer } from "./rankReducers.ts";
-import type { Reducer } from "./reducer.ts";
 import { openReduction } from "./reduction.ts";
 
 /** How this rank is linked to the others. Plain data: it comes over the control channel. */

@@ -1,11 +1,14 @@
 import { workerData } from "node:worker_threads";
-import type { Collective } from "../collective/collective.ts";
-import { addFigures, Group, type LinkStatistics } from "../collective/group.ts";
-import { openWire } from "../collective/wire.ts";
-import type { Pointer } from "../native/ggml.ts";
-import { viewFloats } from "../native/memory.ts";
-import { openRecorder } from "../trace/recorder.ts";
-import { spanKind } from "../trace/spans.ts";
+import type { Collective } from "../../collective/collective.ts";
+import { addFigures, Group, type LinkStatistics } from "../../collective/group.ts";
+import { openWire } from "../../collective/wire.ts";
+import type { Pointer } from "../../native/ggml.ts";
+import { viewFloats } from "../../native/memory.ts";
+import { openRecorder } from "../../trace/recorder.ts";
+import { spanKind } from "../../trace/spans.ts";
+import { readValue, writeValue } from "../exchange.ts";
+import { FirstValues } from "../firstValues.ts";
+import { failureOf } from "../protocol.ts";
 import {
   type CommunicationStart,
   cell,
@@ -15,10 +18,7 @@ import {
   outcome,
   slotOf,
 } from "./communicationProtocol.ts";
-import { readValue, writeValue } from "./exchange.ts";
-import { FirstValues } from "./firstValues.ts";
 import { openLinkSet, sumDeadline } from "./linkSets.ts";
-import { failureOf } from "./protocol.ts";
 import { openReduction, type ReductionChoice } from "./reduction.ts";
 
 // The communication thread: adds up over links of its own while the engine thread computes. It blocks on purpose.
