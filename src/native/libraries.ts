@@ -89,14 +89,15 @@ function loadLibraries(directory: string): NativeLibraries {
 
 /** Another thread of this process may have loaded them, and in some packages libggml brings them. */
 function loadBackends(ggml: LibraryHandle, directory: string): void {
+  const areLoaded = ggml.func("size_t ggml_backend_dev_count()")() !== 0;
+  if (!areLoaded) checkCpuBuilds(directory);
   const variant = requestedVariant({ directory, files: filesIn(directory) });
-  if (ggml.func("size_t ggml_backend_dev_count()")() !== 0) return;
+  if (areLoaded) return;
   if (variant !== undefined) loadVariant(ggml, variant);
   else loadBest(ggml, directory);
 }
 
 function loadBest(ggml: LibraryHandle, directory: string): void {
-  checkCpuBuilds(directory);
   ggml.func("void ggml_backend_load_all_from_path(str)")(directory);
   if (ggml.func("size_t ggml_backend_dev_count()")() === 0) throw noCpuBuild(directory);
 }

@@ -142,7 +142,7 @@ describe("platforms", () => {
 
   it.each(["android", "freebsd"])("%s ends every verb in one line", async (platform) => {
     const script = `data:text/javascript,Object.defineProperty(process,'platform',{value:'${platform}'})`;
-    const env = { NODE_OPTIONS: `--import "${script}"` };
+    const env = { NODE_OPTIONS: `--import "${script}"`, STELLIUM_NATIVE_DIR: "" };
     for (const args of [
       ["generate", "-m", model, "-p", "hi"],
       ["join", "127.0.0.1:9", "--token", "0123456789abcdef"],
