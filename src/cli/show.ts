@@ -40,8 +40,14 @@ async function factsOf(model: GgufModel) {
     hyperparameters: hyperparametersOf(model, architecture),
     tokenizer: tokenizerOf(model),
     chat_template: stringAt(model, "tokenizer.chat_template"),
-    support: supportOf(model),
+    support: supportFacts(model),
   };
+}
+
+function supportFacts(model: GgufModel) {
+  const support = supportOf(model);
+  if (!support.supported) return { ...support, left_out_tensors: undefined };
+  return { supported: true as const, left_out_tensors: support.leftOut };
 }
 
 function tensorTypesOf(model: GgufModel) {
@@ -113,7 +119,8 @@ function textOf(facts: Facts): string {
 }
 
 function overview({ files, support, ...facts }: Facts): Row[] {
-  const verdict = support.supported ? "Stellium can run it" : `Stellium cannot run it: ${support.reason}`;
+  const note = support.left_out_tensors ? `, without ${support.left_out_tensors} tensors that do not touch text` : "";
+  const verdict = support.supported ? `Stellium can run it${note}` : `Stellium cannot run it: ${support.reason}`;
   return [
     ["name", facts.name ?? "not given"],
     ["architecture", facts.architecture ?? "not given"],

@@ -77,6 +77,7 @@ export class Coordinator implements AsyncDisposable {
    */
   static async start(source: ModelSource, options: CoordinatorOptions): Promise<Coordinator> {
     const whole = describe(source.model);
+    if (whole.leftOut > 0) log("info", `${whole.leftOut} tensors that do not touch text are left out`);
     const { cluster, threads, onTrace, status } = options;
     const connection = new Lingering(options.signal, onTrace === undefined ? 0 : lingerMs);
     const { signal } = connection;

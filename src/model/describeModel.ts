@@ -20,6 +20,8 @@ export interface ModelDescription {
   readonly embedding: GgufTensor;
   /** Weights that belong to no block. */
   readonly shared: readonly Weight[];
+  /** How many tensors are left out, since they do not touch text. */
+  readonly leftOut: number;
 }
 
 /** Finds every tensor of a model and checks its shape. Throws `MODEL_UNSUPPORTED` naming what is missing or unknown. */
@@ -33,8 +35,8 @@ export function describeModel(model: GgufModel, architecture: Architecture): Mod
     describeFeedForward(finder, architecture, h, layer),
   ]);
   const blocks = [...layers.flat(), describeHead(finder, h, embedding)];
-  finder.refuseUnknown();
-  return { files: model.files, hyperparameters: h, blocks, units: unitsOf(h), embedding, shared };
+  const leftOut = finder.refuseUnknown();
+  return { files: model.files, hyperparameters: h, blocks, units: unitsOf(h), embedding, shared, leftOut };
 }
 
 /** Factors on RoPE's frequencies, one for every pair of values. */

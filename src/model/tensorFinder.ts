@@ -3,6 +3,7 @@ import { isWeightType } from "../native/tensorTypes.ts";
 import type { GgufModel, GgufTensor } from "../weights/gguf/model.ts";
 import { wholeTensor } from "../weights/slice.ts";
 import type { Architecture, BiasedProjection } from "./architecture.ts";
+import { isBesideText } from "./otherFiles.ts";
 import { type Split, type Unit, type Weight, wholeWeight } from "./split.ts";
 
 /** Tensors that older converters wrote and that nothing reads. */
@@ -43,11 +44,15 @@ export class TensorFinder {
     return new LayerFinder(this, `blk.${layer}.`, architecture);
   }
 
-  /** A tensor that nothing asked for would change what the model says: better none than another answer. */
-  refuseUnknown(): void {
-    for (const name of this.#model.tensors.keys()) {
-      if (!this.#known.has(name) && !ignored.test(name)) throw this.#unsupported(`it has an unknown tensor ${name}`);
-    }
+  /**
+   * A tensor that nothing asked for would change what the model says: better none than another answer. Returns how many
+   * tensors do not touch text. Throws `MODEL_UNSUPPORTED`.
+   */
+  refuseUnknown(): number {
+    const unasked = [...this.#model.tensors.keys()].filter((name) => !this.#known.has(name) && !ignored.test(name));
+    const unknown = unasked.find((name) => !isBesideText(name));
+    if (unknown !== undefined) throw this.#unsupported(`it has an unknown tensor ${unknown}`);
+    return unasked.length;
   }
 
   /** Whether there is a tensor of this name, whatever its shape. */

@@ -53,6 +53,22 @@ export function tensorTypeName(id: number): TensorTypeName | undefined {
   return namesById.get(id);
 }
 
+/** Types that ggml had once: files with them have to be made again. */
+const retired: Readonly<Record<number, string>> = {
+  ...{ 4: "Q4_2", 5: "Q4_3", 31: "Q4_0_4_4", 32: "Q4_0_4_8", 33: "Q4_0_8_8" },
+  ...{ 36: "IQ4_NL_4_4", 37: "IQ4_NL_4_8", 38: "IQ4_NL_8_8" },
+};
+/** Types that ggml has and Stellium does not. */
+const notHere: Readonly<Record<number, string>> = { 40: "NVFP4", 41: "Q1_0" };
+
+/** Why tensors of the type with this GGUF number cannot be used, if it has no name here. */
+export function typeProblem(id: number): string {
+  if (retired[id])
+    return `the type ${retired[id]}, which ggml has retired: quantize the model again, to Q4_0 or Q4_K_M`;
+  if (notHere[id]) return `the type ${notHere[id]}, which does not run here: take another quantization of the model`;
+  return `type ${id}, which is not known`;
+}
+
 /** Types that hold something else than weights: integers, and what activations are quantized to. */
 const noWeights: ReadonlySet<TensorTypeName> = new Set(["I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"]);
 

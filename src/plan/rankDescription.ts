@@ -6,7 +6,7 @@ import type { GgufTensor } from "../weights/gguf/model.ts";
 import type { SharePlan } from "./shares.ts";
 
 /** What one rank runs. Plain data: it crosses threads and the network. */
-export interface RankDescription extends Omit<ModelDescription, "blocks" | "embedding" | "shared"> {
+export interface RankDescription extends Omit<ModelDescription, "blocks" | "embedding" | "shared" | "leftOut"> {
   readonly rank: number;
   /** Of all ranks. */
   readonly shares: readonly RankShare[];

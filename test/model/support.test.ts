@@ -40,6 +40,12 @@ describe("support of a model", () => {
       "its architecture mamba is not one of those that run",
     ],
     ["an architecture that is a path", [{ "general.architecture": "../engine" }], "its architecture ../engine is not"],
+    ["an adapter", [{ "general.type": "adapter" }], "it is an adapter (LoRA)"],
+    ["a projector", [{ "general.architecture": "clip" }], "it is a projector (mmproj) for images"],
+    ["a reranker", [{ "llama.pooling_type": 4 }], "it is a reranker"],
+    ["a reranker's head", [{}, { "cls.output.weight": {} }], "it is a reranker"],
+    ["an importance matrix", [{ "general.type": "imatrix" }], "it is an importance matrix"],
+    ["experts", [{ "llama.expert_count": 8 }], "it is a mixture of 8 experts"],
     ["no architecture", [{ "general.architecture": null }], "general.architecture"],
     ["a missing tensor", [{}, { "blk.3.ffn_up.weight": null }], "it has no tensor blk.3.ffn_up.weight"],
     ["an unknown tensor", [{}, { "blk.0.attn_gate.weight": {} }], "it has an unknown tensor blk.0.attn_gate.weight"],
@@ -75,6 +81,12 @@ describe("support of a model", () => {
     ["a bias that a qwen2 model must have", [{ "general.architecture": "qwen2" }], "qwen2.attention.head_count"],
   ])("is refused with its name: %s", async (_, change, reason) => {
     expect(await reasonAgainst(...change)).toContain(reason);
+  });
+
+  it("does not depend on tensors that do not touch text, which are counted", async () => {
+    const tensors = { "v.blk.0.attn_q.weight": {}, "mm.0.weight": {}, "blk.4.nextn.eh_proj.weight": {} };
+    expect(supportOf(await changed({}, tensors))).toEqual({ supported: true, leftOut: 3 });
+    expect(supportOf(await changed({}))).toEqual({ supported: true });
   });
 
   it("takes one number for every layer, where they are equal", async () => {

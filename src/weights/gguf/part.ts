@@ -1,5 +1,5 @@
 import { StelliumError } from "../../errors.ts";
-import { rowBytes, type TensorTypeName, tensorTypeName, tensorTypes } from "../../native/tensorTypes.ts";
+import { rowBytes, type TensorTypeName, tensorTypeName, tensorTypes, typeProblem } from "../../native/tensorTypes.ts";
 import type { ByteSource } from "../byteSource.ts";
 import { Cursor, type HeaderBudget } from "./cursor.ts";
 import type { GgufModel, GgufTensor, GgufValue } from "./model.ts";
@@ -135,7 +135,7 @@ function readType(cursor: Cursor, label: string): TensorTypeName {
   if (type) return type;
   throw new StelliumError("MODEL_UNSUPPORTED", {
     model: cursor.name,
-    reason: `${label} has type ${id}, which is not known`,
+    reason: `${label} has ${typeProblem(id)}`,
   });
 }
 
