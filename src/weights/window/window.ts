@@ -113,8 +113,8 @@ export class RingWindow implements BlockWindow {
   }
 
   /**
-   * Has the visit at hand be that of a block. What is on its way into the ring before it passes unused; where the block
-   * is not on its way, as when a step was stopped, the ring starts anew with it.
+   * Makes a block's visit the current one. What comes into the ring before it passes unused; if the block is not on its
+   * way, as after a step was stopped, the ring starts again with it.
    */
   #reach(turn: number): boolean {
     const { cells } = this.#parts.memory;
@@ -151,11 +151,12 @@ export class RingWindow implements BlockWindow {
       Atomics.store(ready, block, 0);
       Atomics.store(done, block, 0);
     }
+    // Before readers go on: what they read from then on is of use.
+    this.#passedBytes = this.bytesRead;
     Atomics.store(cells, cell.first, turn);
     Atomics.store(cells, cell.started, epoch);
     announce(memory, cell.wake);
     this.#released = 0;
-    this.#passedBytes = this.bytesRead;
     this.#cursor = new RingCursor(rooms, ringBytes, turn);
     this.#visit = this.#cursor.next();
     return true;
