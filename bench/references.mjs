@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { generateModel } from "./generateModel.mjs";
+import { denseShapes } from "./model/denseShapes.mjs";
 import { askOracle } from "./oracleClient.mjs";
 
 /**
@@ -21,7 +22,15 @@ const otherTypes = [
   ...["IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S", "MXFP4", "TQ1_0", "TQ2_0"],
 ];
 const variants = ["tiny-llama-tied", "tiny-llama-linear", "tiny-llama-yarn", "tiny-llama-llama3"];
-const tinyPrompt = Array.from({ length: 40 }, (_, i) => (i * 37 + 11) % 500);
+/** @param {number} length */
+const promptOf = (length) => Array.from({ length }, (_, i) => (i * 37 + 11) % 500);
+/** @typedef {{ models: () => { shape: string, type: string, seed: number }[], prompt: number[], count: number, top: number }} GeneratedFamily */
+/** @type {Record<string, GeneratedFamily>} */
+const generated = {
+  tiny: { models: tinyModels, prompt: promptOf(40), count: 32, top: 5 },
+  // Longer than every window.
+  dense: { models: denseModels, prompt: promptOf(300), count: 64, top: 2 },
+};
 const families = [
   { directory: "stories260K", prompts: ["", "Once upon a time, there was a little girl named Lily."] },
   {
@@ -40,7 +49,9 @@ let made;
  */
 export async function writeReferences({ data, only }) {
   await mkdir(target, { recursive: true });
-  if (!only || only === "tiny") await save("tiny", await tinyReferences());
+  for (const [family, made] of Object.entries(generated)) {
+    if (!only || only === family) await save(family, await generatedReferences(made));
+  }
   for (const { directory, prompts } of families) {
     if (!data || (only && only !== directory)) continue;
     await save(directory, await trainedReferences(join(data, directory), prompts));
@@ -48,14 +59,14 @@ export async function writeReferences({ data, only }) {
   if (made) process.stderr.write(`made with llama.cpp ${made.release}, ${made.variant} kernels, ${made.cpu}\n`);
 }
 
-/** @returns {Promise<Reference[]>} */
-async function tinyReferences() {
+/** @param {GeneratedFamily} family @returns {Promise<Reference[]>} */
+async function generatedReferences({ models, ...question }) {
   const directory = await mkdtemp(join(tmpdir(), "stellium-references-"));
   try {
     /** @type {Reference[]} */
     const references = [];
-    for (const generator of tinyModels())
-      references.push(await tinyReference(generator, join(directory, "model.gguf")));
+    for (const generator of models())
+      references.push(await generatedReference(generator, join(directory, "model.gguf"), question));
     return references;
   } finally {
     await rm(directory, { recursive: true });
@@ -71,16 +82,23 @@ function tinyModels() {
   ];
 }
 
+/** The deep ones take long: one type of each is enough for what they show. */
+function denseModels() {
+  const types = (/** @type {string} */ shape) => (shape.endsWith("-deep") ? ["Q8_0"] : ["F32", "Q8_0", "Q4_K"]);
+  return Object.keys(denseShapes).flatMap((shape) => types(shape).map((type) => ({ shape, type, seed: 1 })));
+}
+
 /**
  * @param {{ shape: string, type: string, seed: number }} generator
  * @param {string} path
+ * @param {Omit<GeneratedFamily, "models">} question
  * @returns {Promise<Reference>}
  */
-async function tinyReference(generator, path) {
+async function generatedReference(generator, path, { prompt, count, top }) {
   process.stderr.write(`${generator.shape} ${generator.type}\n`);
   await generateModel({ ...generator, path });
-  const [result] = await answers(path, [{ kind: "greedy", tokens: tinyPrompt, count: 32 }]);
-  return { generator, sha256: await sha256(path), runs: [{ prompt: tinyPrompt, ...rounded(result) }] };
+  const [result] = await answers(path, [{ kind: "greedy", tokens: prompt, count, top }]);
+  return { generator, sha256: await sha256(path), runs: [{ prompt, ...rounded(result) }] };
 }
 
 /**
@@ -120,7 +138,8 @@ async function trainedReference(path, texts) {
  * @param {import("./oracleClient.mjs").OracleTask[]} tasks
  */
 async function answers(model, tasks) {
-  const reply = await askOracle({ model, tasks });
+  // Beside other programs, several threads wait for each other.
+  const reply = await askOracle({ model, tasks, threads: 1 });
   made = reply.llama;
   return reply.results;
 }

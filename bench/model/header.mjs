@@ -7,7 +7,7 @@ const valueTypes = { u32: 4, i32: 5, f32: 6, bool: 7, string: 8, array: 9 };
 /** Tensor data, and each tensor in it, begins at a multiple of this. */
 export const alignment = 32;
 
-/** @typedef {{ type: "u32" | "f32", value: number } | { type: "bool", value: boolean } | { type: "string", value: string } | { type: "strings", value: string[] } | { type: "i32s", value: Int32Array<ArrayBuffer> }} Value */
+/** @typedef {{ type: "u32" | "f32", value: number } | { type: "bool", value: boolean } | { type: "string", value: string } | { type: "strings", value: string[] } | { type: "i32s", value: Int32Array<ArrayBuffer> } | { type: "bools", value: boolean[] }} Value */
 
 /** @param {number} value @returns {Value} */
 const u32 = (value) => ({ type: "u32", value });
@@ -50,11 +50,12 @@ function hyperparameters(shape) {
     "attention.head_count_kv": u32(shape.kvHeads),
     "attention.key_length": u32(shape.headSize),
     "attention.value_length": u32(shape.headSize),
-    "attention.layer_norm_rms_epsilon": f32(shape.epsilon),
+    [shape.layerNorm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon"]: f32(shape.epsilon),
     vocab_size: u32(shape.vocabulary),
-    "rope.dimension_count": u32(shape.headSize),
+    "rope.dimension_count": u32(shape.ropeDimensions ?? shape.headSize),
     "rope.freq_base": f32(shape.ropeBase),
     ...ropeScaling(shape.ropeScaling),
+    ...shape.keys,
   };
 }
 
@@ -121,10 +122,14 @@ function valueParts(value) {
     const { buffer, length } = value.value;
     return [uint32(valueTypes.array), uint32(valueTypes.i32), uint64(length), Buffer.from(buffer)];
   }
+  if (value.type === "bools") {
+    const { length } = value.value;
+    return [uint32(valueTypes.array), uint32(valueTypes.bool), uint64(length), Buffer.from(value.value.map(Number))];
+  }
   return [uint32(valueTypes[value.type]), scalar(value)];
 }
 
-/** @param {Exclude<Value, { type: "strings" | "i32s" }>} value */
+/** @param {Exclude<Value, { type: "strings" | "i32s" | "bools" }>} value */
 function scalar(value) {
   if (value.type === "string") return text(value.value);
   if (value.type === "bool") return Buffer.from([Number(value.value)]);

@@ -125,19 +125,21 @@ function randomPool(type, rowLength, random) {
 function vectorBytes(spec) {
   const values = spec.kind === "ropeFactors" ? ropeFactors(spec) : new Float32Array(spec.shape[0] ?? 0);
   const random = generator(`${spec.seed}/${spec.name}`);
-  if (spec.kind === "norm") fillNormal(values, random, 0.1, normMean(spec.name));
+  if (spec.kind === "norm") fillNormal(values, random, 0.1, normMean(spec));
   if (spec.kind === "bias") fillNormal(values, random, 0.3);
+  if (spec.kind === "factors") fillNormal(values, random, 0.3, 2);
   return new Uint8Array(values.buffer);
 }
 
 /**
- * Attention so sharp that the next token depends on which few tokens it looks at, and logits a few units apart: without
- * that, greedy tokens of random weights repeat themselves.
- * @param {string} name
+ * Attention so sharp that the next token depends on which few tokens it looks at, blocks that matter beside the embedding,
+ * and logits a few units apart: without that, greedy tokens of random weights repeat themselves.
+ * @param {TensorSpec} spec
  */
-function normMean(name) {
+function normMean({ name, sharpness }) {
   if (name === "output_norm.weight") return 3;
-  return name.includes("attn_") ? 2 : 1;
+  if (name.includes("post_")) return 2;
+  return name.includes("attn_") ? sharpness : 1;
 }
 
 /**

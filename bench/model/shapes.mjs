@@ -1,6 +1,8 @@
+import { denseShapes } from "./denseShapes.mjs";
+
 /**
  * @typedef {object} Shape Hyperparameters of one model, as GGUF names them.
- * @property {"llama" | "qwen2" | "qwen3"} architecture
+ * @property {string} architecture
  * @property {number} layers
  * @property {number} embedding
  * @property {number} feedForward
@@ -14,6 +16,19 @@
  * @property {"gpt-2" | "llama-bpe" | "qwen2"} preTokenizer
  * @property {boolean} [tiedHead] The embedding is the output head too.
  * @property {RopeScaling} [ropeScaling]
+ * @property {number} [ropeDimensions] Values of a head that RoPE turns. Default all.
+ * @property {boolean} [ropeFactors] There are factors per frequency, of random values.
+ * @property {boolean} [longRope] There are such factors for long and for short contexts (`rope_factors_long`, `_short`).
+ * @property {boolean} [layerNorm] Norms subtract the mean.
+ * @property {"before" | "after" | "both"} [norms] Where a block has norms. Default before its matrices.
+ * @property {string} [feedForwardNorm] Name of the norm before the feed-forward matrices. Default `ffn_norm`.
+ * @property {boolean} [parallel] Feed-forward takes attention's input, under the same norm.
+ * @property {boolean} [qkNorm] Each head of Q and of K has a norm.
+ * @property {number} [sharpness] How different scores of attention are: mean of the norms before it. Default 2.
+ * @property {readonly string[]} [biases] Projections that have one.
+ * @property {boolean} [fusedQkv] Q, K and V are the rows of one matrix.
+ * @property {boolean} [fusedGate] So are the gate and up.
+ * @property {Record<string, import("./header.mjs").Value>} [keys] Further metadata, without the architecture in front.
  */
 
 /**
@@ -29,6 +44,10 @@ const llama = { architecture: "llama", ropeBase: 1e4, epsilon: 1e-5, preTokenize
 const llama3 = { ...llama, ropeBase: 5e5, preTokenizer: "llama-bpe", headSize: 128, vocabulary: 128256, context: 8192 };
 /** @type {Pick<Shape, "ropeBase" | "epsilon" | "preTokenizer">} */
 const qwen = { ropeBase: 1e6, epsilon: 1e-6, preTokenizer: "qwen2" };
+/** @type {Pick<Shape, "architecture" | "ropeBase" | "epsilon" | "preTokenizer" | "biases">} */
+const qwen2 = { ...qwen, architecture: "qwen2", biases: ["attn_q", "attn_k", "attn_v"] };
+/** @type {Pick<Shape, "architecture" | "ropeBase" | "epsilon" | "preTokenizer" | "qkNorm">} */
+const qwen3 = { ...qwen, architecture: "qwen3", qkNorm: true };
 const llama2 = { ...llama, headSize: 128, vocabulary: 32000, context: 4096 };
 const size8b = { layers: 32, embedding: 4096, feedForward: 14336, heads: 32, kvHeads: 8 };
 const size70b = { layers: 80, embedding: 8192, feedForward: 28672, heads: 64, kvHeads: 8 };
@@ -46,8 +65,9 @@ export const shapes = {
   "tiny-llama-linear": { ...tinyLlama, ropeScaling: { type: "linear", factor: 4, originalContext: 256 } },
   "tiny-llama-yarn": { ...tinyLlama, ropeScaling: { type: "yarn", factor: 16, originalContext: 64 } },
   "tiny-llama-llama3": { ...tinyLlama, ropeScaling: { type: "llama3", factor: 8, originalContext: 128 } },
-  "tiny-qwen2": { ...tiny, ...qwen, architecture: "qwen2", heads: 4, kvHeads: 2, headSize: 64, tiedHead: true },
-  "tiny-qwen3": { ...tiny, ...qwen, architecture: "qwen3", heads: 4, kvHeads: 2, headSize: 128, tiedHead: true },
+  "tiny-qwen2": { ...tiny, ...qwen2, heads: 4, kvHeads: 2, headSize: 64, tiedHead: true },
+  "tiny-qwen3": { ...tiny, ...qwen3, heads: 4, kvHeads: 2, headSize: 128, tiedHead: true },
+  ...denseShapes,
   "tinyllama-1.1b": {
     ...llama2,
     ...{ layers: 22, embedding: 2048, feedForward: 5632, heads: 32, kvHeads: 4, headSize: 64, context: 2048 },
@@ -63,13 +83,13 @@ export const shapes = {
   },
   "llama-3-70b": { ...llama3, ...size70b },
   "qwen2.5-0.5b": {
-    ...qwen,
-    ...{ architecture: "qwen2", layers: 24, embedding: 896, feedForward: 4864, heads: 14, kvHeads: 2, headSize: 64 },
+    ...qwen2,
+    ...{ layers: 24, embedding: 896, feedForward: 4864, heads: 14, kvHeads: 2, headSize: 64 },
     ...{ vocabulary: 151936, context: 32768, tiedHead: true },
   },
   "qwen3-0.6b": {
-    ...qwen,
-    ...{ architecture: "qwen3", layers: 28, embedding: 1024, feedForward: 3072, heads: 16, kvHeads: 8, headSize: 128 },
+    ...qwen3,
+    ...{ layers: 28, embedding: 1024, feedForward: 3072, heads: 16, kvHeads: 8, headSize: 128 },
     ...{ vocabulary: 151936, context: 40960, tiedHead: true },
   },
 };

@@ -6,7 +6,7 @@ import { matrixType } from "./types.mjs";
  * @typedef {object} TensorSpec All that a tensor's bytes depend on, and where they lie.
  * @property {string} name
  * @property {number} seed
- * @property {"matrix" | "norm" | "bias" | "ropeFactors"} kind
+ * @property {"matrix" | "norm" | "bias" | "ropeFactors" | "factors"} kind `ropeFactors` are Llama 3.1's, `factors` random.
  * @property {import("../../dist/native/tensorTypes.js").TensorTypeName} type
  * @property {number[]} shape Row length first.
  * @property {number} rows
@@ -14,6 +14,7 @@ import { matrixType } from "./types.mjs";
  * @property {number} bytes
  * @property {number} offset Counted from the end of the header.
  * @property {import("./shapes.mjs").RopeScaling & { base: number } | undefined} rope
+ * @property {number} sharpness Mean of the norms before attention.
  */
 
 /** @typedef {{ kind: TensorSpec["kind"], name: string, shape: number[] }} Outline */
@@ -49,53 +50,88 @@ function specOf({ kind, name, shape }, model, fileType, seed, offset) {
   const type = kind === "matrix" ? matrixType(fileType, facts) : "F32";
   const bytesPerRow = rowBytes(type, rowLength);
   const rope = model.ropeScaling && { ...model.ropeScaling, base: model.ropeBase };
-  return { name, seed, kind, type, shape, rows, rowBytes: bytesPerRow, bytes: rows * bytesPerRow, offset, rope };
+  const { sharpness = 2 } = model;
+  const size = { shape, rows, rowBytes: bytesPerRow, bytes: rows * bytesPerRow };
+  return { name, seed, kind, type, ...size, offset, rope, sharpness };
 }
 
 /** @param {import("./shapes.mjs").Shape} shape @returns {Outline[]} */
 function outlines(shape) {
-  const { embedding, vocabulary, layers, headSize } = shape;
-  const factors = shape.ropeScaling?.type === "llama3";
+  const { embedding, vocabulary, layers } = shape;
   return [
     matrix("token_embd", embedding, vocabulary),
-    ...(factors ? [vector("ropeFactors", "rope_freqs.weight", headSize / 2)] : []),
-    ...Array.from({ length: layers }, (_, layer) => layerOutlines(shape, layer)).flat(),
+    ...ropeOutlines(shape),
+    ...Array.from({ length: layers }, (_, layer) => layerOutlines(shape, `blk.${layer}.`)).flat(),
     vector("norm", "output_norm.weight", embedding),
     ...(shape.tiedHead ? [] : [matrix("output", embedding, vocabulary)]),
   ];
 }
 
-/** @param {import("./shapes.mjs").Shape} shape @param {number} layer @returns {Outline[]} */
-function layerOutlines(shape, layer) {
-  const { embedding, feedForward } = shape;
-  const prefix = `blk.${layer}.`;
+/** @param {import("./shapes.mjs").Shape} shape @returns {Outline[]} */
+function ropeOutlines({ ropeScaling, ropeFactors, longRope, ropeDimensions, headSize }) {
+  const pairs = (ropeDimensions ?? headSize) / 2;
+  if (ropeScaling?.type === "llama3") return [vector("ropeFactors", "rope_freqs.weight", pairs)];
+  const names = [
+    ...(ropeFactors ? ["rope_freqs"] : []),
+    ...(longRope ? ["rope_factors_long", "rope_factors_short"] : []),
+  ];
+  return names.map((name) => vector("factors", `${name}.weight`, pairs));
+}
+
+/** @param {import("./shapes.mjs").Shape} shape @param {string} prefix @returns {Outline[]} */
+function layerOutlines(shape, prefix) {
+  const { embedding, norms = "before", parallel, feedForwardNorm = "ffn_norm" } = shape;
+  /** @param {string} name @param {boolean} wanted */
+  const norm = (name, wanted) => (wanted ? [vector("norm", `${prefix}${name}.weight`, embedding)] : []);
+  const [before, after] = [norms !== "after", norms !== "before"];
   return [
-    vector("norm", `${prefix}attn_norm.weight`, embedding),
+    ...norm("attn_norm", before),
     ...attentionOutlines(shape, prefix),
-    vector("norm", `${prefix}ffn_norm.weight`, embedding),
-    matrix(`${prefix}ffn_gate`, embedding, feedForward),
-    matrix(`${prefix}ffn_up`, embedding, feedForward),
-    matrix(`${prefix}ffn_down`, feedForward, embedding),
+    ...norm("post_attention_norm", after),
+    ...norm(feedForwardNorm, before && !parallel),
+    ...feedForwardOutlines(shape, prefix),
+    ...norm("post_ffw_norm", after),
   ];
 }
 
 /** @param {import("./shapes.mjs").Shape} shape @param {string} prefix @returns {Outline[]} */
-function attentionOutlines({ architecture, embedding, heads, kvHeads, headSize }, prefix) {
+function feedForwardOutlines(shape, prefix) {
+  const { embedding, feedForward, fusedGate } = shape;
+  const gated = fusedGate
+    ? projection(shape, prefix, "ffn_up", embedding, 2 * feedForward)
+    : ["ffn_gate", "ffn_up"].flatMap((part) => projection(shape, prefix, part, embedding, feedForward));
+  return [...gated, ...projection(shape, prefix, "ffn_down", feedForward, embedding)];
+}
+
+/** @param {import("./shapes.mjs").Shape} shape @param {string} prefix @returns {Outline[]} */
+function attentionOutlines(shape, prefix) {
+  const { embedding, heads, kvHeads, headSize, qkNorm, fusedQkv } = shape;
   const query = heads * headSize;
   const keyValue = kvHeads * headSize;
-  /** @param {string} part @param {number} width */
-  const projection = (part, width) => [
-    matrix(`${prefix}${part}`, embedding, width),
-    ...(architecture === "qwen2" ? [vector("bias", `${prefix}${part}.bias`, width)] : []),
-  ];
   /** @param {string} part */
-  const headNorm = (part) => (architecture === "qwen3" ? [vector("norm", `${prefix}${part}.weight`, headSize)] : []);
-  return [
-    ...[...projection("attn_q", query), ...headNorm("attn_q_norm")],
-    ...[...projection("attn_k", keyValue), ...headNorm("attn_k_norm")],
-    ...projection("attn_v", keyValue),
-    matrix(`${prefix}attn_output`, query, embedding),
-  ];
+  const headNorm = (part) => (qkNorm ? [vector("norm", `${prefix}${part}.weight`, headSize)] : []);
+  const all = fusedQkv
+    ? projection(shape, prefix, "attn_qkv", embedding, query + 2 * keyValue)
+    : [
+        ...[...projection(shape, prefix, "attn_q", embedding, query), ...headNorm("attn_q_norm")],
+        ...[...projection(shape, prefix, "attn_k", embedding, keyValue), ...headNorm("attn_k_norm")],
+        ...projection(shape, prefix, "attn_v", embedding, keyValue),
+      ];
+  return [...all, ...projection(shape, prefix, "attn_output", query, embedding)];
+}
+
+/**
+ * A matrix, and its bias if it has one.
+ * @param {import("./shapes.mjs").Shape} shape
+ * @param {string} prefix
+ * @param {string} part
+ * @param {number} rowLength
+ * @param {number} rows
+ * @returns {Outline[]}
+ */
+function projection({ biases = [] }, prefix, part, rowLength, rows) {
+  const bias = biases.includes(part) ? [vector("bias", `${prefix}${part}.bias`, rows)] : [];
+  return [matrix(`${prefix}${part}`, rowLength, rows), ...bias];
 }
 
 /** @param {string} name @param {number} rowLength @param {number} rows @returns {Outline} */

@@ -146,6 +146,7 @@ function blockContext(
     builder,
     shape,
     share: description.share,
+    alone: description.shares.length === 1,
     slotCells: kv.slotCells,
     inputs: lane.inputs(builder, shape),
     cells: (block) => kv.of(block),

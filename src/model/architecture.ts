@@ -16,8 +16,12 @@ export interface Architecture {
   readonly ropeFactors?: "freqs" | "longrope";
   /** Layers whose attention has RoPE: only `sliding` ones (all, if there are none), or all but every Nth. Default all. */
   readonly ropeLayers?: "sliding" | { readonly allButEvery: number };
+  /** Whether a key `rope.scaling.finetuned` that is false takes RoPE from all layers. Default false. */
+  readonly ropeSwitch?: boolean;
   /** Layers of a size whose attention is scaled by the root of embedding values a head, not of a key's. Default none. */
   readonly scaleByEmbeddingAt?: number;
+  /** Whether the scale of attention is on Q, before the product with K: it rounds differently. Default false. */
+  readonly scalesQueries?: boolean;
   /** Default `rms`. */
   readonly norm?: "rms" | "layer";
   /** Norms of a block: before its first matrices, after its sum, or both. Default `before`. */
@@ -62,6 +66,8 @@ export interface Sliding {
   readonly period: number;
   /** Tokens of a window, if the key `attention.sliding_window` is absent; no window if this is absent, too. */
   readonly window?: number;
+  /** How many layers models have that have a window; others ignore its key. Default any number. */
+  readonly onlyOf?: number;
   /** RoPE of sliding layers: base frequency without the key `rope.freq_base_swa` (default that of the others). */
   readonly ropeBase?: number;
   /** Whether RoPE of sliding layers is scaled as that of the others. Default false. */

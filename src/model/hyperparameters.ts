@@ -55,6 +55,8 @@ export interface Hyperparameters {
   readonly attentionSoftcap: number;
   readonly temperature: TemperatureScale | undefined;
   readonly rope: RopeParameters;
+  /** Whether any layer has RoPE. */
+  readonly turns: boolean;
   readonly sliding: SlidingWindow | undefined;
   readonly embeddingScale: number;
   readonly residualScale: number;
@@ -87,6 +89,8 @@ export function readHyperparameters(model: GgufModel, architecture: Architecture
     rope,
     sliding: slidingWindow(model, keys, architecture, rope, blockCount),
     ...factors(keys, architecture, { blockCount, embeddingLength, headCount, headLength }),
+    temperature: architecture.temperatureScale ? temperatureScale(keys, rope) : undefined,
+    turns: !(architecture.ropeSwitch && keys.isFalse("rope.scaling.finetuned")),
   };
   checkScaling(model, keys, architecture);
   checkDimensions(model, hyperparameters);
@@ -115,7 +119,6 @@ function factors(keys: Keys, architecture: Architecture, dimensions: Dimensions)
     attentionScale: keys.optionalNumber("attention.scale") || 1 / Math.sqrt(perHead),
     attentionSoftcap: softcaps ? (keys.optionalNumber("attn_logit_softcapping") ?? 0) : 0,
     logitSoftcap: softcaps ? (keys.optionalNumber("final_logit_softcapping") ?? 0) : 0,
-    temperature: architecture.temperatureScale ? temperatureScale(keys) : undefined,
     embeddingScale:
       embeddingScale === "root" ? Math.sqrt(embeddingLength) : scaleOf(keys, embeddingScale, "embedding_scale"),
     residualScale: scaleOf(keys, residualScale, "residual_scale"),
@@ -127,12 +130,9 @@ function scaleOf(keys: Keys, wanted: unknown, key: string): number {
   return wanted ? keys.optionalNumber(key) || 1 : 1;
 }
 
-function temperatureScale(keys: Keys): TemperatureScale | undefined {
+function temperatureScale(keys: Keys, { originalContext }: RopeParameters): TemperatureScale | undefined {
   const scale = keys.optionalNumber("attention.temperature_scale") ?? 0;
-  if (scale === 0) return undefined;
-  const length =
-    keys.optionalCount("attention.temperature_length") ?? keys.count("rope.scaling.original_context_length");
-  return { scale, length };
+  return scale === 0 ? undefined : { scale, length: originalContext };
 }
 
 type Keys = ReturnType<typeof keysOf>;
@@ -152,6 +152,7 @@ function keysOf(model: GgufModel) {
     number: (key: string) => requireNumber(model, prefix + key),
     optionalNumber: (key: string) => getNumber(model, prefix + key),
     string: (key: string) => getString(model, prefix + key),
+    isFalse: (key: string) => model.metadata.get(prefix + key) === false,
     count: (key: string) => count(key, requireNumber(model, prefix + key)),
     optionalCount(key: string) {
       const value = getNumber(model, prefix + key);
@@ -190,6 +191,7 @@ function slidingWindow(
   rope: RopeParameters,
   blockCount: number,
 ): SlidingWindow | undefined {
+  if (sliding?.onlyOf !== undefined && sliding.onlyOf !== blockCount) return undefined;
   const tokens = sliding && (keys.optionalNumber("attention.sliding_window") ?? sliding.window ?? 0);
   if (!tokens) return undefined;
   const layers = slidingLayers(model, keys, sliding, blockCount);

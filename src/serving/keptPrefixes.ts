@@ -20,6 +20,8 @@ export interface CellIdentity {
   readonly kvType: string;
   /** Of keys and values of one token. */
   readonly cellBytes: number;
+  /** Of a model with two sets of RoPE factors, the one that keys were turned by. */
+  readonly ropeFactors?: "long" | "short" | undefined;
 }
 
 const mark = Buffer.from("STLPREF1", "latin1");
@@ -36,6 +38,7 @@ const indexSchema = z.strictObject({
   model: z.string().max(64),
   kvType: z.string().max(16),
   cellBytes: count,
+  ropeFactors: z.enum(["long", "short"]).optional(),
   prefixes: z
     .array(
       z.strictObject({ tokens: z.array(token).min(1), offset: count, checksum: z.string().regex(/^[0-9a-f]{64}$/) }),
@@ -110,10 +113,11 @@ export class KeptPrefixes {
   /** What the file says; undefined where there is none. */
   async #read(): Promise<Index | undefined> {
     const index = await readIndex(this.#path);
-    const { model, kvType, cellBytes } = this.#identity;
+    const { model, kvType, cellBytes, ropeFactors } = this.#identity;
     if (index === undefined) return undefined;
     if (index.model !== model) throw new Error("they are of another model");
     if (index.kvType !== kvType || index.cellBytes !== cellBytes) throw new Error("they are of another type");
+    if (index.ropeFactors !== ropeFactors) throw new Error("they are for contexts of another length");
     return index;
   }
 }

@@ -1,6 +1,8 @@
 import { Coordinator, type CoordinatorOptions } from "../cluster/coordinator.ts";
 import { storedCellBytes } from "../cluster/engineOptions.ts";
 import { StelliumError } from "../errors.ts";
+import { paddedCells } from "../model/cells.ts";
+import { chosenFactors } from "../model/ropeFactors.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import { localHead } from "../weights/localHead.ts";
 import { ModelSource, type RemoteOptions } from "../weights/modelSource.ts";
@@ -139,9 +141,10 @@ function checkPrefixFile({ prefixFile, prefixBytes = 0, cluster }: TextModelOpti
 
 async function openKept(source: ModelSource, coordinator: Coordinator, { prefixFile }: TextModelOptions) {
   if (prefixFile === undefined) return undefined;
-  const { kvType } = coordinator.engine.options;
+  const { kvType, context } = coordinator.engine.options;
   const cellBytes = storedCellBytes(coordinator.description, kvType);
-  const identity = { model: await source.hash(), kvType, cellBytes };
+  const ropeFactors = chosenFactors(coordinator.description, paddedCells(context));
+  const identity = { model: await source.hash(), kvType, cellBytes, ropeFactors };
   return await KeptPrefixes.open(prefixFile, identity, coordinator);
 }
 

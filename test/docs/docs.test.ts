@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { expect, it } from "vitest";
+import { modelsPage } from "../../docs/scripts/architectureTable.mjs";
 import { troubleshootingPage } from "../../docs/scripts/errorTable.mjs";
 
 const root = join(import.meta.dirname, "../..");
@@ -38,6 +39,10 @@ it("documents all that programs import", () => {
 
 it("lists every error with what helps", async () => {
   expect(readFileSync(join(root, "docs/troubleshooting.md"), "utf8")).toBe(await troubleshootingPage());
+});
+
+it("lists every architecture that runs", async () => {
+  expect(readFileSync(join(root, "docs/models.md"), "utf8")).toBe(await modelsPage());
 });
 
 it.each(pages)("links of %s lead somewhere", (page) => {

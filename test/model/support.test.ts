@@ -1,3 +1,4 @@
+import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { architectureNames, supportOf } from "#stellium/model/support";
@@ -30,7 +31,12 @@ async function reasonAgainst(...change: Parameters<typeof changed>): Promise<str
 describe("support of a model", () => {
   it("is there for the bundled one, and for the architectures that have a file", async () => {
     expect(await reasonAgainst({})).toBeUndefined();
-    expect(architectureNames().sort()).toEqual(["llama", "qwen2", "qwen3"]);
+    const folder = new URL("../../src/model/architectures/", import.meta.url);
+    expect(architectureNames().sort()).toEqual(
+      readdirSync(folder)
+        .map((file) => file.replace(".ts", ""))
+        .sort(),
+    );
   });
 
   it.each<[string, Parameters<typeof changed>, string]>([

@@ -179,7 +179,11 @@ describe("a malformed file", () => {
     ["of version 1", { version: 1 }, "it is a GGUF file of version 1"],
     ["of version 4", { version: 4 }, "it is a GGUF file of version 4"],
     ["with a retired tensor type", tensor({ type: 4 }), "tensor t has the type Q4_2, which ggml has retired"],
-    ["with a tensor type that does not run here", tensor({ type: 40 }), "tensor t has the type NVFP4, which does not run"],
+    [
+      "with a tensor type that does not run here",
+      tensor({ type: 40 }),
+      "tensor t has the type NVFP4, which does not run",
+    ],
     ["with a tensor type of the future", tensor({ type: 99 }), "tensor t has type 99, which is not known"],
   ])("%s is refused as unsupported", async (_, file, reason) => {
     const error = await refusal(file);

@@ -8,5 +8,5 @@ export const exaone4: Architecture = {
   ropeLayers: "sliding",
   norms: "after",
   qkNorm: true,
-  sliding: { period: 4 },
+  sliding: { period: 4, onlyOf: 64 },
 };

@@ -4,6 +4,7 @@ export const gemma2: Architecture = {
   name: "gemma2",
   models: "Gemma 2",
   rope: "neox",
+  scalesQueries: true,
   norms: "both",
   activation: "gelu",
   sliding: { period: 2, window: 4096, ropeScaled: true },

@@ -4,6 +4,7 @@ export const gemma3: Architecture = {
   name: "gemma3",
   models: "Gemma 3, its text part",
   rope: "neox",
+  scalesQueries: true,
   norms: "both",
   qkNorm: true,
   activation: "gelu",

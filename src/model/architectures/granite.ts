@@ -5,6 +5,7 @@ export const granite: Architecture = {
   models: "Granite 3 and 4, the dense ones",
   rope: "norm",
   ropeFactors: "freqs",
+  ropeSwitch: true,
   biases: { optional: projections },
   embeddingScale: "key",
   residualScale: true,

@@ -1,9 +1,9 @@
-import { type Architecture, projections } from "../architecture.ts";
+import type { Architecture } from "../architecture.ts";
 
 export const smollm3: Architecture = {
   name: "smollm3",
   models: "SmolLM 3",
   rope: "norm",
   ropeLayers: { allButEvery: 4 },
-  biases: { optional: projections },
+  biases: { optional: ["attn_q", "attn_k", "attn_v"] },
 };

@@ -1,6 +1,7 @@
 import type { Tensor } from "../../native/ggml.ts";
 import type { Architecture } from "../architecture.ts";
 import type { Hyperparameters, RopeParameters } from "../hyperparameters.ts";
+import { factorsFor } from "../ropeFactors.ts";
 import type { RankShare, Weight } from "../split.ts";
 import { type Span, seenCells } from "../step.ts";
 import type { LayerFinder, TensorFinder } from "../tensorFinder.ts";
@@ -26,6 +27,8 @@ export interface AttentionBlock extends BlockFacts {
   /** Factor on Q.K before the softmax, and what scores are capped at softly after that; 0: not. */
   readonly scale: number;
   readonly softcap: number;
+  /** Whether the factor is on Q. */
+  readonly scalesQueries: boolean;
   /** Null if it has no RoPE. */
   readonly rope: RopeParameters | null;
   /** Tokens that a token sees, itself included; 0: all before it. */
@@ -58,20 +61,20 @@ export function describeAttention(
   const { before, after } = norms;
   const heads = { headCount, headCountKv, keyLength, valueLength };
   const { norm, residualScale, attentionScale: scale, attentionSoftcap: softcap } = h;
-  const { parallel = false } = architecture;
-  const facts = { embeddingLength, norm, before, after, residualScale, scale, softcap, parallel };
+  const { parallel = false, scalesQueries = false } = architecture;
+  const facts = { embeddingLength, norm, before, after, residualScale, scale, softcap, scalesQueries, parallel };
   const last = layer === h.blockCount - 1;
   return { kind: "attention", layer, weights, ...heads, ...facts, ...layerFacts(architecture, h, layer), last };
 }
 
 /** A layer's window and RoPE. */
-function layerFacts({ ropeLayers }: Architecture, { sliding, rope }: Hyperparameters, layer: number) {
+function layerFacts({ ropeLayers }: Architecture, { sliding, rope, turns }: Hyperparameters, layer: number) {
   const slides = sliding?.layers[layer] ?? false;
   const own = slides ? sliding!.rope : rope;
-  const turns =
+  const turnsHere =
     ropeLayers === undefined ||
     (ropeLayers === "sliding" ? slides || sliding === undefined : (layer + 1) % ropeLayers.allButEvery !== 0);
-  return { window: slides ? sliding!.tokens : 0, rope: turns ? own : null };
+  return { window: slides ? sliding!.tokens : 0, rope: turns && turnsHere ? own : null };
 }
 
 /** Q, K and V: three matrices, or the rows of one (`attn_qkv`). */
@@ -123,7 +126,7 @@ function attentionPartial(context: BlockContext, block: Attention, hidden: Tenso
   storeKeysAndValues(context, block, all);
   if (asking === 0) return null;
   const input = builder.lastColumns(all, block.embeddingLength, shape.tokens, asking);
-  const q = scaledQueries(context, turnedHeads(context, block, input, "q", asking), asking);
+  const q = scaledQueries(context, block, turnedHeads(context, block, input, "q", asking), asking);
   return project(context, block, "attn_output", attend(context, block, q, asking));
 }
 
@@ -140,8 +143,7 @@ function turnedHeads(context: BlockContext, block: Attention, input: Tensor, par
 
 function turned(context: BlockContext, { rope }: Attention, heads: Tensor, positions: Tensor): Tensor {
   if (rope === null) return heads;
-  const long = context.slotCells > rope.originalContext;
-  const pair = context.shared(`rope_factors_${long ? "long" : "short"}.weight`);
+  const pair = context.shared(`rope_factors_${factorsFor(rope, context.slotCells)}.weight`);
   return context.builder.rope(heads, positions, context.shared("rope_freqs.weight") ?? pair, rope);
 }
 
@@ -155,10 +157,12 @@ function storeKeysAndValues(context: BlockContext, block: Attention, input: Tens
   builder.expand(builder.setRows(values, v, inputs.cells));
 }
 
-/** Queries of the last `asking` tokens, times the factors that belong to their positions. */
-function scaledQueries({ builder, shape, inputs }: BlockContext, q: Tensor, asking: number): Tensor {
-  if (inputs.queryScales === null) return q;
-  return builder.multiply(q, builder.lastOfThird(inputs.queryScales, shape.tokens, asking));
+/** Queries of the last `asking` tokens, times the block's factor and those that belong to their positions. */
+function scaledQueries(context: BlockContext, block: Attention, q: Tensor, asking: number): Tensor {
+  const { builder, shape, inputs } = context;
+  const scaled = block.scalesQueries ? builder.scale(q, block.scale) : q;
+  if (inputs.queryScales === null) return scaled;
+  return builder.multiply(scaled, builder.lastOfThird(inputs.queryScales, shape.tokens, asking));
 }
 
 /** Attention of the last `asking` tokens, span by span, (heads * head length, asking). */
@@ -201,7 +205,8 @@ function attendSpan(
   const view = { slot, slots, slotCells, heads: kvHeads, ...seenCells(span, block.window) };
   const k = builder.cells(keys, { ...view, length: block.keyLength, headBytes: keyHeadBytes });
   const v = builder.cells(values, { ...view, length: block.valueLength, headBytes: valueHeadBytes });
-  const { scale, softcap } = block;
+  const { scalesQueries, softcap } = block;
+  const scale = scalesQueries ? 1 : block.scale;
   if (slots === 1) {
     const rows = builder.lastColumns(mask, view.cells, span.tokens, tokens, 2);
     return builder.attention(q, k, v, rows, { scale, softcap });

@@ -55,6 +55,8 @@ export interface BlockContext {
   readonly shape: StepShape;
   readonly inputs: PassInputs;
   readonly share: RankShare;
+  /** Whether this rank is the only one, so that its partial sums are the sums. */
+  readonly alone: boolean;
   /** Cells of a sequence: which of a model's RoPE factors apply. */
   readonly slotCells: number;
   /** The keys and values of a block; only blocks with a share of them ask. */

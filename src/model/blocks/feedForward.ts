@@ -68,10 +68,14 @@ function appendFeedForward(context: BlockContext, block: RankBlock<FeedForwardBl
   const up = project(context, block, "ffn_up", input);
   const gate = project(context, block, "ffn_gate", input);
   const gated = builder.gated(block.activation, gate, up);
-  return { ...flow, partial: added(context, flow.partial, project(context, block, "ffn_down", gated)) };
+  return withAttention(context, block, flow, project(context, block, "ffn_down", gated));
 }
 
-/** The sum with what a parallel block has computed before. */
-function added({ builder }: BlockContext, before: Tensor | null, partial: Tensor): Tensor {
-  return before === null ? partial : builder.add(partial, before);
+/** Adds what a parallel attention has computed before; in llama.cpp's order, if no sum over ranks comes between. */
+function withAttention(context: BlockContext, block: RankBlock<FeedForwardBlock>, flow: Flow, partial: Tensor): Flow {
+  const { builder, alone } = context;
+  if (flow.partial === null) return { ...flow, partial };
+  const plain = block.after === undefined && block.residualScale === 1;
+  if (alone && plain) return { ...flow, hidden: builder.add(partial, flow.hidden) };
+  return { ...flow, partial: builder.add(partial, flow.partial) };
 }

@@ -1,0 +1,159 @@
+/** @typedef {import("./shapes.mjs").Shape} Shape */
+
+/**
+ * Eight layers, so that each kind of layer occurs twice; four KV heads, which three ranks share unevenly; a row of every
+ * matrix is a multiple of 256 values.
+ * @type {Omit<Shape, "architecture">}
+ */
+const base = {
+  ...{
+    layers: 8,
+    embedding: 256,
+    feedForward: 512,
+    heads: 8,
+    kvHeads: 4,
+    headSize: 32,
+    vocabulary: 512,
+    context: 1024,
+  },
+  // Sharper attention makes more of rounding, over 300 tokens and 8 layers, than it shows.
+  ...{ ropeBase: 1e4, epsilon: 1e-5, preTokenizer: "gpt-2", sharpness: 1.4 },
+};
+const qkv = ["attn_q", "attn_k", "attn_v"];
+const projections = [...qkv, "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+/** @type {Omit<Shape, "architecture">} Heads that are wider together than the hidden states. */
+const wideHeads = { ...base, heads: 8, kvHeads: 4, headSize: 64, tiedHead: true };
+/** @type {Omit<Shape, "architecture">} A head's values differ from the hidden states' values per head. */
+const deep = { ...base, feedForward: 256, heads: 2, kvHeads: 1, headSize: 256, tiedHead: true, sharpness: 1 };
+
+/** @type {Shape} */
+const gemma2 = {
+  ...wideHeads,
+  architecture: "gemma2",
+  norms: "both",
+  keys: {
+    "attention.sliding_window": { type: "u32", value: 48 },
+    // Both are less than what scores and logits reach.
+    attn_logit_softcapping: { type: "f32", value: 1 },
+    final_logit_softcapping: { type: "f32", value: 5 },
+    // So that RoPE of sliding layers being scaled matters.
+    "rope.scaling.type": { type: "string", value: "linear" },
+    "rope.scaling.factor": { type: "f32", value: 4 },
+  },
+};
+
+/** @type {Shape} */
+const gemma3 = {
+  ...wideHeads,
+  ...{ architecture: "gemma3", norms: "both", qkNorm: true, layers: 12, ropeBase: 1e6 },
+  keys: {
+    "attention.sliding_window": { type: "u32", value: 40 },
+    "rope.scaling.type": { type: "string", value: "linear" },
+    "rope.scaling.factor": { type: "f32", value: 8 },
+  },
+};
+
+/** llama.cpp looks for tokens of its own where a model's name has "phi3" in it. @type {Shape} */
+const phi3 = {
+  ...base,
+  ...{ architecture: "phi3", fusedQkv: true, fusedGate: true, longRope: true },
+  keys: {
+    "rope.scaling.original_context_length": { type: "u32", value: 400 },
+    "rope.scaling.attn_factor": { type: "f32", value: 1.19 },
+  },
+};
+
+/** @type {Shape} */
+const exaone4 = {
+  ...base,
+  ...{ architecture: "exaone4", norms: "after", qkNorm: true, ropeFactors: true },
+  keys: { "attention.sliding_window": { type: "u32", value: 64 } },
+};
+
+/** @type {Shape} */
+const cohere2 = {
+  ...base,
+  ...{ architecture: "cohere2", parallel: true, layerNorm: true, tiedHead: true },
+  keys: {
+    "attention.sliding_window": { type: "u32", value: 64 },
+    logit_scale: { type: "f32", value: 0.5 },
+  },
+};
+
+/** @type {Shape} */
+const granite = {
+  ...base,
+  ...{ architecture: "granite", biases: projections, ropeFactors: true },
+  keys: {
+    embedding_scale: { type: "f32", value: 6 },
+    residual_scale: { type: "f32", value: 0.4 },
+    "attention.scale": { type: "f32", value: 0.11 },
+    logit_scale: { type: "f32", value: 1.7 },
+  },
+};
+
+/** Tiny models of architectures that vary on known facts. Every fact changes what they say. */
+export const denseShapes = {
+  "tiny-gemma2": gemma2,
+  "tiny-gemma2-deep": {
+    ...{ ...gemma2, ...deep, layers: 46, sharpness: 1.6 },
+    // Caps that leave the scale of attention its effect, and the window that is the architecture's own.
+    keys: { attn_logit_softcapping: { type: "f32", value: 20 }, final_logit_softcapping: { type: "f32", value: 20 } },
+  },
+  "tiny-gemma3": gemma3,
+  "tiny-gemma3-deep": { ...gemma3, ...deep, layers: 62 },
+  "tiny-phi-long": phi3,
+  "tiny-phi-short": {
+    ...phi3,
+    tiedHead: true,
+    keys: { ...phi3.keys, "rope.scaling.original_context_length": { type: "u32", value: 800 } },
+  },
+  "tiny-mistral3": {
+    ...base,
+    ...{ architecture: "mistral3", biases: qkv, ropeFactors: true },
+    keys: {
+      "rope.scaling.type": { type: "string", value: "yarn" },
+      "rope.scaling.factor": { type: "f32", value: 16 },
+      "rope.scaling.original_context_length": { type: "u32", value: 64 },
+      "rope.scaling.yarn_beta_fast": { type: "f32", value: 24 },
+      "rope.scaling.yarn_beta_slow": { type: "f32", value: 2 },
+      "rope.scaling.yarn_log_multiplier": { type: "f32", value: 1 },
+      "attention.temperature_scale": { type: "f32", value: 0.5 },
+      // Another architecture's: this one takes the original context.
+      "attention.temperature_length": { type: "u32", value: 100 },
+    },
+  },
+  "tiny-smollm3": { ...base, architecture: "smollm3", biases: qkv, tiedHead: true },
+  "tiny-granite": granite,
+  "tiny-granite-nope": {
+    ...granite,
+    keys: { ...granite.keys, "rope.scaling.finetuned": { type: "bool", value: false } },
+  },
+  "tiny-glm4": {
+    ...base,
+    ...{ architecture: "glm4", norms: "both", biases: qkv, fusedGate: true, ropeDimensions: 16 },
+  },
+  "tiny-exaone4": exaone4,
+  "tiny-exaone4-deep": {
+    ...exaone4,
+    ...{ layers: 64, feedForward: 256, heads: 4, kvHeads: 1, headSize: 64 },
+  },
+  "tiny-seed_oss": { ...wideHeads, architecture: "seed_oss", feedForwardNorm: "post_attention_norm", biases: qkv },
+  "tiny-ernie4_5": { ...base, architecture: "ernie4_5", biases: qkv, tiedHead: true },
+  "tiny-cohere2": cohere2,
+  "tiny-cohere2-pattern": {
+    ...cohere2,
+    keys: {
+      ...cohere2.keys,
+      "attention.sliding_window_pattern": {
+        type: "bools",
+        value: [true, false, false, true, true, false, true, false],
+      },
+    },
+  },
+  "tiny-command-r": {
+    ...base,
+    ...{ architecture: "command-r", parallel: true, layerNorm: true, biases: qkv, tiedHead: true },
+    keys: { logit_scale: { type: "f32", value: 0.4 } },
+  },
+};

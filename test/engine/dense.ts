@@ -1,0 +1,68 @@
+import { createHash } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Engine } from "#stellium/engine/engine";
+import type { EngineOptions } from "#stellium/engine/protocol";
+import { generateModel } from "../../bench/generateModel.mjs";
+import { engineDefaults, logSoftmax, type ReferenceRun, type References, readReferences } from "./oracle.ts";
+
+/** What llama.cpp answers with tiny models of architectures that vary on known facts. */
+export const dense = readReferences("dense");
+
+/** Options for all results of a reference in one step. */
+export const allAtOnce: EngineOptions = { ...engineDefaults, outputs: 64 };
+
+/** A model of `dense`. */
+export type DenseModel = References["models"][number];
+
+/** The model of this shape and type. */
+export function denseModel(shape: string, type: string): DenseModel {
+  const found = dense.models.find(({ generator }) => generator!.shape === shape && generator!.type === type);
+  if (found === undefined) throw new Error(`there is no reference of ${shape} in ${type}`);
+  return found;
+}
+
+/** Shapes that have a reference in this type. */
+export function shapesOf(type: string): string[] {
+  return dense.models.flatMap(({ generator }) => (generator!.type === type ? [generator!.shape] : []));
+}
+
+/** Files of models, each generated when it is first asked for. */
+export class ModelFiles implements Disposable {
+  readonly #folder = mkdtempSync(join(tmpdir(), "stellium-test-"));
+
+  readonly #made = new Map<DenseModel, Promise<{ path: string; same: boolean }>>();
+
+  /** The file, and whether it is the one that the reference was made from: CPUs quantize differently. */
+  make(model: DenseModel): Promise<{ path: string; same: boolean }> {
+    const made = this.#made.get(model) ?? this.#generate(model);
+    this.#made.set(model, made);
+    return made;
+  }
+
+  async #generate({ generator, sha256 }: DenseModel) {
+    const path = join(this.#folder, `${generator!.shape}-${generator!.type}.gguf`);
+    await generateModel({ path, ...generator! });
+    return { path, same: createHash("sha256").update(readFileSync(path)).digest("hex") === sha256 };
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.#folder, { recursive: true });
+  }
+}
+
+/** Log-probabilities of all tokens at each position of a reference, all computed in one step. */
+export async function teacherForced(engine: Engine, run: ReferenceRun, slot = 0): Promise<Float64Array[]> {
+  const tokens = [...run.prompt, ...run.tokens.slice(0, -1)];
+  const count = run.tokens.length;
+  const logits = await engine.step({ tokens, position: 0, outputs: count, slot });
+  const width = logits.length / count;
+  return Array.from({ length: count }, (_, i) => logSoftmax(logits.subarray(i * width, (i + 1) * width)));
+}
+
+/** The largest difference to a reference's log-probabilities, over its most likely tokens at all positions. */
+export function differenceTo(run: ReferenceRun, rows: readonly Float64Array[]): number {
+  const differences = rows.flatMap((row, i) => run.top[i]!.map(([token, value]) => Math.abs(row[token]! - value)));
+  return differences.reduce((most, value) => (value > most || Number.isNaN(value) ? value : most), 0);
+}
