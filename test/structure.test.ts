@@ -54,6 +54,28 @@ function circles(all: readonly Import[]): string[] {
   return found;
 }
 
+/** Names that files export, each with the files that define it. */
+function exported(): Map<string, string[]> {
+  const names = new Map<string, string[]>();
+  for (const file of readdirSync(source, { recursive: true, encoding: "utf8" }).filter((name) =>
+    /\.tsx?$/.test(name),
+  )) {
+    const text = readFileSync(join(source, file), "utf8");
+    const found = text.matchAll(/^export (?:async )?(?:function\*?|class|interface|type|const) (\w+)/gm);
+    for (const [, name] of found) names.set(name!, [...(names.get(name!) ?? []), file]);
+  }
+  return names;
+}
+
+it("an exported name is defined once, but for verbs of the command line that the library has, too", () => {
+  const twice = [...exported()].filter(([, files]) => new Set(files).size > 1);
+  const verbs = twice.filter(([name]) => ["generate", "join", "loadModel", "plan", "pull", "serve"].includes(name));
+  for (const [, files] of verbs) {
+    expect(files.map((file) => file.split("/")[0]).sort()).toEqual(["cli", "library"]);
+  }
+  expect(twice.filter((entry) => !verbs.includes(entry))).toEqual([]);
+});
+
 describe("the folders", () => {
   const all = imports();
 

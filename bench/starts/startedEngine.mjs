@@ -52,7 +52,7 @@ async function nextToken(engine) {
 
 /**
  * @param {WeightsFrom} from @param {readonly string[]} files @param {string | undefined} slicePath
- * @param {import("#stellium/weights/window/blockWeights").Placement} placement
+ * @param {import("#stellium/weights/window/blockWeights").WindowPlacement} placement
  * @returns {Promise<import("#stellium/engine/protocol").WeightOrigin>}
  */
 async function originOf(from, files, slicePath, placement) {

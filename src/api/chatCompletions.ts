@@ -5,20 +5,20 @@ import { type Api, type ApiContext, fingerprint, newId, nowSeconds } from "./con
 import type { EventStream } from "./eventStream.ts";
 import type { ContentLogprob } from "./logprobs.ts";
 import { readBody } from "./readBody.ts";
-import { requestSignal, requireModel, respondStream } from "./respond.ts";
+import { loadedModel, requestSignal, respondStream } from "./respond.ts";
 import { usageOf } from "./usage.ts";
-import { type Writing, type Written, write } from "./writing.ts";
+import { type AnswerPiece, type AnswerWriting, write } from "./writing.ts";
 
 /** `POST /v1/chat/completions`. */
 export async function chatCompletions(api: Api, c: ApiContext): Promise<Response> {
   const body = await readBody(c.req.raw, chatBody);
-  const model = requireModel(api);
+  const model = loadedModel(api);
   const writing = { api, model, ...chatJob(model, body, api.sampling) };
   if (!body.stream) return c.json(await complete({ ...writing, signal: requestSignal(api, c) }, body));
   return respondStream(api, c, (stream, signal) => streamChat({ ...writing, signal }, body, stream));
 }
 
-type ChatWriting = Omit<Writing, "onWritten">;
+type ChatWriting = Omit<AnswerWriting, "onWritten">;
 
 /** The whole answer at once. */
 async function complete(writing: ChatWriting, body: ChatBody) {
@@ -77,7 +77,7 @@ export class WholeAnswer {
     return this.calls.length > 0;
   }
 
-  add({ deltas, logprob }: Written): void {
+  add({ deltas, logprob }: AnswerPiece): void {
     for (const delta of deltas) this.#take(delta);
     if (logprob !== undefined) this.logprobs.push(logprob);
   }
@@ -124,7 +124,7 @@ class ChatChunks {
     return this.#chunk({ role: "assistant", content: "" }, null);
   }
 
-  next({ deltas, logprob }: Written): object[] {
+  next({ deltas, logprob }: AnswerPiece): object[] {
     if (logprob !== undefined) this.#logprobs.push(logprob);
     return deltas.map((delta) => this.#chunk(this.#fields(delta), null));
   }

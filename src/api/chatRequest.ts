@@ -5,7 +5,7 @@ import { type ChatOptions, encodeChat } from "../serving/encodeChat.ts";
 import type { GenerationRequest } from "../serving/generation.ts";
 import type { SamplingParameters } from "../serving/samplingParameters.ts";
 import { constraintFields, constraintOf } from "./constraint.ts";
-import { checkLength, generationFields, refuseUnless, samplingOf, stopsOf, tokenLimit } from "./fields.ts";
+import { checkLength, generationFields, refuseUnless, requestedSampling, stopsOf, tokenLimit } from "./fields.ts";
 import { messageSchema, templateMessage } from "./messages.ts";
 import type { ServedModel } from "./servedModel.ts";
 import { offeredTools, toolFields } from "./tools.ts";
@@ -44,7 +44,7 @@ export function chatJob(model: ServedModel, body: ChatBody, defaults: SamplingPa
   const request = {
     prompt,
     maxTokens: tokenLimit(limit, prompt.length, model.context),
-    sampling: samplingOf(body, defaults),
+    sampling: requestedSampling(body, defaults),
     stop: [...stopsOf(body), ...model.chat.stop],
     ignoreEos: body.ignore_eos ?? false,
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,

@@ -5,13 +5,13 @@ import type { GenerationRequest, GenerationResult } from "../serving/generation.
 import { constraintFields, constraintOf } from "./constraint.ts";
 import { type Api, type ApiContext, fingerprint, newId, nowSeconds } from "./context.ts";
 import type { EventStream } from "./eventStream.ts";
-import { checkLength, generationFields, refuseUnless, samplingOf, stopsOf, tokenLimit } from "./fields.ts";
+import { checkLength, generationFields, refuseUnless, requestedSampling, stopsOf, tokenLimit } from "./fields.ts";
 import { LegacyLogprobs } from "./legacyLogprobs.ts";
 import { readBody } from "./readBody.ts";
-import { requestSignal, requireModel, respondStream } from "./respond.ts";
+import { loadedModel, requestSignal, respondStream } from "./respond.ts";
 import type { ServedModel } from "./servedModel.ts";
 import { usageOf } from "./usage.ts";
-import { type Written, write } from "./writing.ts";
+import { type AnswerPiece, write } from "./writing.ts";
 
 const tokenIds = z.array(
   z
@@ -48,7 +48,7 @@ interface Completion {
 /** `POST /v1/completions`. */
 export async function completions(api: Api, c: ApiContext): Promise<Response> {
   const body = await readBody(c.req.raw, completionBody);
-  const model = requireModel(api);
+  const model = loadedModel(api);
   checkCompletion(body);
   const wanted = promptsOf(model, body.prompt).map((prompt, index) => completionOf(api, model, body, prompt, index));
   const job: Job = { api, model, body, wanted };
@@ -89,7 +89,7 @@ async function streamCompletions(job: Job, stream: EventStream, signal: AbortSig
   for (const { index, echo } of job.wanted) if (echo !== "") send(index, echo, null);
   const onEnd = ({ index }: Completion, { finishReason, timings }: GenerationResult) =>
     send(index, "", finishReason, { timings });
-  const onWritten = ({ index }: Completion, written: Written) => {
+  const onWritten = ({ index }: Completion, written: AnswerPiece) => {
     logprobs[index]!.add(written.logprob);
     if (textOf(written) !== "") send(index, textOf(written), null);
   };
@@ -102,7 +102,7 @@ async function streamCompletions(job: Job, stream: EventStream, signal: AbortSig
 async function writeAll(
   { api, model, wanted }: Job,
   signal: AbortSignal,
-  onWritten: (completion: Completion, written: Written) => void,
+  onWritten: (completion: Completion, written: AnswerPiece) => void,
   onEnd: (completion: Completion, result: GenerationResult) => void = () => {},
 ): Promise<GenerationResult[]> {
   const failure = new AbortController();
@@ -110,7 +110,7 @@ async function writeAll(
   const run = async (completion: Completion) => {
     const { request } = completion;
     const parser = createAnswerParser({});
-    const told = (written: Written) => onWritten(completion, written);
+    const told = (written: AnswerPiece) => onWritten(completion, written);
     const result = await write({ api, model, request, parser, signal: either, onWritten: told });
     onEnd(completion, result);
     return result;
@@ -122,7 +122,7 @@ async function writeAll(
   }
 }
 
-function textOf({ deltas }: Written): string {
+function textOf({ deltas }: AnswerPiece): string {
   return deltas.map((delta) => (delta.kind === "content" ? delta.text : "")).join("");
 }
 
@@ -153,7 +153,7 @@ function completionOf(
   const request = {
     prompt,
     maxTokens: tokenLimit(body.max_tokens ?? defaultTokens, prompt.length, model.context),
-    sampling: samplingOf(body, api.sampling),
+    sampling: requestedSampling(body, api.sampling),
     stop: stopsOf(body),
     ignoreEos: body.ignore_eos ?? false,
     logprobs: body.logprobs ?? undefined,

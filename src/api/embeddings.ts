@@ -4,7 +4,7 @@ import { promptsOf, promptsSchema } from "./completions.ts";
 import type { Api, ApiContext } from "./context.ts";
 import { refuseUnless } from "./fields.ts";
 import { readBody } from "./readBody.ts";
-import { requestSignal, requireModel } from "./respond.ts";
+import { loadedModel, requestSignal } from "./respond.ts";
 import type { ServedModel } from "./servedModel.ts";
 
 const embeddingBody = z.looseObject({
@@ -19,7 +19,7 @@ const mostInputs = 2048;
 /** `POST /v1/embeddings`: the mean of the last hidden states of each input's tokens, of length 1. */
 export async function embeddings(api: Api, c: ApiContext): Promise<Response> {
   const body = await readBody(c.req.raw, embeddingBody);
-  const model = requireModel(api);
+  const model = loadedModel(api);
   const { embeddingLength } = model.facts;
   const fits = body.dimensions == null || body.dimensions === embeddingLength;
   refuseUnless(fits, "dimensions", `the model's embeddings have ${embeddingLength} values`);

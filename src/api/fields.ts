@@ -37,7 +37,7 @@ const generationBody = z.looseObject(generationFields);
 export type GenerationBody = z.infer<typeof generationBody>;
 
 /** How tokens are chosen: as the request says, else as the server was told at its start. */
-export function samplingOf(body: GenerationBody, defaults: SamplingParameters): SamplingParameters {
+export function requestedSampling(body: GenerationBody, defaults: SamplingParameters): SamplingParameters {
   const bias = Object.entries(body.logit_bias ?? {}).map(([token, value]) => [Number(token), value] as const);
   return {
     temperature: body.temperature ?? defaults.temperature,

@@ -16,7 +16,7 @@ const streamHeaders = {
 };
 
 /** The model. Throws `MODEL_LOADING`. */
-export function requireModel(api: Api): ServedModel {
+export function loadedModel(api: Api): ServedModel {
   const model = api.model();
   if (model === undefined) throw new StelliumError("MODEL_LOADING");
   return model;

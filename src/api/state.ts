@@ -1,7 +1,7 @@
 import { StelliumError } from "../errors.ts";
 import type { SlotState } from "../serving/scheduler.ts";
 import { type Api, type ApiContext, fingerprint } from "./context.ts";
-import { requireModel } from "./respond.ts";
+import { loadedModel } from "./respond.ts";
 
 /** `GET /health`: 200 when requests are taken, 503 while the model loads and when the server is about to stop. */
 export function health(api: Api, c: ApiContext): Response {
@@ -29,12 +29,12 @@ export function metrics(api: Api, c: ApiContext): Response {
 
 /** `GET /slots`: what each of the sequences computed at the same time is doing. */
 export function slots(api: Api, c: ApiContext): Response {
-  return c.json(requireModel(api).slots().map(slotEntry));
+  return c.json(loadedModel(api).slots().map(slotEntry));
 }
 
 /** `GET /props`: how the server was started. */
 export function props(api: Api, c: ApiContext): Response {
-  const model = requireModel(api);
+  const model = loadedModel(api);
   const { tokenizer } = model;
   const spelled = (token: number) => (token < 0 ? "" : tokenizer.text(token));
   return c.json({

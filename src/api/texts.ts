@@ -5,7 +5,7 @@ import type { Api, ApiContext } from "./context.ts";
 import { checkLength } from "./fields.ts";
 import { templateMessage } from "./messages.ts";
 import { readBody } from "./readBody.ts";
-import { requireModel } from "./respond.ts";
+import { loadedModel } from "./respond.ts";
 import type { ServedModel } from "./servedModel.ts";
 
 const tokenizeBody = z.looseObject({
@@ -20,7 +20,7 @@ const detokenizeBody = z.looseObject({ tokens: z.array(z.int()).max(2 ** 20) });
 /** `POST /tokenize`, as llama.cpp's server has it. */
 export async function tokenize(api: Api, c: ApiContext): Promise<Response> {
   const body = await readBody(c.req.raw, tokenizeBody);
-  const model = requireModel(api);
+  const model = loadedModel(api);
   checkLength(body.content, model.context, "content");
   const options = { addSpecial: body.add_special ?? false, parseSpecial: body.parse_special ?? true };
   const ids = Array.from(model.tokenizer.encode(body.content, options));
@@ -30,14 +30,14 @@ export async function tokenize(api: Api, c: ApiContext): Promise<Response> {
 /** `POST /detokenize`, as llama.cpp's server has it. */
 export async function detokenize(api: Api, c: ApiContext): Promise<Response> {
   const { tokens } = await readBody(c.req.raw, detokenizeBody);
-  return c.json({ content: requireModel(api).tokenizer.decode(tokens) });
+  return c.json({ content: loadedModel(api).tokenizer.decode(tokens) });
 }
 
 /** `POST /apply-template`: the prompt of a conversation, as text. */
 export async function applyTemplate(api: Api, c: ApiContext): Promise<Response> {
   const body = await readBody(c.req.raw, chatBody);
   const messages = body.messages.map(templateMessage);
-  const { template } = requireModel(api).chat;
+  const { template } = loadedModel(api).chat;
   return c.json({ prompt: template.render({ ...templateOptions(body), messages }) });
 }
 

@@ -5,23 +5,23 @@ import { type ContentLogprob, contentLogprob } from "./logprobs.ts";
 import type { ServedModel } from "./servedModel.ts";
 
 /** What a token adds to an answer. */
-export interface Written {
+export interface AnswerPiece {
   readonly deltas: readonly AnswerDelta[];
   readonly logprob: ContentLogprob | undefined;
 }
 
 /** What an answer is written with. */
-export interface Writing {
+export interface AnswerWriting {
   readonly api: Api;
   readonly model: ServedModel;
   readonly request: GenerationRequest;
   readonly parser: AnswerParser;
   readonly signal: AbortSignal;
-  readonly onWritten: (written: Written) => void;
+  readonly onWritten: (written: AnswerPiece) => void;
 }
 
 /** Generates an answer, handing on what each token adds. Returns how it ended. */
-export async function write(writing: Writing): Promise<GenerationResult> {
+export async function write(writing: AnswerWriting): Promise<GenerationResult> {
   const { api, model, request, parser, signal, onWritten } = writing;
   const started = performance.now();
   const generation = model.generate(request, signal);

@@ -3,7 +3,7 @@ import { tuningDirectory } from "../cluster/linkPlan.ts";
 import { StelliumError } from "../errors.ts";
 import { unlessHomeless } from "../system/homeDirectory.ts";
 import { listHeads } from "../weights/headList.ts";
-import { prunable, remove } from "../weights/kept.ts";
+import { prunable, removeKept } from "../weights/kept.ts";
 import { headDirectory } from "../weights/localHead.ts";
 import { cacheDirectory, sliceDirectory } from "../weights/sliceDirectory.ts";
 import { listSlices } from "../weights/sliceList.ts";
@@ -58,7 +58,7 @@ async function prune(directory: string | undefined, { olderThan, all, json: asJs
     heads: prunable(heads, which),
     networks: prunable(networks, which),
   };
-  await remove(Object.values(removed).flat());
+  await removeKept(Object.values(removed).flat());
   const bytes = cacheBytes(removed);
   print(
     asJson

@@ -6,7 +6,7 @@ import type { RankDescription } from "../plan/rankDescription.ts";
 import { plannedKvBytes, type SharedEngineOptions } from "./engineOptions.ts";
 
 /** What a device's memory is planned from, beside what all ranks agree on. */
-export interface DeviceDemand {
+export interface RankDemand {
   readonly description: RankDescription;
   /** See `DeviceSlice`; what the plain layout takes if absent. */
   readonly rooms?: readonly number[] | undefined;
@@ -21,7 +21,7 @@ export interface DeviceDemand {
 }
 
 /** Plans a rank's memory under its cap, with all sequences that may be side by side, and the copies beside them. */
-export function deviceMemory(demand: DeviceDemand, shared: SharedEngineOptions): DeviceMemory {
+export function deviceMemory(demand: RankDemand, shared: SharedEngineOptions): DeviceMemory {
   const { description, rooms, cap, windowBlocks, hostBytes, ranks, wire } = demand;
   const { embeddingLength } = description.hyperparameters;
   const encoded = { bytes: (elements: number) => wireBytes(wire, elements) };
@@ -38,7 +38,7 @@ export function deviceMemory(demand: DeviceDemand, shared: SharedEngineOptions):
 }
 
 /** The batch that is best under the cap, where none was asked for. */
-export function batchUnderCap(demand: DeviceDemand, shared: SharedEngineOptions): SharedEngineOptions {
+export function batchUnderCap(demand: RankDemand, shared: SharedEngineOptions): SharedEngineOptions {
   const plan = (batch: number) => deviceMemory(demand, { ...shared, batch });
   return { ...shared, batch: Math.max(planBatch(shared.context, shared.batch, plan), shared.slots) };
 }

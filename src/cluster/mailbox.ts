@@ -2,7 +2,7 @@
 const mostArrived = 1024;
 
 /** A channel, as far as it is read here. */
-export interface Messages<M> extends AsyncIterable<M> {
+export interface MessageStream<M> extends AsyncIterable<M> {
   close(reason: string): Promise<void>;
 }
 
@@ -22,7 +22,7 @@ export class Mailbox<M extends Typed> {
   #ended: { readonly error: unknown } | undefined;
 
   /** @param endError - what those are told who wait when the channel is closed on purpose */
-  constructor(messages: Messages<M>, endError: () => Error) {
+  constructor(messages: MessageStream<M>, endError: () => Error) {
     this.#read(messages).then(
       () => this.#end(endError()),
       (error: unknown) => this.#end(error),
@@ -39,7 +39,7 @@ export class Mailbox<M extends Typed> {
     });
   }
 
-  async #read(messages: Messages<M>): Promise<void> {
+  async #read(messages: MessageStream<M>): Promise<void> {
     for await (const message of messages) {
       const index = this.#waiting.findIndex(({ type }) => type === message.type);
       if (index >= 0) this.#waiting.splice(index, 1)[0]!.resolve(message);

@@ -5,7 +5,7 @@ import type { SharedReading } from "../weights/sharedReading.ts";
 import { sliceBytes, type TensorSlice } from "../weights/slice.ts";
 import type { CoordinatorMessage, WorkerMessage } from "./control/messages.ts";
 import type { WorkerConnection } from "./control/server.ts";
-import { Mailbox, type Messages } from "./mailbox.ts";
+import { Mailbox, type MessageStream } from "./mailbox.ts";
 import { Milestones } from "./milestones.ts";
 import type { RankPlan } from "./rankPlan.ts";
 import { sendSlice } from "./sliceTransfer.ts";
@@ -13,7 +13,7 @@ import type { DeviceState } from "./status/schema.ts";
 import { clockAhead, receiveTrace, type TracePeer } from "./traceTransfer.ts";
 
 /** What a worker needs to be given its place. */
-export interface Place {
+export interface RankPlace {
   readonly size: number;
   readonly session: string;
   readonly plan: RankPlan;
@@ -49,7 +49,7 @@ export class Member {
   #sending: { readonly total: number; readonly before: number } | undefined;
 
   /** Gives a worker its place. `loaded` tells when it has its slice in memory. */
-  static async place(connection: WorkerConnection, place: Place): Promise<Member> {
+  static async place(connection: WorkerConnection, place: RankPlace): Promise<Member> {
     const { size, session, plan } = place;
     const { rank, shares, engine, model } = plan;
     const member = new Member(connection, rank);
@@ -62,7 +62,7 @@ export class Member {
   }
 
   private constructor(connection: WorkerConnection, rank: number) {
-    const messages = connection.channel as unknown as Messages<WorkerMessage>;
+    const messages = connection.channel as unknown as MessageStream<WorkerMessage>;
     this.connection = connection;
     this.rank = rank;
     this.name = connection.hello.name;
@@ -174,7 +174,7 @@ export class Member {
     for (;;) this.#milestones.reach(await this.#mailbox.take("ready"));
   }
 
-  async #serveSlice({ reading, blocks }: Place): Promise<void> {
+  async #serveSlice({ reading, blocks }: RankPlace): Promise<void> {
     for (;;) {
       const request = await this.#mailbox.take("slice-request").catch(() => undefined);
       if (request === undefined) return;

@@ -5,10 +5,10 @@ import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { isWithoutCache } from "../system/cacheFolder.ts";
 import type { ModelSource } from "../weights/modelSource.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";
-import type { Placement } from "../weights/window/blockWeights.ts";
+import type { WindowPlacement } from "../weights/window/blockWeights.ts";
 import { plainRooms } from "../weights/window/ggufMap.ts";
 import { sliceMap } from "../weights/window/sliceMap.ts";
-import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
+import { deviceMemory, type RankDemand } from "./deviceMemory.ts";
 import { deviceSlice, storedSlice } from "./deviceSlice.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
 import { demandFit, type MemoryCap, mayBeCached } from "./memoryCap.ts";
@@ -25,7 +25,7 @@ export interface OwnWeightsOptions {
 }
 
 /** What rank 0's memory is planned from. */
-export interface OwnDemand extends DeviceDemand {
+export interface OwnDemand extends RankDemand {
   readonly cap: MemoryCap;
 }
 
@@ -74,7 +74,7 @@ export async function ownWeights(
 }
 
 /** Which blocks of a plan stay in memory: the ones it says, and what belongs to no block. */
-export function placementOf({ window }: DeviceMemory, cached = false): Placement {
+export function placementOf({ window }: DeviceMemory, cached = false): WindowPlacement {
   return { pinned: window.pinned, windowBytes: window.windowBytes, cached };
 }
 

@@ -20,7 +20,7 @@ import { Announcement } from "./discovery/announcement.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
 import { type LinkStyle, planLinks, tuningDirectory } from "./linkPlan.ts";
 import { LocalWorkers } from "./localWorkers.ts";
-import { Member, type Place } from "./member.ts";
+import { Member, type RankPlace } from "./member.ts";
 import { Mending } from "./mending.ts";
 import { outlineOf, type RankPlan } from "./rankPlan.ts";
 import { Seating } from "./seating.ts";
@@ -267,7 +267,7 @@ export class Team implements AsyncDisposable {
     });
   }
 
-  #placeOf(rank: number): Place {
+  #placeOf(rank: number): RankPlace {
     const { shares, plan: sharePlan, source, reading } = this.#parts;
     const model = outlineOf(source.model, this.#hash);
     const sharing = { relative: [...shares], head: sharePlan.head };

@@ -16,10 +16,10 @@ import { sliceMap } from "../weights/window/sliceMap.ts";
 import type { Address } from "./control/address.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
 import { type CoordinatorMessage, mostSliceNames, type WorkerHello } from "./control/messages.ts";
-import { type DeviceDemand, deviceMemory } from "./deviceMemory.ts";
+import { deviceMemory, type RankDemand } from "./deviceMemory.ts";
 import { type DeviceSlice, deviceSlice, repaired, SliceStorage } from "./deviceSlice.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
-import { Mailbox, type Messages } from "./mailbox.ts";
+import { Mailbox, type MessageStream } from "./mailbox.ts";
 import { demandFit, type MemoryCap, mayBeCached, memoryCap } from "./memoryCap.ts";
 import { placementOf } from "./ownWeights.ts";
 import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
@@ -188,7 +188,7 @@ function plannedMemory(
   { window: windowBlocks }: WorkerOptions,
 ): DeviceMemory {
   // The coordinator alone knows how sums travel: room for the widest.
-  const demand: DeviceDemand = { description, rooms, cap, windowBlocks, ranks: shares.relative.length, wire: "f32" };
+  const demand: RankDemand = { description, rooms, cap, windowBlocks, ranks: shares.relative.length, wire: "f32" };
   const memory = deviceMemory(demand, engine);
   demandFit(memory, cap, `this device's share with a context of ${engine.context} tokens`);
   return memory;
@@ -212,7 +212,7 @@ function violation(reason: string): StelliumError {
 /** Takes the coordinator's steps; when links are lost, offers new ones. Ends when the channel does. */
 async function follow(channel: CoordinatorChannel, loaded: Loaded, host: string): Promise<void> {
   const { engine } = loaded;
-  const messages = channel as unknown as Messages<CoordinatorMessage>;
+  const messages = channel as unknown as MessageStream<CoordinatorMessage>;
   const mailbox = new Mailbox(messages, () => new StelliumError("ABORTED", { reason: "the coordinator stopped" }));
   const ended = channel.ended.then(() => engine.cutLinks());
   answerRequests(channel, mailbox, loaded);

@@ -6,13 +6,13 @@ import type { Incoming, Outgoing } from "./transfer.ts";
 const segmentStep = 32;
 
 /** A part of values, and of their encoding. */
-export interface Segment {
+export interface ValueRange {
   readonly values: Float32Array;
   readonly bytes: Uint8Array;
 }
 
 /** Cuts values and their encoding into one segment per rank, as equal as whole blocks allow; some may be empty. */
-export function segmentsOf(group: Group, values: Float32Array, encoded: Uint8Array): Segment[] {
+export function segmentsOf(group: Group, values: Float32Array, encoded: Uint8Array): ValueRange[] {
   const blocks = Math.ceil(values.length / segmentStep);
   const border = (rank: number) => Math.min(Math.floor((rank * blocks) / group.size) * segmentStep, values.length);
   return Array.from({ length: group.size }, (_, rank) => ({

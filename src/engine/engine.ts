@@ -9,8 +9,8 @@ import { readEvents, type TraceEvents } from "../trace/events.ts";
 import { loadCounter } from "../weights/loader.ts";
 import { beginReading } from "../weights/loadFile.ts";
 import type { CellPlace } from "./cellFile.ts";
-import { EngineCalls, failureIn } from "./engineCalls.ts";
-import type { LinkSetup, Network } from "./links/rankLinks.ts";
+import { EngineCalls, engineFailure } from "./engineCalls.ts";
+import type { LinkSetup, RankNetwork } from "./links/rankLinks.ts";
 import {
   type CellBringing,
   type CellKeeping,
@@ -55,7 +55,7 @@ export class Engine implements AsyncDisposable {
   readonly #abortFlag: NativeMemory;
   readonly #exited: Promise<void>;
   #sockets: number[] = [];
-  #network: Network | undefined;
+  #network: RankNetwork | undefined;
   #ended = false;
 
   /** Starts an engine thread and has it load the weights. Throws what that meets, or `ABORTED`. */
@@ -162,7 +162,7 @@ export class Engine implements AsyncDisposable {
 
   /** Opens the links to the other ranks, which do so at the same time. Throws `LINK_LOST`. */
   async link(setup: LinkSetup): Promise<void> {
-    const { sockets, network } = await this.#request<{ sockets: number[]; network?: Network }>(command.link, setup);
+    const { sockets, network } = await this.#request<{ sockets: number[]; network?: RankNetwork }>(command.link, setup);
     this.#sockets = sockets;
     this.#network = network;
   }
@@ -180,7 +180,7 @@ export class Engine implements AsyncDisposable {
   }
 
   /** What was found out about the links that were opened last; undefined where there are none. */
-  get network(): Network | undefined {
+  get network(): RankNetwork | undefined {
     return this.#network;
   }
 
@@ -292,7 +292,7 @@ function readiness(worker: Worker, memory: EngineMemory): Promise<EngineReady> {
     worker.once("error", reject);
     worker.once("exit", () => reject(new StelliumError("ENGINE_FAILED", { reason: "its thread ended" })));
     worker.once("message", (message: EngineReady | { failed: true }) => {
-      if ("failed" in message) reject(failureIn(memory));
+      if ("failed" in message) reject(engineFailure(memory));
       else resolve(message);
     });
   });

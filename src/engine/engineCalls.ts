@@ -49,7 +49,7 @@ export class EngineCalls {
       const waiting = Atomics.waitAsync(cells, control.response, before);
       if (waiting.async) await waiting.value;
     }
-    if (cells[control.status] === status.failed) throw failureIn(this.#memory);
+    if (cells[control.status] === status.failed) throw engineFailure(this.#memory);
   }
 
   #announce(what: number): void {
@@ -68,7 +68,7 @@ export class EngineCalls {
 }
 
 /** What the engine thread says that it met. */
-export function failureIn(memory: EngineMemory): StelliumError {
+export function engineFailure(memory: EngineMemory): StelliumError {
   const { code, values } = takeExchange<ErrorFacts>(memory);
   return new StelliumError(code, values);
 }

@@ -1,5 +1,5 @@
 import { StelliumError } from "../errors.ts";
-import { countTokens, type Step } from "../model/step.ts";
+import { type Batch, countTokens } from "../model/batch.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import type { Ggml } from "../native/ggml.ts";
 import { closeSocket, listenOn } from "../native/sockets.ts";
@@ -131,7 +131,7 @@ export class EngineLoop implements Disposable {
   }
 
   /** Reads the embedding rows of a step's tokens. */
-  #embed(step: Step): Float32Array {
+  #embed(step: Batch): Float32Array {
     const rows = this.#rowsOf(step);
     const started = this.#recorder.now();
     this.#embedding?.read(this.#shared.tokens.subarray(0, countTokens(step)), rows);
@@ -162,12 +162,12 @@ export class EngineLoop implements Disposable {
   }
 
   /** Room for the embedding rows of a step. */
-  #rowsOf(step: Step): Float32Array {
+  #rowsOf(step: Batch): Float32Array {
     return this.#embeddings.subarray(0, countTokens(step) * this.#parts.description.hyperparameters.embeddingLength);
   }
 
   /** Computes a step. Where the head is sharded, rank 0 has all logits among the results then. */
-  #take(step: Step, rows: Float32Array, results: Float32Array): boolean {
+  #take(step: Batch, rows: Float32Array, results: Float32Array): boolean {
     try {
       return this.#compute(step, rows, results);
     } finally {
@@ -177,7 +177,7 @@ export class EngineLoop implements Disposable {
     }
   }
 
-  #compute(step: Step, rows: Float32Array, results: Float32Array): boolean {
+  #compute(step: Batch, rows: Float32Array, results: Float32Array): boolean {
     const before = this.#forward.computeMs;
     try {
       return this.#forward.run(step, rows, results);

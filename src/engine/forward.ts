@@ -1,19 +1,19 @@
 import { StelliumError } from "../errors.ts";
-import type { PassResults } from "../model/blocks/block.ts";
-import { windowsOf } from "../model/blocks/definitions.ts";
-import type { GraphBuilder } from "../model/graphBuilder.ts";
-import type { Hyperparameters } from "../model/hyperparameters.ts";
 import {
+  type Batch,
+  type BatchLayout,
+  type BatchPiece,
+  type BatchShape,
   countTokens,
   divideStep,
   layOut,
   resultsOf,
-  type Step,
-  type StepLayout,
-  type StepPiece,
-  type StepShape,
   shapeKey,
-} from "../model/step.ts";
+} from "../model/batch.ts";
+import type { PassResults } from "../model/blocks/block.ts";
+import { windowsOf } from "../model/blocks/definitions.ts";
+import type { GraphBuilder } from "../model/graphBuilder.ts";
+import type { Hyperparameters } from "../model/hyperparameters.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import { type Ggml, type GraphAllocator, graphStatus, required, type Tensor } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
@@ -57,8 +57,8 @@ interface ShapedGraphs extends Disposable {
 interface Group {
   readonly lane: number;
   readonly graphs: ShapedGraphs;
-  readonly step: Step;
-  readonly layout: StepLayout;
+  readonly step: Batch;
+  readonly layout: BatchLayout;
   /** Where its results belong, behind those of the groups before; and its first row of logits, among all. */
   readonly resultsFrom: number;
   readonly logitsFrom: number;
@@ -136,7 +136,7 @@ export class Forward implements Disposable {
    * @returns whether it was computed to its end, and not stopped by the abort flag of any rank
    * @throws what acquiring a block does
    */
-  run(step: Step, embeddings: Float32Array, results: Float32Array): boolean {
+  run(step: Batch, embeddings: Float32Array, results: Float32Array): boolean {
     const started = this.#recorder.now();
     this.#settled = false;
     this.#sound = false;
@@ -162,7 +162,7 @@ export class Forward implements Disposable {
   }
 
   /** Divides a step's tokens among the lanes and fills those. */
-  #prepare(step: Step, embeddings: Float32Array): Group[] {
+  #prepare(step: Batch, embeddings: Float32Array): Group[] {
     const { embeddingLength } = this.#parts.description.hyperparameters;
     const tokens = countTokens(step);
     const pieces = divideStep(step, Math.ceil(tokens / this.#parts.reducer.begin(tokens)));
@@ -179,7 +179,7 @@ export class Forward implements Disposable {
   }
 
   /** The graphs of all pieces. Where those of one made the buffer grow, those of the others are built again. */
-  #group(pieces: readonly (StepPiece & { layout: StepLayout })[]): Group[] {
+  #group(pieces: readonly (BatchPiece & { layout: BatchLayout })[]): Group[] {
     const growth = this.#growth;
     let [resultsFrom, logitsFrom] = [0, 0];
     const groups = pieces.map(({ step, layout }, lane) => {
@@ -269,7 +269,7 @@ export class Forward implements Disposable {
   }
 
   /** The graphs of a shape: those built before where possible, since decoding asks for the same shape again and again. */
-  #graphsFor(lane: number, shape: StepShape): ShapedGraphs {
+  #graphsFor(lane: number, shape: BatchShape): ShapedGraphs {
     const key = `${lane} ${shapeKey(shape, this.#windows)}`;
     const known = this.#graphs.get(key);
     const graphs = known ?? this.#build(this.#lanes[lane]!, shape);
@@ -287,7 +287,7 @@ export class Forward implements Disposable {
     }
   }
 
-  #build(lane: Lane, shape: StepShape): ShapedGraphs {
+  #build(lane: Lane, shape: BatchShape): ShapedGraphs {
     const { segments, results } = buildSegments(this.#parts, this.#segments, lane, shape);
     const builders = segments.map(({ builder }) => builder);
     this.#allocate(builders);
@@ -312,7 +312,7 @@ export class Forward implements Disposable {
 }
 
 /** Values of all results of a step. */
-function resultElements(step: Step, { embeddingLength, vocabularySize }: Hyperparameters): number {
+function resultElements(step: Batch, { embeddingLength, vocabularySize }: Hyperparameters): number {
   return step.reduce((sum, { outputs, hidden }) => sum + outputs * (hidden ? embeddingLength : vocabularySize), 0);
 }
 

@@ -1,7 +1,7 @@
+import { type BatchLayout, type BatchShape, type ColumnSpan, type Run, seenCells } from "../model/batch.ts";
 import type { PassInputs } from "../model/blocks/block.ts";
 import type { GraphBuilder } from "../model/graphBuilder.ts";
 import type { TemperatureScale } from "../model/hyperparameters.ts";
-import { type Run, type Span, type StepLayout, type StepShape, seenCells } from "../model/step.ts";
 import {
   type Buffer,
   type Context,
@@ -82,7 +82,7 @@ export class Lane implements Disposable {
     return { address: this.#partialAddress, values };
   }
 
-  inputs(builder: GraphBuilder, { tokens, spans }: StepShape): PassInputs {
+  inputs(builder: GraphBuilder, { tokens, spans }: BatchShape): PassInputs {
     return {
       positions: builder.first(this.#positions, tokens),
       cells: builder.first(this.#cells, tokens),
@@ -92,7 +92,7 @@ export class Lane implements Disposable {
   }
 
   /** @param embeddings - (embedding length, tokens), in the order of the step's parts */
-  fill({ runs, shape }: StepLayout, embeddings: Float32Array): void {
+  fill({ runs, shape }: BatchLayout, embeddings: Float32Array): void {
     const { slotCells } = this.#size;
     const positions = runs.flatMap(({ tokens, position }) => Array.from({ length: tokens }, (_, i) => position + i));
     const slots = runs.flatMap(({ tokens, slot }) => Array<number>(tokens).fill(slot));
@@ -137,7 +137,7 @@ export class Lane implements Disposable {
   }
 
   /** The mask of each span, one after the other. */
-  #masksOf(builder: GraphBuilder, spans: readonly Span[], window: number): Tensor[] {
+  #masksOf(builder: GraphBuilder, spans: readonly ColumnSpan[], window: number): Tensor[] {
     let first = 0;
     return spans.map((span) => {
       const { slots, tokens } = span;
@@ -160,7 +160,7 @@ export class Lane implements Disposable {
  * The masks of all spans, (cells, tokens) f16 for each slot: a token sees its own cell and those before it, or as many of
  * them as its window has.
  */
-function causalMasks(runs: readonly Run[], { spans }: StepShape, window: number): Uint16Array {
+function causalMasks(runs: readonly Run[], { spans }: BatchShape, window: number): Uint16Array {
   const seen = spans.map((span) => ({ ...span, ...seenCells(span, window) }));
   const mask = new Uint16Array(seen.reduce((sum, { cells, tokens, slots }) => sum + cells * tokens * slots, 0));
   mask.fill(maskedF16);

@@ -5,9 +5,9 @@ import { type TraceMemory, traceMemory } from "../trace/recorder.ts";
 import { type TracedThread, tracedThreads } from "../trace/spans.ts";
 import { loadCounter } from "../weights/loader.ts";
 import type { BlockMap } from "../weights/window/blockMap.ts";
-import type { Placement } from "../weights/window/blockWeights.ts";
+import type { WindowPlacement } from "../weights/window/blockWeights.ts";
 import type { CellPlace } from "./cellFile.ts";
-import { readValue, writeValue } from "./exchange.ts";
+import { readJson, writeJson } from "./exchange.ts";
 import { commandInts } from "./rankCommand.ts";
 import { type ProfileMemory, profileMemory } from "./stepProfile.ts";
 
@@ -41,8 +41,8 @@ export interface EngineOptions {
  */
 export type WeightOrigin =
   | { readonly kind: "gguf"; readonly files: readonly string[]; readonly cached?: boolean }
-  | { readonly kind: "slice"; readonly map: BlockMap; readonly placement: Placement }
-  | { readonly kind: "plain"; readonly files: readonly string[]; readonly placement: Placement };
+  | { readonly kind: "slice"; readonly map: BlockMap; readonly placement: WindowPlacement }
+  | { readonly kind: "plain"; readonly files: readonly string[]; readonly placement: WindowPlacement };
 
 /** What the engine thread is started with. Memory in it is shared. */
 export interface EngineSetup {
@@ -139,12 +139,12 @@ const exchangeBytes = 64 * 1024;
 
 /** Writes a value to the exchange. */
 export function putExchange({ control: cells, exchange }: EngineMemory, value: unknown): void {
-  cells[control.exchangeBytes] = writeValue(exchange, value);
+  cells[control.exchangeBytes] = writeJson(exchange, value);
 }
 
 /** Reads what the other side wrote to the exchange. */
 export function takeExchange<T>({ control: cells, exchange }: EngineMemory): T {
-  return readValue<T>(exchange, cells[control.exchangeBytes]!);
+  return readJson<T>(exchange, cells[control.exchangeBytes]!);
 }
 
 /** What decides how large the memory of an engine is. */

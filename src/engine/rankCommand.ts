@@ -1,5 +1,5 @@
 import { StelliumError } from "../errors.ts";
-import { countTokens, type Step, type StepPart } from "../model/step.ts";
+import { type Batch, type BatchPart, countTokens } from "../model/batch.ts";
 
 /** Moves cells of the KV cache, from the first one on, between slots and copies kept beside the cache. */
 export type CellMove =
@@ -11,7 +11,7 @@ export type CellMove =
   | { readonly move: "clear" };
 
 /** What all ranks do next. */
-export type RankCommand = { readonly step: Step } | CellMove;
+export type RankCommand = { readonly step: Batch } | CellMove;
 
 /** What commands must keep to; the same on all ranks. */
 export interface CommandLimits {
@@ -57,8 +57,8 @@ export function decodeCommand(ints: Int32Array, limits: CommandLimits): RankComm
 }
 
 /** Whether a step keeps to the limits. */
-export function stepFits(step: Step, { slots, context, batch }: CommandLimits): boolean {
-  const partFits = ({ slot, tokens, position, outputs }: StepPart) =>
+export function stepFits(step: Batch, { slots, context, batch }: CommandLimits): boolean {
+  const partFits = ({ slot, tokens, position, outputs }: BatchPart) =>
     within(slot, 0, slots - 1) &&
     within(position, 0, context) &&
     within(tokens, 1, context - position) &&
@@ -88,7 +88,7 @@ export function moveFits(command: CellMove, { slots, context }: CommandLimits): 
   }
 }
 
-function decodeStep(ints: Int32Array, { slots }: CommandLimits): StepPart[] {
+function decodeStep(ints: Int32Array, { slots }: CommandLimits): BatchPart[] {
   const count = ints[1]!;
   if (!within(count, 1, slots)) throw violation(`a step of ${count} parts where there are ${slots} slots`);
   return Array.from({ length: count }, (_, i) => {

@@ -1,7 +1,7 @@
+import type { BatchShape } from "../model/batch.ts";
 import type { BlockContext, ComputeStep, Flow, PassResults, RankBlock, StepEnd } from "../model/blocks/block.ts";
 import { stepsOf } from "../model/blocks/definitions.ts";
 import { GraphBuilder } from "../model/graphBuilder.ts";
-import type { StepShape } from "../model/step.ts";
 import type { Ggml, Tensor } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { severalBlocks } from "../trace/spans.ts";
@@ -91,7 +91,7 @@ export function buildSegments(
   parts: SegmentParts,
   plans: readonly SegmentPlan[],
   lane: Lane,
-  shape: StepShape,
+  shape: BatchShape,
 ): { segments: Segment[]; results: PassResults } {
   const segments: Segment[] = [];
   let [columns, partial] = [shape.tokens, false];
@@ -136,7 +136,7 @@ function blockContext(
   { description, weights, kv }: SegmentParts,
   builder: GraphBuilder,
   lane: Lane,
-  shape: StepShape,
+  shape: BatchShape,
 ): BlockContext {
   const tensorOf = (role: string, among: readonly { role: string; name: string }[]): Tensor | null => {
     const found = among.find((weight) => weight.role === role);

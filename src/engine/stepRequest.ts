@@ -1,5 +1,5 @@
+import type { Batch } from "../model/batch.ts";
 import type { Hyperparameters } from "../model/hyperparameters.ts";
-import type { Step } from "../model/step.ts";
 import { type CommandLimits, stepFits } from "./rankCommand.ts";
 
 /** Tokens of one sequence that a step is to take. */
@@ -26,7 +26,7 @@ export interface StepLimits extends CommandLimits {
 export type ResultWidths = Pick<Hyperparameters, "vocabularySize" | "embeddingLength">;
 
 /** The step that is asked for. Throws `RangeError` where it cannot be taken. */
-export function requestedStep(parts: readonly StepRequest[], limits: StepLimits, widths: ResultWidths): Step {
+export function requestedStep(parts: readonly StepRequest[], limits: StepLimits, widths: ResultWidths): Batch {
   const step = parts.map(({ tokens, position, outputs, slot = 0, hidden = false }) => {
     return { slot, tokens: tokens.length, position, outputs, hidden };
   });
@@ -43,11 +43,11 @@ export function requestedStep(parts: readonly StepRequest[], limits: StepLimits,
 }
 
 /** Values of all results of a step. */
-export function resultElements(step: Step, { vocabularySize, embeddingLength }: ResultWidths): number {
+export function resultElements(step: Batch, { vocabularySize, embeddingLength }: ResultWidths): number {
   return outputsOf(step, false) * vocabularySize + outputsOf(step, true) * embeddingLength;
 }
 
-function outputsOf(step: Step, ofHidden: boolean): number {
+function outputsOf(step: Batch, ofHidden: boolean): number {
   return step.reduce((sum, { outputs, hidden }) => sum + (hidden === ofHidden ? outputs : 0), 0);
 }
 

@@ -14,7 +14,7 @@ import type { TextModel } from "../serving/textModel.ts";
 import { checkOptions, fields } from "./checkOptions.ts";
 import { loadTextModel } from "./model.ts";
 import { type ModelOptions, modelFields } from "./modelOptions.ts";
-import { samplingFields, samplingOf } from "./writing.ts";
+import { samplingFields, samplingFrom } from "./writing.ts";
 
 /** Which model is served, where, and to whom. */
 export interface ServeOptions extends ModelOptions {
@@ -71,7 +71,7 @@ export async function serve(options: ServeOptions): Promise<ModelServer> {
   if (!isLoopback(host) && options.apiKey === undefined && options.anyone !== true) {
     throw new StelliumError("BAD_USAGE", { detail: `others can reach ${host}: give an apiKey, or say anyone: true` });
   }
-  const sampling = samplingOf(options.sampling ?? {});
+  const sampling = samplingFrom(options.sampling ?? {});
   validateSampling(sampling);
   let served: LoadedModel | undefined;
   const board = new StatusBoard();

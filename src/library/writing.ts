@@ -44,14 +44,14 @@ export function requestOf(prompt: Int32Array, options: WritingOptions, stop: rea
   return {
     prompt,
     maxTokens: options.maxTokens,
-    sampling: samplingOf(options),
+    sampling: samplingFrom(options),
     stop: [...stop, ...(options.stop ?? [])],
     grammar: gbnf === undefined ? undefined : { gbnf },
   };
 }
 
 /** How tokens are chosen, with what is absent as `stellium run` has it. */
-export function samplingOf(given: Partial<Readonly<SamplingParameters>>): SamplingParameters {
+export function samplingFrom(given: Partial<Readonly<SamplingParameters>>): SamplingParameters {
   const chosen = samplingNames.filter((name) => given[name] !== undefined).map((name) => [name, given[name]]);
   return { ...defaultSampling, ...Object.fromEntries(chosen) };
 }

@@ -2,11 +2,11 @@ import { z } from "zod";
 import { StelliumError } from "../errors.ts";
 import {
   type AttemptOptions,
-  ask,
   attemptDefaults,
   Misled,
   Passing,
   persist,
+  requestOnce,
   type Silence,
 } from "../weights/httpAttempts.ts";
 import { refusal } from "../weights/httpRange.ts";
@@ -113,7 +113,7 @@ async function askHub(url: string, hub: Hub, name: HubName, signal: AbortSignal 
   const options: AttemptOptions = { ...attemptDefaults, attempts: 4, signal, headers };
   try {
     const text = await persist(options, () =>
-      ask(url, { headers: { accept: "application/json" } }, options, async (response, _, silence) => {
+      requestOnce(url, { headers: { accept: "application/json" } }, options, async (response, _, silence) => {
         if (response.status === 200) return await textOf(response, hub, silence);
         const refused = refusal(response, false);
         if (refused?.passing) throw new Passing(refused.reason, refused.wait);

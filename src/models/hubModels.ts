@@ -8,7 +8,7 @@ import { RepositoryCache } from "./hubCache.ts";
 import { fileUrl, type HubFile, type HubListing, listRepository, refusedByHub } from "./hubListing.ts";
 import { findLocalModel, type LocalModel } from "./localModels.ts";
 import { type HubName, hubNameText } from "./modelName.ts";
-import { bringFiles, type PullOptions } from "./pull.ts";
+import { bringFiles, type FetchOptions } from "./pull.ts";
 import { chooseModel, modelsAmong } from "./quantization.ts";
 
 /** Names the folder that models of hubs are in. */
@@ -54,7 +54,7 @@ export async function findOnHub(hub: Hub, name: HubName, signal?: AbortSignal): 
 export async function pullFromHub(
   hub: Hub,
   name: HubName,
-  options: PullOptions & { onFound?: ((model: HubModel) => void) | undefined },
+  options: FetchOptions & { onFound?: ((model: HubModel) => void) | undefined },
 ): Promise<LocalModel> {
   const model = await findOnHub(hub, name, options.signal);
   options.onFound?.(model);

@@ -16,7 +16,7 @@ export interface PullProgress {
 }
 
 /** How models are pulled. */
-export interface PullOptions extends DownloadOptions {
+export interface FetchOptions extends DownloadOptions {
   readonly onProgress?: ((progress: PullProgress) => void) | undefined;
   /** Tests put a full one in the place of the disk there is. */
   readonly disk?: Pick<SliceDisk, "usable"> | undefined;
@@ -29,7 +29,7 @@ const mostAtOnce = 3;
  * Brings the files of a model to their places, some of them side by side, unless they are there. Throws
  * `MODEL_DISK_FULL` before anything is fetched, and what `download` throws: then all stop, and what has come is kept.
  */
-export async function bringFiles(model: string, files: readonly WantedFile[], options: PullOptions): Promise<void> {
+export async function bringFiles(model: string, files: readonly WantedFile[], options: FetchOptions): Promise<void> {
   const { signal, backoff, onProgress } = options;
   await checkRoom(model, files, options.disk ?? realDisk);
   const bytes = files.map(() => 0);

@@ -4,10 +4,10 @@ import { endpointOf, type Hub, hubFromEnvironment } from "./hub.ts";
 import type { HubModel } from "./hubModels.ts";
 import { findLocalModel } from "./localModels.ts";
 import { type HubName, hubNameText, parseModelName } from "./modelName.ts";
-import type { PullOptions } from "./pull.ts";
+import type { FetchOptions } from "./pull.ts";
 
 /** How a model's name is made a path or a URL. */
-export interface ResolveOptions extends PullOptions {
+export interface ResolveOptions extends FetchOptions {
   /** Whether nothing may be fetched: what is not on this device is refused. */
   readonly offline?: boolean | undefined;
   /** Told what a hub has, before it is fetched. */

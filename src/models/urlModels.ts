@@ -12,7 +12,7 @@ import { checkUrl } from "../weights/modelUrl.ts";
 import { cacheDirectory } from "../weights/sliceDirectory.ts";
 import type { WantedFile } from "./download.ts";
 import { isSafePath } from "./fileNames.ts";
-import { bringFiles, type PullOptions } from "./pull.ts";
+import { bringFiles, type FetchOptions } from "./pull.ts";
 
 /** A model from a URL that is no hub's, on this device, complete. */
 export interface UrlModel {
@@ -62,7 +62,7 @@ export async function listUrlModels(directory: string): Promise<UrlModel[]> {
  * length and the version that its server names have to stay the same. Throws `BAD_USAGE` for a URL that should not be
  * read, what `openUrl` and `bringFiles` throw, and `GGUF_INVALID`.
  */
-export async function pullUrl(directory: string, url: string, options: PullOptions): Promise<UrlModel> {
+export async function pullUrl(directory: string, url: string, options: FetchOptions): Promise<UrlModel> {
   checkUrl(url);
   const parts = partPaths(url);
   const versions = await Promise.all(parts.map((part) => versionOf(part, options.signal)));

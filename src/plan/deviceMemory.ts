@@ -2,8 +2,8 @@ import type { BlockCost } from "../model/blocks/block.ts";
 import { costOf, sumsOf } from "../model/blocks/definitions.ts";
 import { sliceBytes } from "../weights/slice.ts";
 import { type MemoryDemand, planMemory } from "./memory.ts";
+import { sum } from "./passTiming.ts";
 import type { RankDescription } from "./rankDescription.ts";
-import { sum } from "./step.ts";
 import { planWindow, type WindowPlan } from "./window.ts";
 
 /** What a device's memory is planned from, beside what it computes. */

@@ -2,9 +2,9 @@ import { chooseCollective, type LinkMeasurements, predictMs } from "../collectiv
 import type { CollectiveName } from "../collective/collective.ts";
 import { type WireName, wireBytes } from "../collective/wireBlock.ts";
 import type { DeviceMemory } from "./deviceMemory.ts";
+import { type PassBounds, type PassTiming, stepBounds, type TimedDevice, type WindowRule } from "./passTiming.ts";
 import { type DeviceTimes, simulate } from "./simulation.ts";
 import { isSteady, isTightlySteady } from "./steadyState.ts";
-import { type Step, type StepBounds, type StepDevice, stepBounds, type WindowRule } from "./step.ts";
 
 /** How fast a device is. */
 export interface DeviceRates {
@@ -43,7 +43,7 @@ export interface PlannedCluster {
 export type Limit = "compute" | "disk" | "network" | "window";
 
 /** How a step goes, as far as can be foretold. */
-export interface StepPrediction extends StepBounds {
+export interface StepPrediction extends PassBounds {
   readonly tokens: number;
   readonly stepMs: number;
   readonly limit: Limit;
@@ -81,7 +81,7 @@ export function predictStep(cluster: PlannedCluster, tokens: number, rule: Windo
 }
 
 /** A step as the simulation takes it: each block's sums after it, and after the last one the next step's start. */
-function stepOf(cluster: PlannedCluster, tokens: number, network: NetworkPrediction): Step {
+function stepOf(cluster: PlannedCluster, tokens: number, network: NetworkPrediction): PassTiming {
   const devices = cluster.devices.map((device) => stepDevice(device, tokens, cluster.promptSpeedup));
   const { blockWork } = cluster.devices[0]!.memory;
   const last = blockWork.length - 1;
@@ -90,7 +90,7 @@ function stepOf(cluster: PlannedCluster, tokens: number, network: NetworkPredict
 }
 
 /** Only the last token of a prompt has outputs. */
-function stepDevice({ memory, rates }: PlannedDevice, tokens: number, promptSpeedup: number): StepDevice {
+function stepDevice({ memory, rates }: PlannedDevice, tokens: number, promptSpeedup: number): TimedDevice {
   const { blockBytes, blockWork, window } = memory;
   const passes = Math.max(1, tokens / promptSpeedup);
   const computeMs = (i: number) => {
@@ -127,7 +127,7 @@ function alike(size: number, { latencyMs, bytesPerSecond }: LinkFigures): LinkMe
 const waiting = 0.02;
 
 /** What a step's time comes from. Computing and sums follow on each other; reading goes on beside both. */
-export function limitOf({ computeMs, diskMs, networkMs }: StepBounds, stepMs: number): Limit {
+export function limitOf({ computeMs, diskMs, networkMs }: PassBounds, stepMs: number): Limit {
   const chainMs = computeMs + networkMs;
   if (diskMs > chainMs) return "disk";
   if (stepMs > chainMs * (1 + waiting)) return "window";

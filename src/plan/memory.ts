@@ -1,8 +1,8 @@
 import { costOf, windowsOf } from "../model/blocks/definitions.ts";
 import type { KvType } from "../model/cells.ts";
 import { sliceBytes } from "../weights/slice.ts";
+import { sum } from "./passTiming.ts";
 import type { RankDescription } from "./rankDescription.ts";
-import { sum } from "./step.ts";
 
 /** Where a device's memory goes, in bytes. */
 export interface MemoryPlan {

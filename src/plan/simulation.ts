@@ -1,4 +1,4 @@
-import { isStreamed, type Step, type StepDevice, type WindowRule } from "./step.ts";
+import { isStreamed, type PassTiming, type TimedDevice, type WindowRule } from "./passTiming.ts";
 
 /** How long to simulate. */
 export interface SimulationOptions extends WindowRule {
@@ -34,7 +34,7 @@ export interface SimulationResult {
  * a loader reads the streamed blocks in order, round and round, each as soon as the ring has room for all of it.
  * Throws `RangeError` where a ring cannot hold what its rule requires to go on.
  */
-export function simulate(step: Step, options: SimulationOptions = {}): SimulationResult {
+export function simulate(step: PassTiming, options: SimulationOptions = {}): SimulationResult {
   const { skip = 16, steps = 8, filled = false } = options;
   const devices = step.devices.map((device) => new Device(device, options));
   if (filled) for (const device of devices) device.fill();
@@ -55,7 +55,7 @@ function mapTimes(value: (key: TimeName) => number): Record<TimeName, number> {
 
 /** The devices and the clock that they share. Blocks are counted over all steps. */
 class Simulation {
-  readonly #step: Step;
+  readonly #step: PassTiming;
   readonly #devices: readonly Device[];
   /** Block that all devices may compute, or are at. */
   #block = 0;
@@ -63,7 +63,7 @@ class Simulation {
   /** When the sum behind the block is there; infinite while some device still computes. */
   #syncEnd = Number.POSITIVE_INFINITY;
 
-  constructor(step: Step, devices: readonly Device[]) {
+  constructor(step: PassTiming, devices: readonly Device[]) {
     this.#step = step;
     this.#devices = devices;
     for (const device of devices) device.begin(0, 0);
@@ -104,7 +104,7 @@ class Device {
   computeEnd = Number.POSITIVE_INFINITY;
   /** Blocks computed. */
   done = 0;
-  readonly #device: StepDevice;
+  readonly #device: TimedDevice;
   readonly #late: boolean;
   readonly #mostBlocks: number;
   /** Indices of the blocks that are read, in order. */
@@ -121,7 +121,7 @@ class Device {
   /** The block that may be computed and has not been read yet. */
   #awaited: number | undefined;
 
-  constructor(device: StepDevice, { free = "at-once", windowBlocks }: WindowRule) {
+  constructor(device: TimedDevice, { free = "at-once", windowBlocks }: WindowRule) {
     this.#device = device;
     this.#late = free === "late";
     this.#mostBlocks = windowBlocks ?? Number.POSITIVE_INFINITY;

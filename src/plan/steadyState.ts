@@ -1,4 +1,12 @@
-import { diskMsOf, isStreamed, type Step, type StepDevice, slowest, stepBounds, type WindowRule } from "./step.ts";
+import {
+  diskMsOf,
+  isStreamed,
+  type PassTiming,
+  slowest,
+  stepBounds,
+  type TimedDevice,
+  type WindowRule,
+} from "./passTiming.ts";
 
 /** Relative room for rounding: a condition that holds with equality holds. */
 const tolerance = 1e-9;
@@ -9,7 +17,7 @@ const tolerance = 1e-9;
  * the border of steps included, is time to read in. It implies `isSteady` where the ring holds any two streamed blocks
  * that follow on each other, and rooms are free at once.
  */
-export function isTightlySteady(step: Step): boolean {
+export function isTightlySteady(step: PassTiming): boolean {
   const times = chainOf(step);
   return step.devices.every((device) => {
     const streamed = streamedOf(device);
@@ -27,7 +35,7 @@ export function isTightlySteady(step: Step): boolean {
  * size that hold the largest block: with the times that computing and sums set, the reading of every block, which begins
  * when the one before has been read and the ring has room, ends in time.
  */
-export function isSteady(step: Step, rule: WindowRule = {}): boolean {
+export function isSteady(step: PassTiming, rule: WindowRule = {}): boolean {
   const chain = chainOf(step);
   return step.devices.every((device) => {
     const slack = tolerance * chain.stepMs;
@@ -43,7 +51,7 @@ interface Chain {
   readonly stepMs: number;
 }
 
-function chainOf(step: Step): Chain {
+function chainOf(step: PassTiming): Chain {
   const { computeMs, networkMs } = stepBounds(step);
   let now = 0;
   const start = step.syncMs.map((syncMs, i) => {
@@ -58,7 +66,7 @@ function chainOf(step: Step): Chain {
  * Two rounds tell: what was read a whole round ago does not delay anything, since a round of reading is no longer than
  * a step.
  */
-function readsInTime(device: StepDevice, chain: Chain, rule: WindowRule, slack: number): boolean {
+function readsInTime(device: TimedDevice, chain: Chain, rule: WindowRule, slack: number): boolean {
   const streamed = streamedOf(device);
   let readAt = Number.NEGATIVE_INFINITY;
   for (let count = 0; count < 2 * streamed.length; count++) {
@@ -72,7 +80,7 @@ function readsInTime(device: StepDevice, chain: Chain, rule: WindowRule, slack: 
 
 /** When there is room for streamed block number `count`: as that of the last block that has to leave for it is free. */
 function roomAt(
-  device: StepDevice,
+  device: TimedDevice,
   streamed: readonly number[],
   chain: Chain,
   count: number,
@@ -88,7 +96,7 @@ function roomAt(
 }
 
 /** Number of the last streamed block that cannot stay in the ring beside number `count` and what is between them. */
-function lastLeaver(device: StepDevice, streamed: readonly number[], count: number, mostBlocks: number) {
+function lastLeaver(device: TimedDevice, streamed: readonly number[], count: number, mostBlocks: number) {
   let bytes = 0;
   for (let number = count; number > count - 2 * streamed.length; number--) {
     bytes += device.blocks[streamed[modulo(number, streamed.length)]!]!.bytes;
@@ -101,11 +109,11 @@ function startOf(chain: Chain, streamed: readonly number[], count: number): numb
   return Math.floor(count / streamed.length) * chain.stepMs + chain.start[streamed[count % streamed.length]!]!;
 }
 
-function streamedOf({ blocks }: StepDevice): number[] {
+function streamedOf({ blocks }: TimedDevice): number[] {
   return blocks.flatMap((block, i) => (isStreamed(block) ? [i] : []));
 }
 
-function loadMs({ blocks, diskBytesPerMs }: StepDevice, block: number): number {
+function loadMs({ blocks, diskBytesPerMs }: TimedDevice, block: number): number {
   return blocks[block]!.bytes / diskBytesPerMs;
 }
 

@@ -62,7 +62,7 @@ export interface GenerationModel {
  * behind finds what was written meanwhile, and one that stops early ends it, as an aborted `signal` does.
  * Throws `QUEUE_FULL`, `CONTEXT_EXCEEDED`, `BAD_USAGE`, `GRAMMAR_INVALID`, `ABORTED`, and what the engine throws.
  */
-export async function* generate(
+export async function* generateTokens(
   model: GenerationModel,
   request: GenerationRequest,
   signal?: AbortSignal,

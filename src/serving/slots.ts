@@ -37,7 +37,7 @@ export class Slot {
 }
 
 /** Where a task goes, and what the ranks have to do before. */
-export interface Placement {
+export interface SlotChoice {
   readonly slot: Slot;
   readonly moves: readonly CellMove[];
 }
@@ -68,7 +68,7 @@ export class SlotTable {
    * another, longer conversation's; else the least recently used one, which gets a copy of what another slot or the store
    * begins with. What a slot loses is stored.
    */
-  place(task: Task): Placement {
+  place(task: Task): SlotChoice {
     // The last token is always taken anew: its logits are wanted. Of hidden states, all are.
     const most = task.wants === "hidden" ? 0 : task.tokens.length - 1;
     const reusable = (tokens: readonly number[]) => Math.min(most, commonLength(tokens, task.tokens));

@@ -7,7 +7,7 @@ import type { GgufModel } from "../weights/gguf/model.ts";
 import { localHead } from "../weights/localHead.ts";
 import { ModelSource, type RemoteOptions } from "../weights/modelSource.ts";
 import { embed } from "./embedText.ts";
-import { type GeneratedToken, type GenerationRequest, type GenerationResult, generate } from "./generation.ts";
+import { type GeneratedToken, type GenerationRequest, type GenerationResult, generateTokens } from "./generation.ts";
 import { KeptPrefixes } from "./keptPrefixes.ts";
 import { Scheduler, type SchedulerCounters, type SlotState } from "./scheduler.ts";
 import { openTokenizer, type Tokenizer } from "./tokenizer.ts";
@@ -108,7 +108,7 @@ export class TextModel implements AsyncDisposable {
    * several tokens at once round otherwise than those for one.
    */
   generate(request: GenerationRequest, signal?: AbortSignal): AsyncGenerator<GeneratedToken, GenerationResult> {
-    return generate(this.#requestModel, request, signal);
+    return generateTokens(this.#requestModel, request, signal);
   }
 
   /** The embedding of a text, of as many values as the model's hidden states; see `embed`. Any number at a time. */

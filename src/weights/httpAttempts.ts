@@ -71,7 +71,7 @@ export async function persist<T>(
  * Asks once for what is at `address`, wherever that redirects to, and has `use` read the response. Its body is not kept
  * open. Throws `Passing` for connections that fail or fall silent, `Misled`, `ABORTED`, and what `use` throws.
  */
-export async function ask<T>(
+export async function requestOnce<T>(
   address: string,
   init: RequestInit,
   options: AttemptOptions,

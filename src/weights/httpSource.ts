@@ -1,6 +1,14 @@
 import { StelliumError } from "../errors.ts";
 import type { ByteSource } from "./byteSource.ts";
-import { type AttemptOptions, ask, attemptDefaults, Misled, Passing, persist, type Silence } from "./httpAttempts.ts";
+import {
+  type AttemptOptions,
+  attemptDefaults,
+  Misled,
+  Passing,
+  persist,
+  requestOnce,
+  type Silence,
+} from "./httpAttempts.ts";
 import { changeOf, rangeOf, refusal, type Version, versionOf } from "./httpRange.ts";
 
 /** How an URL is read; see `AttemptOptions`. Default: 6 attempts, 250 ms before the second one, 30 s of patience. */
@@ -105,7 +113,7 @@ class HttpSource implements UrlSource {
     // An encoded body would have other bytes than the range that was asked for.
     const headers = { range: `bytes=${offset}-${offset + length - 1}`, "accept-encoding": "identity" };
     try {
-      await ask(this.#address, { headers }, this.#options, async (response, address, silence) => {
+      await requestOnce(this.#address, { headers }, this.#options, async (response, address, silence) => {
         this.#address = address;
         const skipped = this.#check(response, offset, length);
         await this.#consume(response, skipped, length, sink, silence);

@@ -29,7 +29,7 @@ export function prunable<T extends Kept>(kept: readonly T[], { all, before }: Pr
 }
 
 /** Removes what is kept. A process that has it loaded is not disturbed. Throws `CACHE_UNWRITABLE`. */
-export async function remove(kept: readonly Kept[]): Promise<void> {
+export async function removeKept(kept: readonly Kept[]): Promise<void> {
   for (const { path } of kept) {
     await writingTo(path, "STELLIUM_CACHE_DIR", () => rm(path, { force: true, recursive: true }));
   }

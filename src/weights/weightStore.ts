@@ -23,7 +23,7 @@ export interface StoredTensor extends TensorSlice {
 }
 
 /** Where a tensor is to lie in memory. */
-export interface Place {
+export interface TensorPlace {
   readonly layout: Layout;
   readonly buffer: Buffer;
   readonly address: Pointer;
@@ -32,7 +32,7 @@ export interface Place {
 }
 
 /** Where weights come from: says what has to be read to bring one into its place. */
-export type WeightSource = (slice: TensorSlice, place: Place) => LoadTask[];
+export type WeightSource = (slice: TensorSlice, place: TensorPlace) => LoadTask[];
 
 /** A model below this is read sooner than a second thread starts. */
 const parallelBytes = 96 * 2 ** 20;
@@ -144,7 +144,7 @@ export function ggufWeights(files: readonly string[], cached = true): WeightSour
 }
 
 /** Cuts the loading of a tensor into tasks of whole row groups. */
-function loadTasks(slice: TensorSlice, path: string, place: Place): Omit<LoadTask, "cached">[] {
+function loadTasks(slice: TensorSlice, path: string, place: TensorPlace): Omit<LoadTask, "cached">[] {
   const { tensor, rows, columns } = slice;
   const { layout } = place;
   const fileRow = rowBytes(tensor.type, tensor.shape[0]!);

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { Member, type Place } from "#stellium/cluster/member";
+import { Member, type RankPlace } from "#stellium/cluster/member";
 import type { LinkSetup } from "#stellium/engine/links/rankLinks";
 import { connectedPair, session } from "./pair.ts";
 
@@ -7,7 +7,7 @@ import { connectedPair, session } from "./pair.ts";
 const place = {
   ...{ size: 3, session, share: "ab".repeat(8), blocks: [] },
   plan: { rank: 1, shares: [1, 1, 1], engine: { threads: 1 }, model: { hash: "ef".repeat(32) } },
-} as unknown as Place;
+} as unknown as RankPlace;
 
 const key = Buffer.alloc(32).toString("base64");
 

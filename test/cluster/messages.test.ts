@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
-import { printable } from "#stellium/cluster/control/fields";
+import { fittingText } from "#stellium/cluster/control/fields";
 import {
   dataFrame,
   type Frame,
@@ -73,7 +73,7 @@ describe("the table of messages", () => {
   it("makes any text fit for a reason", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary", maxLength: 600 }), (anything) => {
-        const reason = printable(anything, 512);
+        const reason = fittingText(anything, 512);
         expect(parseMessage(workerMessage, encoded({ type: "leave", reason }))).toEqual({ type: "leave", reason });
       }),
     );

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { dividedTokens, tokensOfLane } from "#stellium/engine/division";
-import { countTokens, divideStep } from "#stellium/model/step";
+import { countTokens, divideStep } from "#stellium/model/batch";
 
 it("fits into the lanes, whether a step is divided or too small for it", () => {
   fc.assert(

@@ -8,7 +8,7 @@ import {
   moveFits,
   stepFits,
 } from "#stellium/engine/rankCommand";
-import { countTokens, divideStep, layOut, resultsOf, type StepPart } from "#stellium/model/step";
+import { type BatchPart, countTokens, divideStep, layOut, resultsOf } from "#stellium/model/batch";
 
 const limits = { slots: 6, context: 600, batch: 400 };
 
@@ -23,7 +23,7 @@ const parts = fc
     }),
     { selector: ({ slot }) => slot, minLength: 1, maxLength: 6 },
   )
-  .map((drawn): StepPart[] =>
+  .map((drawn): BatchPart[] =>
     drawn.map(({ asking, ...part }) => ({ ...part, outputs: Math.min(asking, part.tokens) })),
   );
 

@@ -1,12 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { type PassTiming, stepBounds, type WindowRule } from "#stellium/plan/passTiming";
 import { simulate } from "#stellium/plan/simulation";
 import { isSteady, isTightlySteady, uniformBlockMs } from "#stellium/plan/steadyState";
-import { type Step, stepBounds, type WindowRule } from "#stellium/plan/step";
 import { anyStep, uniformStep } from "./steps.ts";
 
 /** Milliseconds per step that devices wait for their disks, in steps enough to drain any of the rings. */
-function diskWaitMs(step: Step, rule: WindowRule): number {
+function diskWaitMs(step: PassTiming, rule: WindowRule): number {
   const { devices } = simulate(step, { ...rule, skip: 0, steps: 300, filled: true });
   return Math.max(...devices.map((device) => device.diskWaitMs));
 }

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { PassTiming, WindowRule } from "#stellium/plan/passTiming";
 import { simulate } from "#stellium/plan/simulation";
 import { isSteady, isTightlySteady } from "#stellium/plan/steadyState";
-import type { Step, WindowRule } from "#stellium/plan/step";
 import {
   type LayerTimes,
   looseSteadyCondition,
@@ -24,7 +24,7 @@ const anyTimes: fc.Arbitrary<LayerTimes> = fc.record({
 });
 
 /** Layers on one device, nothing between steps but a sum; every `retained`-th FFN block in memory. */
-function stepOf(times: LayerTimes, layers: number, ringBlocks: number, retained = Infinity): Step {
+function stepOf(times: LayerTimes, layers: number, ringBlocks: number, retained = Infinity): PassTiming {
   const { attentionMs, ffnMs, allReduceMs, attentionLoadMs, ffnLoadMs } = times;
   const blocks = Array.from({ length: layers }, (_, layer) => [
     { bytes: attentionLoadMs, computeMs: attentionMs, pinned: false },

@@ -2,7 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import type { CellMove } from "#stellium/engine/rankCommand";
 import type { StepRequest } from "#stellium/engine/stepRequest";
 import { StelliumError } from "#stellium/errors";
-import { type GenerationResult, generate } from "#stellium/serving/generation";
+import { type GenerationResult, generateTokens } from "#stellium/serving/generation";
 import { defaultSampling } from "#stellium/serving/sampler";
 import { Scheduler, type StepTaker } from "#stellium/serving/scheduler";
 import type { Tokenizer } from "#stellium/serving/tokenizer";
@@ -120,7 +120,7 @@ export class FakeModel implements AsyncDisposable {
 
   open(prompt: readonly number[], maxTokens: number, signal?: AbortSignal) {
     const sampling = { ...defaultSampling, temperature: 0 };
-    return generate(this.requestModel, { prompt, maxTokens, sampling }, signal);
+    return generateTokens(this.requestModel, { prompt, maxTokens, sampling }, signal);
   }
 
   async write(prompt: readonly number[], maxTokens: number, signal?: AbortSignal): Promise<GenerationResult> {

@@ -1,7 +1,7 @@
 import type { AnswerDelta } from "../../serving/answer/parser.ts";
 import { newId } from "../context.ts";
 import type { ContentLogprob } from "../logprobs.ts";
-import type { Written } from "../writing.ts";
+import type { AnswerPiece } from "../writing.ts";
 
 type Status = "in_progress" | "completed" | "incomplete";
 
@@ -39,7 +39,7 @@ export class OutputItems {
     this.#events = events;
   }
 
-  add({ deltas, logprob }: Written): void {
+  add({ deltas, logprob }: AnswerPiece): void {
     if (logprob !== undefined) this.#logprobs.push(logprob);
     for (const delta of deltas) this.#take(delta);
   }

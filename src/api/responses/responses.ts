@@ -4,9 +4,9 @@ import { type Api, type ApiContext, newId, nowSeconds } from "../context.ts";
 import { errorBody } from "../errorBody.ts";
 import type { EventStream } from "../eventStream.ts";
 import { readBody } from "../readBody.ts";
-import { requestSignal, requireModel, respondStream } from "../respond.ts";
+import { loadedModel, requestSignal, respondStream } from "../respond.ts";
 import { usageOf } from "../usage.ts";
-import { type Writing, write } from "../writing.ts";
+import { type AnswerWriting, write } from "../writing.ts";
 import { ResponseEvents } from "./events.ts";
 import { itemObject, OutputItems } from "./items.ts";
 import { chatOf, type ResponsesBody, responsesBody } from "./request.ts";
@@ -14,7 +14,7 @@ import { chatOf, type ResponsesBody, responsesBody } from "./request.ts";
 /** `POST /v1/responses`: a chat request in other words. Nothing is kept between requests. */
 export async function responses(api: Api, c: ApiContext): Promise<Response> {
   const body = await readBody(c.req.raw, responsesBody);
-  const model = requireModel(api);
+  const model = loadedModel(api);
   const writing = { api, model, ...chatJob(model, chatOf(body), api.sampling) };
   const shape = responseShape(api, body, writing.request.sampling);
   if (!body.stream) return c.json(await complete({ ...writing, signal: requestSignal(api, c) }, shape));
@@ -22,7 +22,7 @@ export async function responses(api: Api, c: ApiContext): Promise<Response> {
   return respondStream(api, c, produce, sendFailure);
 }
 
-type ResponseWriting = Omit<Writing, "onWritten">;
+type ResponseWriting = Omit<AnswerWriting, "onWritten">;
 type ResponseShape = ReturnType<typeof responseShape>;
 
 async function complete(writing: ResponseWriting, shape: ResponseShape) {
@@ -66,7 +66,7 @@ function statusOf({ finishReason }: GenerationResult): "completed" | "incomplete
 }
 
 /** What a response says from its beginning to its end. */
-function responseShape(api: Api, body: ResponsesBody, sampling: Writing["request"]["sampling"]) {
+function responseShape(api: Api, body: ResponsesBody, sampling: AnswerWriting["request"]["sampling"]) {
   return {
     id: newId("resp_"),
     object: "response",

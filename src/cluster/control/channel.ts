@@ -1,14 +1,14 @@
 import type { TLSSocket } from "node:tls";
 import { reasonOf, StelliumError } from "../../errors.ts";
 import { onAbort } from "./abort.ts";
-import { longestReason, printable } from "./fields.ts";
+import { fittingText, longestReason } from "./fields.ts";
 import { creditFrame, type DataFrame, dataFrame, type Frame, jsonFrame, maxJsonBytes, Violation } from "./frames.ts";
 import { defaultHeartbeat, Heartbeat, type HeartbeatTimes } from "./heartbeat.ts";
 import { Inbox } from "./inbox.ts";
 import { protocolVersion, versionMessage } from "./messages.ts";
-import { costOf, Receipt, SendWindow } from "./sendWindow.ts";
+import { Receipt, SendWindow, windowCost } from "./sendWindow.ts";
 import { type AnyMessage, firstIssue, parseMessage, type Side } from "./sides.ts";
-import { Wire } from "./wire.ts";
+import { FrameSocket } from "./wire.ts";
 
 /** Data is sent in frames of this many bytes: large enough for speed, small enough to let messages through between. */
 const dataStep = 2 ** 18;
@@ -62,7 +62,7 @@ export class Channel<In extends AnyMessage, Out extends AnyMessage> implements A
   /** Resolves as soon as the channel has ended; never rejects. */
   readonly ended: Promise<ChannelEnd>;
   readonly #options: ChannelOptions<In, Out>;
-  readonly #wire: Wire;
+  readonly #wire: FrameSocket;
   readonly #inbox = new Inbox<In | DataFrame>();
   readonly #window = new SendWindow();
   readonly #receipt = new Receipt((bytes) => this.#wire.post(creditFrame(bytes)));
@@ -96,7 +96,7 @@ export class Channel<In extends AnyMessage, Out extends AnyMessage> implements A
     this.ended = new Promise((resolve) => {
       this.#announceEnd = resolve;
     });
-    this.#wire = new Wire(socket, {
+    this.#wire = new FrameSocket(socket, {
       heard: () => this.#heartbeat.heard(),
       frame: (frame) => this.#take(frame),
       failed: (error) => this.#fail(error),
@@ -159,7 +159,7 @@ export class Channel<In extends AnyMessage, Out extends AnyMessage> implements A
     let written = Promise.resolve();
     for (let at = 0; at < bytes.length; at += dataStep) {
       const part = bytes.subarray(at, at + dataStep);
-      await this.#window.take(costOf(part.length), signal);
+      await this.#window.take(windowCost(part.length), signal);
       await written;
       written = this.#write(dataFrame(stream, offset + at, part));
       written.catch(() => {});
@@ -280,7 +280,7 @@ export class Channel<In extends AnyMessage, Out extends AnyMessage> implements A
 
   #hangUp({ by, reason, error }: ChannelEnd): void {
     // Another version's peer finds out by itself, from our version.
-    if (by === "us" && this.#greeted) this.#post(this.#options.side.goodbye(printable(reason, longestReason)));
+    if (by === "us" && this.#greeted) this.#post(this.#options.side.goodbye(fittingText(reason, longestReason)));
     if (by === "peer" && error) this.#wire.cut();
     else this.#wire.end();
   }

@@ -33,7 +33,7 @@ export type JoinState =
   | { readonly state: "waiting"; readonly delayMs: number; readonly error: StelliumError };
 
 /** How to join. */
-export interface JoinOptions {
+export interface Joining {
   readonly host: string;
   readonly port: number;
   readonly token: JoinToken;
@@ -56,7 +56,7 @@ export interface JoinOptions {
  * the next one is asked for or the loop is left. Waits (0.2 to 10 s, with jitter) for a coordinator that is not there.
  * Throws `TOKEN_REJECTED`, `VERSION_MISMATCH`, `ABORTED`, and `PROTOCOL_VIOLATION` where something else answers.
  */
-export async function* joinCoordinator(first: JoinOptions): AsyncGenerator<CoordinatorConnection, never> {
+export async function* joinCoordinator(first: Joining): AsyncGenerator<CoordinatorConnection, never> {
   const { onState, signal, relocate } = first;
   let options = first;
   for (let attempt = 0; ; attempt++) {
@@ -74,7 +74,7 @@ export async function* joinCoordinator(first: JoinOptions): AsyncGenerator<Coord
 }
 
 /** Whether a coordinator with this token answers there: a handshake, and no more than that. Never rejects. */
-export async function acceptsToken(options: Pick<JoinOptions, "host" | "port" | "token" | "signal">): Promise<boolean> {
+export async function acceptsToken(options: Pick<Joining, "host" | "port" | "token" | "signal">): Promise<boolean> {
   const socket = connectSecurely(options, options.token);
   const deadline = setTimeout(() => socket.destroy(new Error("no answer in time")), connectDeadlineMs);
   try {
@@ -93,7 +93,7 @@ export async function acceptsToken(options: Pick<JoinOptions, "host" | "port" | 
 /** Hands a connection to the loop's body, and tells how it ended. */
 async function* lend(
   connection: CoordinatorConnection,
-  { host, port, onState }: JoinOptions,
+  { host, port, onState }: Joining,
 ): AsyncGenerator<CoordinatorConnection, StelliumError> {
   const { rank, size } = connection.welcome;
   onState?.({ state: "joined", rank, size });
@@ -107,7 +107,7 @@ async function* lend(
 }
 
 /** A connection, or why there is none yet. Throws what no further try can mend. */
-async function tryToJoin(options: JoinOptions): Promise<CoordinatorConnection | StelliumError> {
+async function tryToJoin(options: Joining): Promise<CoordinatorConnection | StelliumError> {
   if (options.signal?.aborted) throwAborted();
   try {
     return await connectOnce(options);
@@ -118,7 +118,7 @@ async function tryToJoin(options: JoinOptions): Promise<CoordinatorConnection | 
   }
 }
 
-async function connectOnce(options: JoinOptions): Promise<CoordinatorConnection> {
+async function connectOnce(options: Joining): Promise<CoordinatorConnection> {
   const { host, port, token, onState } = options;
   const socket = connectSecurely({ host, port }, token);
   const deadline = setTimeout(() => socket.destroy(new Error("no answer in time")), connectDeadlineMs);
@@ -135,10 +135,7 @@ async function connectOnce(options: JoinOptions): Promise<CoordinatorConnection>
 }
 
 /** Waits for the handshake; what comes after, the channel stops by the signal itself. */
-function secured(
-  socket: TLSSocket,
-  { host, port, signal }: Pick<JoinOptions, "host" | "port" | "signal">,
-): Promise<void> {
+function secured(socket: TLSSocket, { host, port, signal }: Pick<Joining, "host" | "port" | "signal">): Promise<void> {
   const address = formatAddress({ host, port });
   const forget = onAbort(signal, () => socket.destroy());
   const handshake = new Promise<void>((resolve, reject) => {
@@ -167,7 +164,7 @@ function connectionError(error: Error, address: string): StelliumError {
 }
 
 /** Says hello and waits for the place, for as long as the coordinator lives: it may wait for other devices. */
-async function introduce(channel: CoordinatorChannel, { hello, host, port }: JoinOptions): Promise<Welcome> {
+async function introduce(channel: CoordinatorChannel, { hello, host, port }: Joining): Promise<Welcome> {
   try {
     await channel.send(await hello());
     const { value } = await channel.next();
@@ -180,7 +177,7 @@ async function introduce(channel: CoordinatorChannel, { hello, host, port }: Joi
   }
 }
 
-function channelOptions(options: JoinOptions): ChannelOptions<CoordinatorMessage, WorkerMessage> {
+function channelOptions(options: Joining): ChannelOptions<CoordinatorMessage, WorkerMessage> {
   const { host, port, version, protocol, heartbeat, signal } = options;
   const address = formatAddress({ host, port });
   const lost = (reason: string) => new StelliumError("COORDINATOR_LOST", { address, reason });

@@ -8,7 +8,7 @@ const mostBlocks = 4096;
 const deepest = 32;
 
 /** Text that may be printed on a terminal as it is: no control characters, no direction marks. */
-export function text(longest: number, shortest = 0) {
+export function textField(longest: number, shortest = 0) {
   return z
     .string()
     .min(shortest)
@@ -17,7 +17,7 @@ export function text(longest: number, shortest = 0) {
 }
 
 /** Makes any text fit a `text` field: what cannot be printed becomes a blank, and what is too long is cut. */
-export function printable(anything: string, longest: number): string {
+export function fittingText(anything: string, longest: number): string {
   const line = anything.replace(/[\p{C}\p{Zl}\p{Zp}\s]+/gu, " ").trim();
   return line.length <= longest ? line : `${line.slice(0, longest - 3).replace(/[\ud800-\udbff]$/, "")}...`;
 }
@@ -41,12 +41,12 @@ export const stream = whole(2 ** 32 - 1);
 /** Name or address of a host; of an IPv6 address without brackets, with zone. */
 export const host = z.string().regex(/^[0-9A-Za-z.:%_-]{1,253}$/, "is no host");
 /** See `sliceName`. */
-export const sliceName = z.string().regex(/^[0-9a-f]{16}-[0-9a-f]{16}$/, "is no slice's name");
+export const sliceNameField = z.string().regex(/^[0-9a-f]{16}-[0-9a-f]{16}$/, "is no slice's name");
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "is no SHA-256 in hex");
 /** A key of 32 bytes, in base64. */
 export const key = z.string().regex(/^[A-Za-z0-9+/]{43}=$/, "is no key of 32 bytes in base64");
 export const longestReason = 512;
-export const reason = text(longestReason);
+export const reason = textField(longestReason);
 
 /** Numbers by name. */
 export const figures = z

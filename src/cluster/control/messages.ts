@@ -17,7 +17,7 @@ export const versionMessage = z.object({
   type: z.literal("version"),
   protocol: field.whole(1e6),
   /** Version of Stellium, for people. */
-  stellium: field.text(64),
+  stellium: field.textField(64),
 });
 
 /** Slices that a worker may tell of. */
@@ -43,25 +43,25 @@ export const workerMessage = z.discriminatedUnion("type", [
   ...heartbeat,
   z.strictObject({
     type: z.literal("hello"),
-    name: field.text(64, 1),
+    name: field.textField(64, 1),
     /** The device's own name of itself in its network. */
-    host: field.text(253),
+    host: field.textField(253),
     threads: z.int().min(1).max(4096),
     /** Bytes that this process may use; null without a cap. */
     memoryCap: field.amount.nullable(),
     /** What the CPU can do, as ggml names it, and the layouts that follow from it. */
-    features: z.array(field.text(64, 1)).max(128),
+    features: z.array(field.textField(64, 1)).max(128),
     /** The build of ggml's CPU kernels that computes; null if there is only one. */
-    cpuVariant: field.text(64, 1).nullable(),
-    ggml: field.text(64),
+    cpuVariant: field.textField(64, 1).nullable(),
+    ggml: field.textField(64),
     /** Slices on its disk, by their names. */
-    cache: z.array(field.sliceName).max(mostSliceNames),
+    cache: z.array(field.sliceNameField).max(mostSliceNames),
   }),
   z.strictObject({ type: z.literal("slice-request"), blocks: field.blocks }),
   z.strictObject({ type: z.literal("slice-progress"), bytes: field.amount, total: field.amount }),
   z.strictObject({ type: z.literal("slice-complete") }),
   ready,
-  z.strictObject({ type: z.literal("failed"), code: field.text(64, 1), message: field.text(2048) }),
+  z.strictObject({ type: z.literal("failed"), code: field.textField(64, 1), message: field.textField(2048) }),
   z.strictObject({ type: z.literal("stats"), figures: field.figures }),
   /** What its last step was made of, block after block: milliseconds by `profiledParts`. */
   z.strictObject({ type: z.literal("profile"), times: z.array(field.measure).max(65_536) }),
@@ -74,8 +74,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     events: z
       .array(
         z.strictObject({
-          name: field.text(64),
-          thread: field.text(64),
+          name: field.textField(64),
+          thread: field.textField(64),
           /** Microseconds, by this device's clock. */
           start: field.measure,
           duration: field.measure,

@@ -9,7 +9,7 @@ const frameCost = 1024;
 const creditStep = windowBytes / 8;
 
 /** What a data frame of this many bytes takes from the window. */
-export function costOf(bytes: number): number {
+export function windowCost(bytes: number): number {
   return bytes + frameCost;
 }
 
@@ -87,7 +87,7 @@ export class Receipt {
 
   /** Takes note of a data frame; what it returns is to be called when the frame has been read. Throws `Violation`. */
   of(bytes: number): () => void {
-    const cost = costOf(bytes);
+    const cost = windowCost(bytes);
     this.#outstanding += cost;
     if (this.#outstanding > windowBytes) throw new Violation("it sent more data than it had credit for");
     return () => this.#credit(cost);

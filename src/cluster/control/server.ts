@@ -6,7 +6,7 @@ import { onAbort } from "./abort.ts";
 import { type Address, formatAddress, plainHost, reachableHosts } from "./address.ts";
 import { Admission, type AdmissionLimits, defaultLimits } from "./admission.ts";
 import { Channel, type ChannelOptions } from "./channel.ts";
-import { printable } from "./fields.ts";
+import { fittingText } from "./fields.ts";
 import type { HeartbeatTimes } from "./heartbeat.ts";
 import { Inbox } from "./inbox.ts";
 import type { CoordinatorMessage, WorkerHello, WorkerMessage } from "./messages.ts";
@@ -191,7 +191,7 @@ export class WorkerListener implements AsyncDisposable {
   #drop(from: string, reason: string): void {
     // At its own end, those that come are dropped as well: no news to anybody.
     if (this.#closed || this.#options.signal?.aborted) return;
-    this.#admission.dropped(from, printable(reason, 200));
+    this.#admission.dropped(from, fittingText(reason, 200));
     this.#options.onDrop?.(from, reason);
   }
 }

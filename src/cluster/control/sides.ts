@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import { printable } from "./fields.ts";
+import { fittingText } from "./fields.ts";
 import { Violation } from "./frames.ts";
 import { type CoordinatorMessage, coordinatorMessage, type WorkerMessage, workerMessage } from "./messages.ts";
 
@@ -42,7 +42,7 @@ export function parseMessage<T>(schema: z.ZodType<T>, payload: Buffer): T {
 export function firstIssue({ issues }: z.ZodError): string {
   const [issue] = issues;
   const path = issue && issue.path.length > 0 ? `${issue.path.map(String).join(".")}: ` : "";
-  return printable(`${path}${issue?.message ?? "unknown"}`, 200);
+  return fittingText(`${path}${issue?.message ?? "unknown"}`, 200);
 }
 
 function parseJson(payload: Buffer): unknown {

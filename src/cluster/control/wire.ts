@@ -18,7 +18,7 @@ export interface WireEvents {
 }
 
 /** Frames over a socket. Events come until `end` or `cut` is called. */
-export class Wire {
+export class FrameSocket {
   /** Resolves when the socket is closed. */
   readonly closed: Promise<void>;
   /** Bytes of all frames so far, without what encryption adds. */

@@ -10,7 +10,7 @@ import type { ClusterEvent, DeviceStatus } from "./schema.ts";
 const keptEvents = 50;
 
 /** What is known once shares are planned. */
-export interface PlannedCluster {
+export interface PlannedTeam {
   readonly model: GgufModel;
   readonly description: ModelDescription;
   readonly shares: SharePlan;
@@ -33,12 +33,12 @@ export interface ReadyCluster {
 export class StatusBoard {
   readonly #events: ClusterEvent[] = [];
   readonly #watchers = new Set<() => void>();
-  #planned: PlannedCluster | undefined;
+  #planned: PlannedTeam | undefined;
   #shares: readonly DeviceStatus["share"][] | undefined;
   #ready: ReadyCluster | undefined;
   #count = 0;
 
-  get planned(): PlannedCluster | undefined {
+  get planned(): PlannedTeam | undefined {
     return this.#planned;
   }
 
@@ -57,7 +57,7 @@ export class StatusBoard {
     return this.#events;
   }
 
-  plan(planned: PlannedCluster): void {
+  plan(planned: PlannedTeam): void {
     this.#planned = planned;
     this.#shares = undefined;
     this.changed();
@@ -87,7 +87,7 @@ export class StatusBoard {
   }
 }
 
-function sharesOf({ description, shares }: PlannedCluster): DeviceStatus["share"][] {
+function sharesOf({ description, shares }: PlannedTeam): DeviceStatus["share"][] {
   const { headCount, headCountKv } = description.hyperparameters;
   const bytes = shares.ranks.map((_, rank) => weightBytes(rankDescription(description, shares, rank)));
   const all = bytes.reduce((sum, value) => sum + value, 0);

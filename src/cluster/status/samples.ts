@@ -5,7 +5,7 @@ import type { CountedTimes } from "./limits.ts";
 export type Figures = Readonly<Record<string, number>>;
 
 /** Bytes per second. */
-export interface Rates {
+export interface TrafficRates {
   readonly sent: number;
   readonly received: number;
   readonly disk: number;
@@ -24,7 +24,7 @@ export class RankSamples {
   #last: Sample | undefined;
   #profile: ArrayLike<number> = [];
   #times: Omit<CountedTimes, "rank"> | undefined;
-  #rates: Rates = { sent: 0, received: 0, disk: 0 };
+  #rates: TrafficRates = { sent: 0, received: 0, disk: 0 };
 
   constructor(of: unknown) {
     this.of = of;
@@ -39,7 +39,7 @@ export class RankSamples {
     return this.#times;
   }
 
-  get rates(): Rates {
+  get rates(): TrafficRates {
     return this.#rates;
   }
 

@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { sliceBytes } from "../../weights/slice.ts";
 import type { Team } from "../team.ts";
-import type { PlannedCluster, StatusBoard } from "./board.ts";
+import type { PlannedTeam, StatusBoard } from "./board.ts";
 import { type CountedTimes, type Limits, limitsOf } from "./limits.ts";
 import type { RankSamples } from "./samples.ts";
 import type { ClusterStatus, DeviceState, DeviceStatus, NetworkStatus } from "./schema.ts";
@@ -55,7 +55,7 @@ function stateOf({ planned, running }: StatusBoard, devices: readonly DeviceStat
   return devices.every(({ state }) => state === "ready") ? "ready" : "mending";
 }
 
-function modelOf({ model, description }: PlannedCluster, context: number | null): ClusterStatus["model"] {
+function modelOf({ model, description }: PlannedTeam, context: number | null): ClusterStatus["model"] {
   const { blockCount, headCount, headCountKv, feedForwardLength } = description.hyperparameters;
   const weights = description.blocks.flatMap((block) => block.weights);
   return {
@@ -75,7 +75,7 @@ function countedTimes(samples: ReadonlyMap<number, RankSamples>): CountedTimes[]
 }
 
 function deviceStatuses(
-  planned: PlannedCluster,
+  planned: PlannedTeam,
   board: StatusBoard,
   samples: ReadonlyMap<number, RankSamples>,
   limits: Limits,

@@ -3,15 +3,15 @@ import type { LinkStatistics } from "../../collective/group.ts";
 import { type ErrorFacts, StelliumError } from "../../errors.ts";
 import { type Socket, shutdownSocket } from "../../native/sockets.ts";
 import type { TraceMemory } from "../../trace/recorder.ts";
-import { readValue, writeValue } from "../exchange.ts";
+import { readJson, writeJson } from "../exchange.ts";
 import type { PartialSums } from "../reducer.ts";
 import {
   type CommunicationStart,
-  cell,
   communicationMemory,
   linkFigures,
   type OpenOrder,
   order,
+  orderCell,
   outcome,
   slotOf,
 } from "./communicationProtocol.ts";
@@ -73,8 +73,8 @@ export class Communication implements Disposable {
     const { cells, addresses } = this.#memory;
     const slot = slotOf(this.#given);
     addresses[slot] = address;
-    cells[cell.elements + slot] = values.length;
-    cells[cell.subjects + slot] = subject;
+    cells[orderCell.elements + slot] = values.length;
+    cells[orderCell.subjects + slot] = subject;
     this.#sums.set(lane, this.#give(order.sum));
   }
 
@@ -101,16 +101,16 @@ export class Communication implements Disposable {
   }
 
   get #ended(): boolean {
-    return Atomics.load(this.#memory.cells, cell.ended) !== 0;
+    return Atomics.load(this.#memory.cells, orderCell.ended) !== 0;
   }
 
   #give(what: number): number {
     const { cells } = this.#memory;
     const number = this.#given;
-    cells[cell.orders + slotOf(number)] = what;
+    cells[orderCell.orders + slotOf(number)] = what;
     this.#given = (number + 1) | 0;
-    Atomics.store(cells, cell.given, this.#given);
-    Atomics.notify(cells, cell.given);
+    Atomics.store(cells, orderCell.given, this.#given);
+    Atomics.notify(cells, orderCell.given);
     return number;
   }
 
@@ -118,20 +118,24 @@ export class Communication implements Disposable {
   #wait(number: number, mostMs = sumDeadline): void {
     const { cells } = this.#memory;
     const deadline = performance.now() + mostMs + patienceMs;
-    for (let done = Atomics.load(cells, cell.done); ((done - number) | 0) <= 0; done = Atomics.load(cells, cell.done)) {
+    for (
+      let done = Atomics.load(cells, orderCell.done);
+      ((done - number) | 0) <= 0;
+      done = Atomics.load(cells, orderCell.done)
+    ) {
       const left = deadline - performance.now();
-      if (left <= 0 || Atomics.wait(cells, cell.done, done, left) === "timed-out") throw gone();
+      if (left <= 0 || Atomics.wait(cells, orderCell.done, done, left) === "timed-out") throw gone();
     }
     if (this.#ended) throw gone();
-    if (cells[cell.statuses + slotOf(number)] === outcome.failed) throw failure(this.#take());
+    if (cells[orderCell.statuses + slotOf(number)] === outcome.failed) throw failure(this.#take());
   }
 
   #put(value: unknown): void {
-    this.#memory.cells[cell.exchangeBytes] = writeValue(this.#memory.exchange, value);
+    this.#memory.cells[orderCell.exchangeBytes] = writeJson(this.#memory.exchange, value);
   }
 
   #take<T>(): T {
-    return readValue<T>(this.#memory.exchange, this.#memory.cells[cell.exchangeBytes]!);
+    return readJson<T>(this.#memory.exchange, this.#memory.cells[orderCell.exchangeBytes]!);
   }
 }
 

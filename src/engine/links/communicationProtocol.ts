@@ -20,7 +20,7 @@ export interface CommunicationMemory {
  * Indices into `CommunicationMemory.cells`. Order number n, counted from 0, is in slot n modulo `orderSlots`: the engine
  * thread fills it in and raises `given`; the communication thread does what it says, in order, and raises `done`.
  */
-export const cell = {
+export const orderCell = {
   given: 0,
   done: 1,
   /** Not 0: the thread has ended. */
@@ -64,7 +64,7 @@ const exchangeBytes = 512 * 1024;
 
 export function communicationMemory(): CommunicationMemory {
   return {
-    cells: new Int32Array(new SharedArrayBuffer(4 * cell.length)),
+    cells: new Int32Array(new SharedArrayBuffer(4 * orderCell.length)),
     addresses: new BigInt64Array(new SharedArrayBuffer(8 * orderSlots)),
     statistics: new Float64Array(new SharedArrayBuffer(8 * linkFigures.length)),
     exchange: new Uint8Array(new SharedArrayBuffer(exchangeBytes)),

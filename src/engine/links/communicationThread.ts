@@ -6,15 +6,15 @@ import type { Pointer } from "../../native/ggml.ts";
 import { viewFloats } from "../../native/memory.ts";
 import { openRecorder } from "../../trace/recorder.ts";
 import { spanKind } from "../../trace/spans.ts";
-import { readValue, writeValue } from "../exchange.ts";
+import { readJson, writeJson } from "../exchange.ts";
 import { FirstValues } from "../firstValues.ts";
 import { failureOf } from "../protocol.ts";
 import {
   type CommunicationStart,
-  cell,
   linkFigures,
   type OpenOrder,
   order,
+  orderCell,
   outcome,
   slotOf,
 } from "./communicationProtocol.ts";
@@ -38,24 +38,24 @@ try {
   run();
 } finally {
   close();
-  Atomics.store(cells, cell.ended, 1);
+  Atomics.store(cells, orderCell.ended, 1);
   // Whoever waits for an order, of whatever number, wakes up.
-  Atomics.add(cells, cell.done, 2 ** 30);
-  Atomics.notify(cells, cell.done);
+  Atomics.add(cells, orderCell.done, 2 ** 30);
+  Atomics.notify(cells, orderCell.done);
 }
 
 /** Does what it is told, in order, until it is told to end. */
 function run(): void {
   for (let number = 0; ; number = (number + 1) | 0) {
     // A notification for the order before may come late, and wake this wait instead.
-    while (Atomics.load(cells, cell.given) === number) Atomics.wait(cells, cell.given, number);
+    while (Atomics.load(cells, orderCell.given) === number) Atomics.wait(cells, orderCell.given, number);
     const slot = slotOf(number);
-    const what = cells[cell.orders + slot];
+    const what = cells[orderCell.orders + slot];
     if (what === order.end) return;
-    cells[cell.statuses + slot] = outcomeOf(what, slot);
+    cells[orderCell.statuses + slot] = outcomeOf(what, slot);
     publishFigures();
-    Atomics.store(cells, cell.done, (number + 1) | 0);
-    Atomics.notify(cells, cell.done);
+    Atomics.store(cells, orderCell.done, (number + 1) | 0);
+    Atomics.notify(cells, orderCell.done);
   }
 }
 
@@ -90,10 +90,10 @@ function choose(choice: ReductionChoice): void {
 }
 
 function sum(slot: number): void {
-  const values = valuesAt(addresses[slot]!, cells[cell.elements + slot]!);
+  const values = valuesAt(addresses[slot]!, cells[orderCell.elements + slot]!);
   const started = recorder.now();
   collective!.allReduce(values);
-  recorder.end(spanKind.reduce, started, cells[cell.subjects + slot], group!.wire.bytes(values.length));
+  recorder.end(spanKind.reduce, started, cells[orderCell.subjects + slot], group!.wire.bytes(values.length));
 }
 
 function valuesAt(address: Pointer, count: number): Float32Array {
@@ -116,9 +116,9 @@ function publishFigures(): void {
 }
 
 function take<T>(): T {
-  return readValue<T>(exchange, cells[cell.exchangeBytes]!);
+  return readJson<T>(exchange, cells[orderCell.exchangeBytes]!);
 }
 
 function give(value: unknown): void {
-  cells[cell.exchangeBytes] = writeValue(exchange, value);
+  cells[orderCell.exchangeBytes] = writeJson(exchange, value);
 }

@@ -46,7 +46,7 @@ export interface LinkPeerSetup {
 }
 
 /** What was found out about the links between all ranks. Plain data. */
-export interface Network {
+export interface RankNetwork {
   readonly measurements: LinkMeasurements;
   /** How the sums of one token travel, and why. */
   readonly token: Choice;
@@ -70,7 +70,7 @@ export interface RankLinksParts {
 /** The links of one rank to the others, and what travels over them. Used by the engine thread, which they block. */
 export class RankLinks implements Disposable {
   readonly reducer: Reducer;
-  #network: Network | undefined;
+  #network: RankNetwork | undefined;
   readonly #links: ReadonlyMap<number, Link>;
   readonly #sums: Group;
   readonly #idle: Group;
@@ -128,7 +128,7 @@ export class RankLinks implements Disposable {
   }
 
   /** What was found out, where the collective is chosen by it. */
-  get network(): Network | undefined {
+  get network(): RankNetwork | undefined {
     return this.#network;
   }
 

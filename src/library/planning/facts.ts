@@ -1,6 +1,6 @@
 import type { PlannedCluster, PromptPrediction, StepPrediction } from "../../plan/latency.ts";
 import type { PlannedModel } from "./plannedModel.ts";
-import type { Rates } from "./rates.ts";
+import type { PlanningRates } from "./rates.ts";
 
 /** All that `stellium plan` finds out. */
 export interface PlanFacts {
@@ -11,7 +11,7 @@ export interface PlanFacts {
     readonly weight_bytes: number;
   };
   readonly planned: PlannedModel;
-  readonly rates: Rates;
+  readonly rates: PlanningRates;
   readonly cluster: PlannedCluster;
   readonly decode: StepPrediction;
   readonly prompt: PromptPrediction;

@@ -8,7 +8,7 @@ import { sliceBytes } from "../../weights/slice.ts";
 import type { DeviceFigures } from "./deviceFigures.ts";
 import type { PlanFacts } from "./facts.ts";
 import { type PlannedModel, planModel, type WantedPlan } from "./plannedModel.ts";
-import { type Rates, ratesOf } from "./rates.ts";
+import { type PlanningRates, ratesOf } from "./rates.ts";
 
 /** What is to be foretold, of which devices. */
 export interface Foretelling extends WantedPlan {
@@ -59,7 +59,7 @@ function predict(
   { wire, collective = "auto", promptTokens, promptSpeedup }: Foretelling,
   { hyperparameters }: ModelDescription,
   planned: PlannedModel,
-  rates: Rates,
+  rates: PlanningRates,
 ): Omit<PlanFacts, "model"> {
   const devices = planned.ranks.map(({ memory }, rank) => ({ memory, rates: rates.devices[rank]! }));
   const { embeddingLength } = hyperparameters;

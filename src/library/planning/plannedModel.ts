@@ -1,4 +1,4 @@
-import { batchUnderCap, type DeviceDemand, deviceMemory } from "../../cluster/deviceMemory.ts";
+import { batchUnderCap, deviceMemory, type RankDemand } from "../../cluster/deviceMemory.ts";
 import { planShared, type SharedEngineOptions } from "../../cluster/engineOptions.ts";
 import type { WireName } from "../../collective/wireBlock.ts";
 import { StelliumError } from "../../errors.ts";
@@ -22,7 +22,7 @@ export interface WantedPlan {
 }
 
 /** What a device has of the model, and where it has room for it. */
-export interface RankPlan {
+export interface PlannedRank {
   readonly share: RankShare;
   readonly memory: DeviceMemory;
 }
@@ -30,7 +30,7 @@ export interface RankPlan {
 /** A model as it is shared out. */
 export interface PlannedModel {
   readonly engine: SharedEngineOptions;
-  readonly ranks: readonly RankPlan[];
+  readonly ranks: readonly PlannedRank[];
 }
 
 /** Shares a model out and plans every device's memory. Throws `SHARES_INVALID`. */
@@ -44,12 +44,12 @@ export function planModel(description: ModelDescription, wanted: WantedPlan): Pl
 }
 
 /** The options of a run: without `--batch`, rank 0 has the batch that is best under its cap. */
-function engineOf(demand: DeviceDemand, { context, batch, kv }: WantedPlan): SharedEngineOptions {
+function engineOf(demand: RankDemand, { context, batch, kv }: WantedPlan): SharedEngineOptions {
   const engine = planShared(demand.description, { context, batch, kvType: kv });
   return batch === undefined ? batchUnderCap(demand, engine) : engine;
 }
 
-function demandOf(description: RankDescription, { memory, window, wire }: WantedPlan, ranks: number): DeviceDemand {
+function demandOf(description: RankDescription, { memory, window, wire }: WantedPlan, ranks: number): RankDemand {
   const cap = memory && { bytes: figureOf(memory, description.rank) };
   return { description, cap, windowBlocks: window, ranks, wire };
 }

@@ -19,7 +19,7 @@ export interface WantedRates {
 }
 
 /** What is planned with. */
-export interface Rates {
+export interface PlanningRates {
   readonly devices: readonly DeviceRates[];
   readonly link: LinkFigures;
   /** How this device computes; undefined where its rate was given. */
@@ -33,7 +33,7 @@ const assumedDisk = 500e6;
 const assumedLink = { latencyMs: 1, bytesPerSecond: 300e6 / 8 };
 
 /** Takes what was given, and measures this device, or assumes, what was not; devices are taken to be like this one. */
-export async function ratesOf(wanted: WantedRates, size: number): Promise<Rates> {
+export async function ratesOf(wanted: WantedRates, size: number): Promise<PlanningRates> {
   const threads = wanted.compute ? undefined : chooseThreads({ ...wanted, asked: wanted.threads });
   const compute = wanted.compute ?? [await measureCompute(threads!.threads)];
   const measured = wanted.disk === undefined ? await measureDisk(wanted.path) : undefined;

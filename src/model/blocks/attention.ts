@@ -1,9 +1,9 @@
 import type { Tensor } from "../../native/ggml.ts";
 import type { Architecture } from "../architecture.ts";
+import { type ColumnSpan, seenCells } from "../batch.ts";
 import type { Hyperparameters, RopeParameters } from "../hyperparameters.ts";
 import { factorsFor } from "../ropeFactors.ts";
 import type { RankShare, Weight } from "../split.ts";
-import { type Span, seenCells } from "../step.ts";
 import type { LayerFinder, TensorFinder } from "../tensorFinder.ts";
 import {
   addSum,
@@ -193,7 +193,7 @@ function attend(context: BlockContext, block: Attention, q: Tensor, asking: numb
 function attendSpan(
   context: BlockContext,
   block: Attention,
-  span: Span,
+  span: ColumnSpan,
   mask: Tensor,
   q: Tensor,
   tokens: number,

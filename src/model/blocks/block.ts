@@ -1,9 +1,9 @@
 import type { Tensor } from "../../native/ggml.ts";
+import type { BatchShape } from "../batch.ts";
 import type { CellState, CellTensors } from "../cells.ts";
 import type { GraphBuilder } from "../graphBuilder.ts";
 import type { NormParameters } from "../hyperparameters.ts";
 import type { RankShare, Weight } from "../split.ts";
-import type { StepShape } from "../step.ts";
 import type { AttentionBlock } from "./attention.ts";
 import type { FeedForwardBlock } from "./feedForward.ts";
 import type { HeadBlock } from "./head.ts";
@@ -52,7 +52,7 @@ export interface PassInputs {
 /** Everything a block's part of a graph is built from. */
 export interface BlockContext {
   readonly builder: GraphBuilder;
-  readonly shape: StepShape;
+  readonly shape: BatchShape;
   readonly inputs: PassInputs;
   readonly share: RankShare;
   /** Whether this rank is the only one, so that its partial sums are the sums. */

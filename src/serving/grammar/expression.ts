@@ -1,4 +1,4 @@
-import type { Range } from "./codePoints.ts";
+import type { CodePointRange } from "./codePoints.ts";
 
 /** A grammar's rules by name, as they are written. */
 export type Rules = ReadonlyMap<string, Expression>;
@@ -7,7 +7,7 @@ export type Rules = ReadonlyMap<string, Expression>;
 export type Expression =
   | { readonly kind: "text"; readonly text: string }
   /** One character of some. */
-  | { readonly kind: "oneOf"; readonly ranges: readonly Range[] }
+  | { readonly kind: "oneOf"; readonly ranges: readonly CodePointRange[] }
   | { readonly kind: "rule"; readonly name: string }
   | { readonly kind: "sequence"; readonly parts: readonly Expression[] }
   | { readonly kind: "choice"; readonly parts: readonly Expression[] }

@@ -1,5 +1,5 @@
 import { StelliumError } from "../../errors.ts";
-import { complementRanges, lastCodePoint, type Range } from "./codePoints.ts";
+import { type CodePointRange, complementRanges, lastCodePoint } from "./codePoints.ts";
 import type { Expression, Rules } from "./expression.ts";
 
 /** Characters that a grammar may have. */
@@ -116,7 +116,7 @@ class GbnfReader {
 
   #range(): Expression {
     const negated = this.#take("^");
-    const ranges: Range[] = [];
+    const ranges: CodePointRange[] = [];
     if (this.#source[this.#at] === "]") this.#fail("a range of no characters");
     while (!this.#take("]")) {
       const first = this.#character();

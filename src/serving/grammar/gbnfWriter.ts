@@ -1,4 +1,4 @@
-import { normalizeRanges, type Range } from "./codePoints.ts";
+import { type CodePointRange, normalizeRanges } from "./codePoints.ts";
 
 /** Puts a grammar together, rule by rule. */
 export class GbnfWriter {
@@ -42,7 +42,7 @@ export function literal(text: string): string {
 }
 
 /** One character of some. */
-export function oneOf(ranges: readonly Range[]): string {
+export function oneOf(ranges: readonly CodePointRange[]): string {
   const spelled = normalizeRanges(ranges).map(([first, last]) =>
     first === last ? spell(first) : `${spell(first)}-${spell(last)}`,
   );

@@ -1,5 +1,5 @@
 import { StelliumError } from "../../errors.ts";
-import { type Range, utf8Sequences } from "./codePoints.ts";
+import { type CodePointRange, utf8Sequences } from "./codePoints.ts";
 import type { Expression, Rules } from "./expression.ts";
 import { operation, type Program } from "./instructions.ts";
 import { requireFinite } from "./programChecks.ts";
@@ -84,7 +84,7 @@ class Compiler {
     for (const byte of Buffer.from(text)) this.#emit(operation.byte, byte, byte);
   }
 
-  #bytes(ranges: readonly Range[]): void {
+  #bytes(ranges: readonly CodePointRange[]): void {
     for (const [first, last] of ranges) this.#emit(operation.byte, first, last);
   }
 

@@ -4,7 +4,7 @@ import { AgainIcon } from "../parts/icons.tsx";
 import { Markdown } from "../parts/markdown.tsx";
 import { durationText, figure } from "../words.ts";
 import { regenerate } from "./answering.ts";
-import type { AnswerStats, Message } from "./conversation.ts";
+import type { AnswerStats, ShownMessage } from "./conversation.ts";
 import type { MessageProps } from "./Question.tsx";
 
 /** What the model said. */
@@ -65,7 +65,7 @@ function Thoughts({ text, open }: { text: string; open: boolean }): JSX.Element 
 }
 
 function Stats({ stats, stopped }: { stats: AnswerStats | undefined; stopped: boolean }): JSX.Element {
-  const parts: Message["content"][] = stopped ? ["stopped"] : [];
+  const parts: ShownMessage["content"][] = stopped ? ["stopped"] : [];
   if (stats !== undefined) {
     parts.push(`${figure(stats.tokensPerSecond)} tokens/s`);
     parts.push(`first after ${durationText(stats.firstTokenMs)}`);

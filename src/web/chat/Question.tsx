@@ -3,11 +3,11 @@ import { useState } from "preact/hooks";
 import { CopyButton } from "../parts/CopyButton.tsx";
 import { PenIcon } from "../parts/icons.tsx";
 import { askInstead } from "./answering.ts";
-import type { Message } from "./conversation.ts";
+import type { ShownMessage } from "./conversation.ts";
 
 /** What a message is shown with. */
 export interface MessageProps {
-  readonly message: Message;
+  readonly message: ShownMessage;
   readonly index: number;
   /** Nothing may be changed, since an answer is being written. */
   readonly locked: boolean;

@@ -1,14 +1,14 @@
 import type { JSX } from "preact";
 import { BinIcon, PlusIcon } from "../parts/icons.tsx";
 import { useStore } from "../store.ts";
-import { type Conversation, newConversation } from "./conversation.ts";
+import { newConversation, type ShownConversation } from "./conversation.ts";
 import { conversations, current, forget } from "./history.ts";
 
 /** The conversations of this browser. On a narrow screen they lie over the others. */
 export function Sidebar({ open, onClose }: { open: boolean; onClose: () => void }): JSX.Element {
   const all = useStore(conversations);
   const shown = useStore(current);
-  const show = (conversation: Conversation) => {
+  const show = (conversation: ShownConversation) => {
     current.set(conversation);
     onClose();
   };
@@ -31,9 +31,9 @@ export function Sidebar({ open, onClose }: { open: boolean; onClose: () => void 
 }
 
 interface EntryProps {
-  readonly conversation: Conversation;
+  readonly conversation: ShownConversation;
   readonly shown: boolean;
-  readonly onShow: (conversation: Conversation) => void;
+  readonly onShow: (conversation: ShownConversation) => void;
 }
 
 function Entry({ conversation, shown, onShow }: EntryProps): JSX.Element {

@@ -1,7 +1,7 @@
 import { eventData } from "../net/events.ts";
 import { errorIn, request } from "../net/request.ts";
 import { Store } from "../store.ts";
-import { type Conversation, type Message, newMessage, withMessages } from "./conversation.ts";
+import { newMessage, type ShownConversation, type ShownMessage, withMessages } from "./conversation.ts";
 import { current, keep, settings } from "./history.ts";
 
 /** An answer that is being written. */
@@ -33,7 +33,7 @@ export function stop(): void {
   answering.value?.stop.abort();
 }
 
-async function answer(conversation: Conversation, messages: readonly Message[]): Promise<void> {
+async function answer(conversation: ShownConversation, messages: readonly ShownMessage[]): Promise<void> {
   if (answering.value !== undefined) return;
   const controller = new AbortController();
   const draft = new Draft(conversation, messages);
@@ -49,7 +49,7 @@ async function answer(conversation: Conversation, messages: readonly Message[]):
   }
 }
 
-async function write(draft: Draft, messages: readonly Message[], signal: AbortSignal): Promise<void> {
+async function write(draft: Draft, messages: readonly ShownMessage[], signal: AbortSignal): Promise<void> {
   const { system, ...sampling } = settings.value;
   const said = messages.map(({ role, content }) => ({ role, content }));
   const body = {
@@ -74,15 +74,15 @@ interface Chunk {
 
 /** An answer in the making. It is shown once for each frame of the screen, however fast tokens come. */
 class Draft {
-  readonly #conversation: Conversation;
-  readonly #before: readonly Message[];
+  readonly #conversation: ShownConversation;
+  readonly #before: readonly ShownMessage[];
   readonly #asked = performance.now();
   #message = newMessage("assistant", "");
   #first = 0;
   #pieces = 0;
   #frame = 0;
 
-  constructor(conversation: Conversation, before: readonly Message[]) {
+  constructor(conversation: ShownConversation, before: readonly ShownMessage[]) {
     this.#conversation = conversation;
     this.#before = before;
     this.#show();
@@ -99,7 +99,7 @@ class Draft {
   }
 
   /** Shows the answer as it is, and keeps it. */
-  finish(end: Pick<Message, "failure" | "stopped">): void {
+  finish(end: Pick<ShownMessage, "failure" | "stopped">): void {
     cancelAnimationFrame(this.#frame);
     this.#message = { ...this.#message, ...end };
     keep(this.#now());
@@ -126,7 +126,7 @@ class Draft {
     if (current.value.id === this.#conversation.id) current.set(this.#now());
   }
 
-  #now(): Conversation {
+  #now(): ShownConversation {
     return withMessages(this.#conversation, [...this.#before, this.#message]);
   }
 }

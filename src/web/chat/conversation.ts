@@ -7,7 +7,7 @@ export interface AnswerStats {
 }
 
 /** Something that was said. */
-export interface Message {
+export interface ShownMessage {
   readonly id: string;
   readonly role: "user" | "assistant";
   readonly content: string;
@@ -20,12 +20,12 @@ export interface Message {
 }
 
 /** Messages that follow on each other. */
-export interface Conversation {
+export interface ShownConversation {
   readonly id: string;
   readonly title: string;
   /** When it was changed last, in milliseconds since 1970. */
   readonly updated: number;
-  readonly messages: readonly Message[];
+  readonly messages: readonly ShownMessage[];
 }
 
 /** What the model is told, and how it chooses tokens; what is absent is as the server was started. */
@@ -43,17 +43,17 @@ export interface ChatSettings {
 const longestTitle = 60;
 
 /** A conversation in which nothing was said yet. */
-export function newConversation(): Conversation {
+export function newConversation(): ShownConversation {
   return { id: randomId(), title: "New conversation", updated: Date.now(), messages: [] };
 }
 
 /** A message with an id of its own. */
-export function newMessage(role: Message["role"], content: string): Message {
+export function newMessage(role: ShownMessage["role"], content: string): ShownMessage {
   return { id: randomId(), role, content };
 }
 
 /** The conversation with other messages; its first question is its title. */
-export function withMessages(conversation: Conversation, messages: readonly Message[]): Conversation {
+export function withMessages(conversation: ShownConversation, messages: readonly ShownMessage[]): ShownConversation {
   const first = messages
     .find(({ role }) => role === "user")
     ?.content.trim()

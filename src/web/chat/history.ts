@@ -1,14 +1,14 @@
 import { Store } from "../store.ts";
-import { type ChatSettings, type Conversation, newConversation } from "./conversation.ts";
+import { type ChatSettings, newConversation, type ShownConversation } from "./conversation.ts";
 
 const prefix = "stellium.chat.";
 const settingsPlace = "stellium.settings";
 const mostConversations = 200;
 
 /** All conversations of this browser, the last one first. */
-export const conversations = new Store<readonly Conversation[]>([]);
+export const conversations = new Store<readonly ShownConversation[]>([]);
 /** The one that is shown. */
-export const current = new Store<Conversation>(newConversation());
+export const current = new Store<ShownConversation>(newConversation());
 /** Those of all conversations. */
 export const settings = new Store<ChatSettings>({ system: "" });
 
@@ -25,7 +25,7 @@ export function openHistory(): void {
 }
 
 /** Shows a conversation as it is now, and keeps it. One without messages is not worth keeping. */
-export function keep(conversation: Conversation): void {
+export function keep(conversation: ShownConversation): void {
   if (current.value.id === conversation.id) current.set(conversation);
   if (conversation.messages.length > 0) write(prefix + conversation.id, conversation);
   readAll();
@@ -69,7 +69,7 @@ function parsed(text: string | null): unknown {
   }
 }
 
-function isConversation(value: unknown): value is Conversation {
-  const { id, title, updated, messages } = (value ?? {}) as Partial<Conversation>;
+function isConversation(value: unknown): value is ShownConversation {
+  const { id, title, updated, messages } = (value ?? {}) as Partial<ShownConversation>;
   return typeof id === "string" && typeof title === "string" && typeof updated === "number" && Array.isArray(messages);
 }

@@ -11,10 +11,10 @@ import type { ReaderSetup, ReaderTrace } from "./reader.ts";
 import { TensorModels } from "./tensorModels.ts";
 import { awaitReaders } from "./waiting.ts";
 import { type BlockWindow, RingWindow, residentWindow } from "./window.ts";
-import { announce, cell, failureIn, type WindowMemory, windowMemory } from "./windowMemory.ts";
+import { announce, readerFailure, type WindowMemory, windowCell, windowMemory } from "./windowMemory.ts";
 
 /** Which blocks stay in memory, and how much room the others have. Plain data. */
-export interface Placement {
+export interface WindowPlacement {
   /** By block; those without an entry stay in memory. */
   readonly pinned: readonly boolean[];
   readonly windowBytes: number;
@@ -65,7 +65,7 @@ export class BlockWeights implements Weights {
     ggml: Ggml,
     device: Device,
     map: BlockMap,
-    placement: Placement,
+    placement: WindowPlacement,
     stopped: () => boolean,
     traces: readonly ReaderTrace[] = [],
   ) {
@@ -121,14 +121,14 @@ export class BlockWeights implements Weights {
 
   async load(_: number, counters: Int32Array): Promise<void> {
     const { cells, ready, bytes } = this.#memory;
-    Atomics.store(cells, cell.readers, readerThreads.length);
+    Atomics.store(cells, windowCell.readers, readerThreads.length);
     for (const reader of readerThreads.keys()) startReader({ ...this.#setup, trace: this.#traces[reader] });
     const progress = () => {
       Atomics.store(counters, loadCounter.mebibytes, Number(Atomics.load(bytes, 0) >> 20n));
-      const failure = failureIn(this.#memory);
+      const failure = readerFailure(this.#memory);
       if (failure !== undefined) throw failure;
       // From here on it does not matter when a file is deleted: all who read it have it open.
-      const opened = Atomics.load(cells, cell.opened) === readerThreads.length;
+      const opened = Atomics.load(cells, windowCell.opened) === readerThreads.length;
       return opened && this.#setup.pinned.every(({ block }) => Atomics.load(ready, block) > 0);
     };
     const stopped = () => Atomics.load(counters, loadCounter.stop) !== 0;
@@ -138,9 +138,9 @@ export class BlockWeights implements Weights {
   /** Waits for the readers, which finish the piece they are at. Memory that one may still write to is not freed. */
   [Symbol.dispose](): void {
     const { cells } = this.#memory;
-    Atomics.store(cells, cell.stop, 1);
-    announce(this.#memory, cell.wake);
-    const ended = waitUntil(() => Atomics.load(cells, cell.readers) === 0, cells);
+    Atomics.store(cells, windowCell.stop, 1);
+    announce(this.#memory, windowCell.wake);
+    const ended = waitUntil(() => Atomics.load(cells, windowCell.readers) === 0, cells);
     for (const model of this.#models) this.#ggml.freeBuffer(model);
     this.#ggml.free(this.#context);
     if (!ended) return;
@@ -173,7 +173,7 @@ export class BlockWeights implements Weights {
 function waitUntil(reached: () => boolean, cells: Int32Array): boolean {
   for (const started = performance.now(); !reached(); ) {
     if (performance.now() - started > endPatience) return false;
-    Atomics.wait(cells, cell.news, Atomics.load(cells, cell.news), waitInterval);
+    Atomics.wait(cells, windowCell.news, Atomics.load(cells, windowCell.news), waitInterval);
   }
   return true;
 }

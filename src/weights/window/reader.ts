@@ -9,7 +9,7 @@ import { pageBytes, roundUp } from "../pages.ts";
 import { BlockFile } from "./blockFile.ts";
 import type { BlockMap, Extent } from "./blockMap.ts";
 import { RingCursor, type Visit } from "./ring.ts";
-import { announce, cell, putFailure, type WindowMemory } from "./windowMemory.ts";
+import { announce, putFailure, type WindowMemory, windowCell } from "./windowMemory.ts";
 
 /** What a reader is started with. Plain data and shared memory: it crosses threads. */
 export interface ReaderSetup {
@@ -48,8 +48,8 @@ export function runReader(setup: ReaderSetup): void {
   } catch (error) {
     reader.fail(error);
   } finally {
-    Atomics.sub(memory.cells, cell.readers, 1);
-    announce(memory, cell.news);
+    Atomics.sub(memory.cells, windowCell.readers, 1);
+    announce(memory, windowCell.news);
   }
 }
 
@@ -74,8 +74,8 @@ class Reader implements Disposable {
 
   open(): void {
     for (const file of this.#files) file.open();
-    announce(this.#memory, cell.opened);
-    announce(this.#memory, cell.news);
+    announce(this.#memory, windowCell.opened);
+    announce(this.#memory, windowCell.news);
   }
 
   readPinned(): void {
@@ -84,7 +84,7 @@ class Reader implements Disposable {
       this.#pieces[block]!.map((piece) => ({ block, address, piece })),
     );
     for (;;) {
-      const next = pieces[Atomics.add(cells, cell.nextPinned, 1)];
+      const next = pieces[Atomics.add(cells, windowCell.nextPinned, 1)];
       if (next === undefined || this.#stopped() || this.#failed()) return;
       this.#read(next.block, next.piece, viewNative(next.address, this.#setup.map.blocks[next.block]!.room));
     }
@@ -92,22 +92,22 @@ class Reader implements Disposable {
 
   readRing(ring: NonNullable<ReaderSetup["ring"]>): void {
     const { cells } = this.#memory;
-    for (let epoch = Atomics.load(cells, cell.started); ; ) {
+    for (let epoch = Atomics.load(cells, windowCell.started); ; ) {
       try {
         this.#passEpoch(ring, epoch);
       } catch (error) {
         this.fail(error);
       }
       if (!this.#park(epoch)) return;
-      epoch = Atomics.load(cells, cell.started);
+      epoch = Atomics.load(cells, windowCell.started);
     }
   }
 
   fail(error: unknown): void {
     const known = error instanceof StelliumError;
     putFailure(this.#memory, known ? error : new StelliumError("ENGINE_FAILED", { reason: reasonOf(error) }));
-    announce(this.#memory, cell.wake);
-    announce(this.#memory, cell.news);
+    announce(this.#memory, windowCell.wake);
+    announce(this.#memory, windowCell.news);
   }
 
   [Symbol.dispose](): void {
@@ -118,12 +118,12 @@ class Reader implements Disposable {
   #passEpoch({ bytes, blocks }: NonNullable<ReaderSetup["ring"]>, epoch: number): void {
     const { cells } = this.#memory;
     const rooms = blocks.map((block) => this.#setup.map.blocks[block]!.room);
-    const cursor = new RingCursor(rooms, bytes, cells[cell.first]);
+    const cursor = new RingCursor(rooms, bytes, cells[windowCell.first]);
     const piecesOf = (visit: Visit) => this.#pieces[blocks[visit.block]!]!;
     let visit = cursor.next();
     let before = 0;
     for (;;) {
-      const taken = Atomics.add(cells, cell.nextPiece, 1);
+      const taken = Atomics.add(cells, windowCell.nextPiece, 1);
       for (let count = piecesOf(visit).length; taken >= before + count; count = piecesOf(visit).length) {
         before += count;
         visit = cursor.next();
@@ -138,26 +138,26 @@ class Reader implements Disposable {
     const { cells } = this.#memory;
     const started = this.#recorder.now();
     for (let waited = false; ; waited = true) {
-      const seen = Atomics.load(cells, cell.wake);
-      if (this.#stopped() || this.#failed() || Atomics.load(cells, cell.epoch) !== epoch) return false;
-      if (Atomics.load(cells, cell.released) >= freed) {
+      const seen = Atomics.load(cells, windowCell.wake);
+      if (this.#stopped() || this.#failed() || Atomics.load(cells, windowCell.epoch) !== epoch) return false;
+      if (Atomics.load(cells, windowCell.released) >= freed) {
         if (waited) this.#record(spanKind.room, started, block);
         return true;
       }
-      Atomics.wait(cells, cell.wake, seen);
+      Atomics.wait(cells, windowCell.wake, seen);
     }
   }
 
   /** Waits for another epoch. Returns false where there will be none. */
   #park(epoch: number): boolean {
     const { cells } = this.#memory;
-    Atomics.add(cells, cell.parked, 1);
-    announce(this.#memory, cell.news);
+    Atomics.add(cells, windowCell.parked, 1);
+    announce(this.#memory, windowCell.news);
     for (;;) {
-      const seen = Atomics.load(cells, cell.wake);
+      const seen = Atomics.load(cells, windowCell.wake);
       if (this.#stopped()) return false;
-      if (Atomics.load(cells, cell.started) !== epoch) return true;
-      Atomics.wait(cells, cell.wake, seen);
+      if (Atomics.load(cells, windowCell.started) !== epoch) return true;
+      Atomics.wait(cells, windowCell.wake, seen);
     }
   }
 
@@ -169,12 +169,12 @@ class Reader implements Disposable {
     this.#files[file]!.read(offset, target, bytes);
     this.#record(spanKind.read, started, block, bytes);
     Atomics.add(counted, 0, BigInt(bytes));
-    announce(this.#memory, cell.news);
+    announce(this.#memory, windowCell.news);
     if (Atomics.add(done, block, 1) + 1 < this.#pieces[block]!.length) return;
     this.#verify(block, memory);
     Atomics.store(done, block, 0);
     Atomics.add(ready, block, 1);
-    announce(this.#memory, cell.news);
+    announce(this.#memory, windowCell.news);
   }
 
   /** Compares a block's checksum, the first time that it is read. */
@@ -207,11 +207,11 @@ class Reader implements Disposable {
   }
 
   #stopped(): boolean {
-    return Atomics.load(this.#memory.cells, cell.stop) !== 0;
+    return Atomics.load(this.#memory.cells, windowCell.stop) !== 0;
   }
 
   #failed(): boolean {
-    return Atomics.load(this.#memory.cells, cell.failed) !== 0;
+    return Atomics.load(this.#memory.cells, windowCell.failed) !== 0;
   }
 }
 

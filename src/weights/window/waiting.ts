@@ -1,5 +1,5 @@
 import { StelliumError } from "../../errors.ts";
-import { cell, type WindowMemory } from "./windowMemory.ts";
+import { type WindowMemory, windowCell } from "./windowMemory.ts";
 
 /** How often a wait looks whether it is to stop, in milliseconds. */
 const lookInterval = 25;
@@ -20,10 +20,10 @@ export interface Wait {
 export function awaitReaders({ memory: { cells }, reached, stopped, path }: Wait): boolean {
   let lastNews = performance.now();
   for (;;) {
-    const seen = Atomics.load(cells, cell.news);
+    const seen = Atomics.load(cells, windowCell.news);
     if (reached()) return true;
     if (stopped()) return false;
-    const idle = Atomics.wait(cells, cell.news, seen, lookInterval) === "timed-out";
+    const idle = Atomics.wait(cells, windowCell.news, seen, lookInterval) === "timed-out";
     if (!idle) lastNews = performance.now();
     if (performance.now() - lastNews > patience) throw stalled(path);
   }

@@ -1,6 +1,6 @@
 import { RingCursor, type Visit } from "./ring.ts";
 import { awaitReaders } from "./waiting.ts";
-import { announce, cell, failureIn, type WindowMemory } from "./windowMemory.ts";
+import { announce, readerFailure, type WindowMemory, windowCell } from "./windowMemory.ts";
 
 /** Brings the blocks that do not stay in memory to where they are computed from. */
 export interface BlockWindow {
@@ -103,8 +103,8 @@ export class RingWindow implements BlockWindow {
     this.#released++;
     this.#passedBytes += this.#parts.bytes[this.#visit.block]!;
     this.#visit = this.#cursor.next();
-    Atomics.store(memory.cells, cell.released, this.#released);
-    announce(memory, cell.wake);
+    Atomics.store(memory.cells, windowCell.released, this.#released);
+    announce(memory, windowCell.wake);
   }
 
   #place(block: number): true {
@@ -118,7 +118,7 @@ export class RingWindow implements BlockWindow {
    */
   #reach(turn: number): boolean {
     const { cells } = this.#parts.memory;
-    if (Atomics.load(cells, cell.failed) !== 0 || Atomics.load(cells, cell.nextPiece) > mostPieces) {
+    if (Atomics.load(cells, windowCell.failed) !== 0 || Atomics.load(cells, windowCell.nextPiece) > mostPieces) {
       return this.#restart(turn);
     }
     if (this.#visit.block === turn) return true;
@@ -143,19 +143,21 @@ export class RingWindow implements BlockWindow {
   #restart(turn: number): boolean {
     const { memory, rooms, ringBytes } = this.#parts;
     const { cells, ready, done } = memory;
-    const epoch = Atomics.add(cells, cell.epoch, 1) + 1;
-    announce(memory, cell.wake);
-    if (!this.#until(() => Atomics.load(cells, cell.parked) >= Atomics.load(cells, cell.readers))) return false;
-    for (const index of [cell.parked, cell.nextPiece, cell.released, cell.failed]) Atomics.store(cells, index, 0);
+    const epoch = Atomics.add(cells, windowCell.epoch, 1) + 1;
+    announce(memory, windowCell.wake);
+    if (!this.#until(() => Atomics.load(cells, windowCell.parked) >= Atomics.load(cells, windowCell.readers)))
+      return false;
+    for (const index of [windowCell.parked, windowCell.nextPiece, windowCell.released, windowCell.failed])
+      Atomics.store(cells, index, 0);
     for (const block of this.#parts.blocks) {
       Atomics.store(ready, block, 0);
       Atomics.store(done, block, 0);
     }
     // Before readers go on: what they read from then on is of use.
     this.#passedBytes = this.bytesRead;
-    Atomics.store(cells, cell.first, turn);
-    Atomics.store(cells, cell.started, epoch);
-    announce(memory, cell.wake);
+    Atomics.store(cells, windowCell.first, turn);
+    Atomics.store(cells, windowCell.started, epoch);
+    announce(memory, windowCell.wake);
     this.#released = 0;
     this.#cursor = new RingCursor(rooms, ringBytes, turn);
     this.#visit = this.#cursor.next();
@@ -168,7 +170,7 @@ export class RingWindow implements BlockWindow {
     const { block, lap } = this.#visit;
     return this.#until(() => {
       if (Atomics.load(memory.ready, blocks[block]!) > lap) return true;
-      const failure = failureIn(memory);
+      const failure = readerFailure(memory);
       if (failure !== undefined) throw failure;
       return false;
     });

@@ -17,7 +17,7 @@ export interface WindowMemory {
 }
 
 /** Indices into `cells`. An epoch is a time in which blocks pass through the ring without a break. */
-export const cell = {
+export const windowCell = {
   /** Set for good when all is to end. */
   stop: 0,
   /** The epoch that the engine wants. */
@@ -54,7 +54,7 @@ const failureBytes = 8192;
 export function windowMemory(blocks: number): WindowMemory {
   const shared = (bytes: number) => new SharedArrayBuffer(bytes);
   return {
-    cells: new Int32Array(shared(4 * cell.length)),
+    cells: new Int32Array(shared(4 * windowCell.length)),
     done: new Int32Array(shared(4 * blocks)),
     ready: new Int32Array(shared(4 * blocks)),
     verified: new Int32Array(shared(4 * blocks)),
@@ -72,16 +72,16 @@ export function announce({ cells }: WindowMemory, index: number): void {
 /** Writes why reading failed, where no other reader has. */
 export function putFailure(memory: WindowMemory, { code, values }: ErrorFacts): void {
   const { cells, failure } = memory;
-  if (Atomics.compareExchange(cells, cell.failed, 0, 1) !== 0) return;
+  if (Atomics.compareExchange(cells, windowCell.failed, 0, 1) !== 0) return;
   const { written } = new TextEncoder().encodeInto(JSON.stringify({ code, values }), failure);
-  cells[cell.failureBytes] = written;
-  Atomics.store(cells, cell.failed, 2);
+  cells[windowCell.failureBytes] = written;
+  Atomics.store(cells, windowCell.failed, 2);
 }
 
 /** Why reading failed, or undefined where it has not. */
-export function failureIn({ cells, failure }: WindowMemory): StelliumError | undefined {
-  if (Atomics.load(cells, cell.failed) !== 2) return undefined;
-  const json = new TextDecoder().decode(failure.slice(0, cells[cell.failureBytes]));
+export function readerFailure({ cells, failure }: WindowMemory): StelliumError | undefined {
+  if (Atomics.load(cells, windowCell.failed) !== 2) return undefined;
+  const json = new TextDecoder().decode(failure.slice(0, cells[windowCell.failureBytes]));
   const { code, values } = JSON.parse(json) as ErrorFacts;
   return new StelliumError(code, values);
 }

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { complementRanges, type Range, utf8Sequences } from "#stellium/serving/grammar/codePoints";
+import { type CodePointRange, complementRanges, utf8Sequences } from "#stellium/serving/grammar/codePoints";
 import { requireGrammar } from "#stellium/serving/grammar/constraint";
 import { acceptor } from "./acceptor.ts";
 
@@ -85,12 +85,12 @@ describe("UTF-8 of a range", () => {
     );
     fc.assert(
       fc.property(codePoint, codePoint, fc.array(codePoint), (a, b, tried) => {
-        const range: Range = [Math.min(a, b), Math.max(a, b)];
+        const range: CodePointRange = [Math.min(a, b), Math.max(a, b)];
         const sequences = utf8Sequences(range);
         for (const one of [...tried, a, b, range[0] - 1, range[1] + 1]) {
           if (one < 0 || one > 0x10ffff || (one >= 0xd800 && one <= 0xdfff)) continue;
           const bytes = [...Buffer.from(String.fromCodePoint(one))];
-          const fits = (ranges: Range[]) =>
+          const fits = (ranges: CodePointRange[]) =>
             ranges.length === bytes.length && ranges.every(([low, high], i) => low <= bytes[i]! && bytes[i]! <= high);
           expect(sequences.some(fits), `${one} in ${range}`).toBe(one >= range[0] && one <= range[1]);
         }

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { allocatePages } from "#stellium/native/memory";
 import type { BlockMap } from "#stellium/weights/window/blockMap";
 import { RingWindow } from "#stellium/weights/window/window";
-import { announce, cell, windowMemory } from "#stellium/weights/window/windowMemory";
+import { announce, windowCell, windowMemory } from "#stellium/weights/window/windowMemory";
 
 const page = 4096;
 const reader = new URL("../../../dist/weights/window/readerThread.js", import.meta.url);
@@ -47,7 +47,7 @@ class Ring implements AsyncDisposable {
     const blocks = pages.map((_, block) => block);
     const rooms = pages.map((count) => count * page);
     this.#room = allocatePages(ringPages * page);
-    Atomics.store(this.#memory.cells, cell.readers, 2);
+    Atomics.store(this.#memory.cells, windowCell.readers, 2);
     const ring = { address: this.#room.address, bytes: this.#room.bytes, blocks };
     const workerData = { map, pinned: [], ring, cached: false, memory: this.#memory };
     this.#readers = [0, 1].map(() => new Worker(reader, { workerData }));
@@ -76,8 +76,8 @@ class Ring implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    Atomics.store(this.#memory.cells, cell.stop, 1);
-    announce(this.#memory, cell.wake);
+    Atomics.store(this.#memory.cells, windowCell.stop, 1);
+    announce(this.#memory, windowCell.wake);
     await Promise.all(this.#readers.map((thread) => new Promise((ended) => thread.once("exit", ended))));
     this.#room[Symbol.dispose]();
   }

@@ -1,4 +1,4 @@
-import { complementRanges, type Range } from "../codePoints.ts";
+import { type CodePointRange, complementRanges } from "../codePoints.ts";
 import { anyOf, type GbnfWriter, literal, oneOf } from "../gbnfWriter.ts";
 import { requireObject, type SchemaObject, unsupported } from "./keywords.ts";
 
@@ -87,7 +87,7 @@ interface Branch {
 }
 
 /** Characters that JSON does not spell as they are. */
-const special: readonly Range[] = [
+const special: readonly CodePointRange[] = [
   [0, 0x1f],
   ...([
     [0x22, 0x22],
@@ -115,7 +115,7 @@ function otherThan(writer: GbnfWriter, names: readonly string[], path: string): 
 
 function ruleOfBranch(writer: GbnfWriter, { next, isName }: Branch, plain: string): string {
   const spelled = [...next].filter(([character]) => JSON.stringify(character).length === character.length + 2);
-  const known = spelled.map(([character]): Range => [character.codePointAt(0)!, character.codePointAt(0)!]);
+  const known = spelled.map(([character]): CodePointRange => [character.codePointAt(0)!, character.codePointAt(0)!]);
   const parts = [
     ...(isName ? [] : ['""']),
     ...spelled.map(([character, branch]) => `${literal(character)} ${ruleOfBranch(writer, branch, plain)}`),

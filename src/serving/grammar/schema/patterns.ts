@@ -1,12 +1,12 @@
-import { complementRanges, lastCodePoint, normalizeRanges, type Range } from "../codePoints.ts";
+import { type CodePointRange, complementRanges, lastCodePoint, normalizeRanges } from "../codePoints.ts";
 import { anyOf, literal, oneOf } from "../gbnfWriter.ts";
 
 /** Characters a pattern may have, and groups within groups. */
 const [longestPattern, deepestGroup] = [4000, 50];
 
-const digit: Range[] = [[0x30, 0x39]];
-const word: Range[] = [...digit, [0x41, 0x5a], [0x5f, 0x5f], [0x61, 0x7a]];
-const space: Range[] = [
+const digit: CodePointRange[] = [[0x30, 0x39]];
+const word: CodePointRange[] = [...digit, [0x41, 0x5a], [0x5f, 0x5f], [0x61, 0x7a]];
+const space: CodePointRange[] = [
   [9, 13],
   [0x20, 0x20],
   [0xa0, 0xa0],
@@ -14,8 +14,8 @@ const space: Range[] = [
   [0x2000, 0x200a],
   [0x2028, 0x2029],
 ];
-const wideSpace: Range[] = [...space, [0x202f, 0x202f], [0x205f, 0x205f], [0x3000, 0x3000], [0xfeff, 0xfeff]];
-const classes: Readonly<Record<string, Range[]>> = {
+const wideSpace: CodePointRange[] = [...space, [0x202f, 0x202f], [0x205f, 0x205f], [0x3000, 0x3000], [0xfeff, 0xfeff]];
+const classes: Readonly<Record<string, CodePointRange[]>> = {
   d: digit,
   w: word,
   s: wideSpace,
@@ -23,7 +23,7 @@ const classes: Readonly<Record<string, Range[]>> = {
   W: complementRanges(word),
   S: complementRanges(wideSpace),
 };
-const lineEnds: Range[] = [
+const lineEnds: CodePointRange[] = [
   [10, 10],
   [13, 13],
   [0x2028, 0x2029],
@@ -42,7 +42,7 @@ const escaped: readonly (readonly [codePoint: number, spelled: string])[] = [
     [13, "\\r"],
   ] as const),
 ];
-const notPlain: Range[] = [
+const notPlain: CodePointRange[] = [
   [0, 0x1f],
   [0x22, 0x22],
   [0x5c, 0x5c],
@@ -133,9 +133,9 @@ class PatternReader {
   }
 
   /** What follows `[`. */
-  #class(): Range[] {
+  #class(): CodePointRange[] {
     const negated = this.#take("^");
-    const ranges: Range[] = [];
+    const ranges: CodePointRange[] = [];
     while (!this.#take("]")) {
       const first = this.#single();
       const open = this.#peek() === "-" && this.#characters[this.#at + 1] !== "]";
@@ -145,7 +145,7 @@ class PatternReader {
     return negated ? complementRanges(ranges) : normalizeRanges(ranges);
   }
 
-  #rangeFrom(first: Range[]): Range {
+  #rangeFrom(first: CodePointRange[]): CodePointRange {
     this.#next();
     const last = this.#single();
     const [low, high] = [first[0]?.[0], last[0]?.[0]];
@@ -154,7 +154,7 @@ class PatternReader {
   }
 
   /** A character or a class of one letter. */
-  #single(): Range[] {
+  #single(): CodePointRange[] {
     const character = this.#next();
     if (character !== "\\") return only(character.codePointAt(0)!);
     const letter = this.#next();
@@ -193,7 +193,7 @@ class PatternReader {
 }
 
 /** How JSON spells one character of some. */
-function jsonCharacter(ranges: readonly Range[]): string {
+function jsonCharacter(ranges: readonly CodePointRange[]): string {
   const outside = complementRanges([...complementRanges(ranges), ...notPlain]);
   const has = (codePoint: number) => ranges.some(([first, last]) => first <= codePoint && codePoint <= last);
   const spelled = escaped.filter(([codePoint]) => has(codePoint)).map(([, text]) => literal(text));
@@ -202,10 +202,10 @@ function jsonCharacter(ranges: readonly Range[]): string {
   return anyOf(parts);
 }
 
-function isCharacter(ranges: readonly Range[]): boolean {
+function isCharacter(ranges: readonly CodePointRange[]): boolean {
   return ranges.length === 1 && ranges[0]![0] === ranges[0]![1];
 }
 
-function only(codePoint: number): Range[] {
+function only(codePoint: number): CodePointRange[] {
   return [[codePoint, codePoint]];
 }

@@ -1,5 +1,5 @@
 /** A block in one device's step. */
-export interface StepBlock {
+export interface TimedBlock {
   /** Room in memory, and what is read from the disk where it is not pinned; 0 where the device has no share of it. */
   readonly bytes: number;
   readonly computeMs: number;
@@ -8,17 +8,17 @@ export interface StepBlock {
 }
 
 /** What one device does in every step. */
-export interface StepDevice {
+export interface TimedDevice {
   /** In order of computing; as many on every device. */
-  readonly blocks: readonly StepBlock[];
+  readonly blocks: readonly TimedBlock[];
   /** Room for blocks that are not pinned, which pass through it in order, step after step. */
   readonly ringBytes: number;
   readonly diskBytesPerMs: number;
 }
 
 /** A step as all devices take it together, over and over. */
-export interface Step {
-  readonly devices: readonly StepDevice[];
+export interface PassTiming {
+  readonly devices: readonly TimedDevice[];
   /**
    * Milliseconds behind each block, from when the slowest device has computed it until all may go on: the all-reduce;
    * behind the last block, what lies between two steps.
@@ -35,7 +35,7 @@ export interface WindowRule {
 }
 
 /** Milliseconds of a step, each as if nothing else were to be waited for. */
-export interface StepBounds {
+export interface PassBounds {
   /** Computing, block by block the slowest device's. */
   readonly computeMs: number;
   /** Reading, of the device that takes longest. */
@@ -47,7 +47,7 @@ export interface StepBounds {
 }
 
 /** How long a step's parts take. */
-export function stepBounds(step: Step): StepBounds {
+export function stepBounds(step: PassTiming): PassBounds {
   const computeMs = sum(step.syncMs.map((_, i) => slowest(step, i)));
   const diskMs = Math.max(...step.devices.map(diskMsOf));
   const networkMs = sum(step.syncMs);
@@ -55,17 +55,17 @@ export function stepBounds(step: Step): StepBounds {
 }
 
 /** Milliseconds that the slowest device computes block `i`. */
-export function slowest(step: Step, i: number): number {
+export function slowest(step: PassTiming, i: number): number {
   return Math.max(...step.devices.map(({ blocks }) => blocks[i]!.computeMs));
 }
 
 /** Milliseconds in which a device reads all that it streams in one step. */
-export function diskMsOf({ blocks, diskBytesPerMs }: StepDevice): number {
+export function diskMsOf({ blocks, diskBytesPerMs }: TimedDevice): number {
   return sum(blocks.filter(isStreamed).map(({ bytes }) => bytes / diskBytesPerMs));
 }
 
 /** Whether a block is read in every step. */
-export function isStreamed({ bytes, pinned }: StepBlock): boolean {
+export function isStreamed({ bytes, pinned }: TimedBlock): boolean {
   return bytes > 0 && !pinned;
 }
 

@@ -1,7 +1,7 @@
 import { cellStep, paddedCells } from "./cells.ts";
 
 /** Tokens of one sequence that pass through the blocks in a step. */
-export interface StepPart {
+export interface BatchPart {
   /** Whose cells of the KV cache they use. No two parts of a step have the same. */
   readonly slot: number;
   readonly tokens: number;
@@ -14,10 +14,10 @@ export interface StepPart {
 }
 
 /** What passes through the blocks together: parts of one or several sequences. Results are in order of the parts. */
-export type Step = readonly StepPart[];
+export type Batch = readonly BatchPart[];
 
 /** All tokens of a step. */
-export function countTokens(step: Step): number {
+export function countTokens(step: Batch): number {
   return step.reduce((sum, { tokens }) => sum + tokens, 0);
 }
 
@@ -33,7 +33,7 @@ export interface Run {
 }
 
 /** Columns whose attention is one operation: a run, or runs of one token in slots that follow on each other. */
-export interface Span {
+export interface ColumnSpan {
   /** The first slot. */
   readonly slot: number;
   readonly slots: number;
@@ -49,7 +49,7 @@ export interface Span {
 
 /** The cells of a span that attention with a window of tokens (0: none) looks at, in whole steps of cells. */
 export function seenCells(
-  { cells, position }: Span,
+  { cells, position }: ColumnSpan,
   window: number,
 ): { readonly skipped: number; readonly cells: number } {
   const first = window === 0 ? 0 : Math.max(0, position - window + 1);
@@ -58,20 +58,20 @@ export function seenCells(
 }
 
 /** How large a step is and how its columns lie: what a graph is built for. */
-export interface StepShape {
+export interface BatchShape {
   /** Tokens that pass through the blocks. */
   readonly tokens: number;
   /** Tokens that have results: the last columns. */
   readonly outputs: number;
   /** Of those, the first so many give hidden states, the others logits. */
   readonly hidden: number;
-  readonly spans: readonly Span[];
+  readonly spans: readonly ColumnSpan[];
 }
 
 /** A step's columns, from left to right. */
-export interface StepLayout {
+export interface BatchLayout {
   readonly runs: readonly Run[];
-  readonly shape: StepShape;
+  readonly shape: BatchShape;
 }
 
 /**
@@ -79,7 +79,7 @@ export interface StepLayout {
  * by slot. So what has results is the last columns, and sequences that are decoded side by side share one attention.
  * One part alone stays one run.
  */
-export function layOut(step: Step): StepLayout {
+export function layOut(step: Batch): BatchLayout {
   const runs = runsOf(step);
   const sum = (value: (run: Run) => number) => runs.reduce((total, run) => total + value(run), 0);
   const shape = {
@@ -100,7 +100,7 @@ export interface PartResults {
 }
 
 /** Where the results of each part that has any are, in order of the parts. */
-export function resultsOf(step: Step, { runs }: StepLayout): PartResults[] {
+export function resultsOf(step: Batch, { runs }: BatchLayout): PartResults[] {
   const columns = new Map<number, number>();
   let [hiddenColumns, logitColumns] = [0, 0];
   for (const { slot, outputs, hidden } of runs) {
@@ -117,8 +117,8 @@ export function resultsOf(step: Step, { runs }: StepLayout): PartResults[] {
  *
  * @param windows - of all attention blocks
  */
-export function shapeKey({ hidden, spans }: StepShape, windows: readonly number[] = []): string {
-  const key = (span: Span) => {
+export function shapeKey({ hidden, spans }: BatchShape, windows: readonly number[] = []): string {
+  const key = (span: ColumnSpan) => {
     const { slot, slots, tokens, outputs, cells } = span;
     return [slot, slots, tokens, outputs, cells, ...windows.map((window) => seenCells(span, window).skipped)].join();
   };
@@ -126,14 +126,14 @@ export function shapeKey({ hidden, spans }: StepShape, windows: readonly number[
 }
 
 /** Part of a step, and the index of its first token in that. */
-export interface StepPiece {
-  readonly step: Step;
+export interface BatchPiece {
+  readonly step: Batch;
   readonly first: number;
 }
 
 /** Divides a step into pieces of `most` tokens, but for the last. Parts keep their order; one may go on in the next piece. */
-export function divideStep(step: Step, most: number): StepPiece[] {
-  const pieces: { step: StepPart[]; first: number }[] = [];
+export function divideStep(step: Batch, most: number): BatchPiece[] {
+  const pieces: { step: BatchPart[]; first: number }[] = [];
   let taken = 0;
   for (const part of step) {
     for (let done = 0; done < part.tokens; ) {
@@ -148,13 +148,13 @@ export function divideStep(step: Step, most: number): StepPiece[] {
 }
 
 /** `tokens` of a part behind the first `done`. Only the last tokens of a part have results. */
-function cut(part: StepPart, done: number, tokens: number): StepPart {
+function cut(part: BatchPart, done: number, tokens: number): BatchPart {
   const without = part.tokens - part.outputs;
   const outputs = Math.min(tokens, Math.max(0, done + tokens - without));
   return { ...part, tokens, position: part.position + done, outputs };
 }
 
-function runsOf(step: Step): Run[] {
+function runsOf(step: Batch): Run[] {
   const runs: Run[] = [];
   let source = 0;
   for (const part of step) {
@@ -172,8 +172,8 @@ function order({ outputs, hidden }: Run): number {
   return hidden ? 1 : 2;
 }
 
-function spansOf(runs: readonly Run[]): Span[] {
-  const spans: Span[] = [];
+function spansOf(runs: readonly Run[]): ColumnSpan[] {
+  const spans: ColumnSpan[] = [];
   for (const { slot, tokens, outputs, position } of runs) {
     const cells = paddedCells(position + tokens);
     const last = spans.at(-1);
@@ -191,6 +191,6 @@ function spansOf(runs: readonly Run[]): Span[] {
   return spans;
 }
 
-function decodesBefore(span: Span, slot: number): boolean {
+function decodesBefore(span: ColumnSpan, slot: number): boolean {
   return span.tokens === 1 && span.outputs === 1 && span.slot + span.slots === slot;
 }
