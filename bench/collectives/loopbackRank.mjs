@@ -73,7 +73,7 @@ function noSamples() {
   return { us: [], cpuUs: [], allocatedBytes: [] };
 }
 
-/** What pushes other things out of the processor's caches, as the weights of a block do. @param {number} bytes */
+/** Evicts other data from the processor's caches, as the weights of a block do. @param {number} bytes */
 function evictor(bytes) {
   const [from, into] = [new Uint8Array(bytes / 2).fill(1), new Uint8Array(bytes / 2)];
   return () => into.set(from);

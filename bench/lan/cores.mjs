@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
 import { allowedProcessors } from "#stellium/system/cpuAllowance";
 
-/** How many processors this process may use. */
+/** Number of processors that this process may use. */
 export function coreCount() {
   return allowedProcessors().length || availableParallelism();
 }

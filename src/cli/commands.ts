@@ -113,7 +113,7 @@ export const commands: readonly Command[] = [
   }),
   command({
     name: "plan",
-    summary: "Foretell memory and speed, of devices there are or not",
+    summary: "Estimate memory and speed for real or hypothetical devices",
     usage: "-m MODEL [options]",
     details: [
       "Nothing is loaded: a GGUF's header is enough. --memory, --compute and --disk take a value for each",

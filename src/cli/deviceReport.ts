@@ -5,7 +5,7 @@ import type { RankShare } from "../model/split.ts";
 import { cpuVariantName } from "../native/libraries.ts";
 import type { TextModel } from "../serving/textModel.ts";
 
-/** What each device holds and what it did, as `--json` shows it, by rank. */
+/** Holdings and work of each device, by rank, as `--json` shows them. */
 export async function deviceReports(textModel: TextModel) {
   const { coordinator } = textModel;
   const { engine, memory, cap, description, threads } = coordinator;

@@ -1,6 +1,6 @@
 import { StelliumError } from "../errors.ts";
-import { foretell } from "../library/planning/foretell.ts";
 import type { PlannedModel } from "../library/planning/plannedModel.ts";
+import { predictPlan } from "../library/planning/predictPlan.ts";
 import { planReport } from "../library/planning/report.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import type { Values } from "./arguments/option.ts";
@@ -21,7 +21,7 @@ export async function plan(values: PlanValues, signal: AbortSignal): Promise<voi
   const wire = values.wire ?? "f16";
   const shares = values.shares === undefined ? undefined : sharesOf(values.shares);
   refuseSpare(values, values.devices ?? shares?.length ?? 1);
-  const facts = await foretell({ ...values, model, wire, shares }, signal);
+  const facts = await predictPlan({ ...values, model, wire, shares }, signal);
   const text = values.json ? JSON.stringify(planReport(facts), null, 2) : planText(facts);
   process.stdout.write(`${text}\n`);
   refuse(facts.planned);

@@ -63,7 +63,7 @@ export class Coordinator implements AsyncDisposable {
   readonly memory: DeviceMemory;
   /** What this process may take. */
   readonly cap: MemoryCap;
-  /** How many threads compute here, and why. */
+  /** Number of compute threads here, and the reason for it. */
   readonly threads: ThreadChoice;
   /** What this rank has of the model. */
   readonly description: RankDescription;

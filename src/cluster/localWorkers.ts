@@ -22,7 +22,7 @@ export interface LocalOrders extends Omit<LocalInvitation, "token"> {
   readonly name: string;
 }
 
-/** What a process says: why it cannot go on, or what its user should know. */
+/** A message of a process: the reason it cannot go on, or a notice for its user. */
 export type LocalReport = { readonly failed: string } | { readonly warning: string };
 
 const program = fileURLToPath(new URL("../cli/localWorker.js", import.meta.url));

@@ -2,7 +2,7 @@ import { StelliumError } from "../errors.ts";
 import type { DeviceMemory } from "../plan/deviceMemory.ts";
 import { type MemoryAllowance, memoryAllowance } from "../system/memoryAllowance.ts";
 
-/** How much memory this process may take in all, and what decides it. */
+/** Most memory that this process may take, and the limit that decides it. */
 export interface MemoryCap {
   readonly bytes: number;
   /**
@@ -38,12 +38,12 @@ export function memoryCap(
   return { bytes: Math.floor(usable / processes), from: grouped ? "groupFree" : "free" };
 }
 
-/** Whether the system's cache may keep what is read of the model: it does not count against what is free. */
+/** True if the system's cache may keep what is read of the model, since it does not count against free memory. */
 export function mayBeCached({ from }: MemoryCap): boolean {
   return from === "free" || from === "groupFree";
 }
 
-/** What decides the cap, for people. */
+/** The limit that decides the cap, for people. */
 export function capSource({ from }: MemoryCap): string {
   return {
     asked: "--memory",

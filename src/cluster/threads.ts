@@ -3,7 +3,7 @@ import { type CpuAllowance, cpuAllowance } from "../system/cpuAllowance.ts";
 /** Below this, threads take longer to meet between operations than to compute them. */
 const singleThreadBytes = 64e6;
 
-/** What a number of threads is chosen for. */
+/** The work that a number of threads is chosen for. */
 export interface ThreadDemand {
   /** As the user wants it; what is best if absent. */
   readonly asked?: number | undefined;
@@ -13,7 +13,7 @@ export interface ThreadDemand {
   readonly processes?: number | undefined;
 }
 
-/** How many threads compute, and why. */
+/** Number of compute threads, and the reason for it. */
 export interface ThreadChoice extends CpuAllowance {
   readonly threads: number;
   readonly from: "asked" | "small" | "cores" | "quota";
@@ -36,7 +36,7 @@ export function chooseThreads(demand: ThreadDemand, allowance: CpuAllowance = cp
   return { ...choice, threads: Math.max(1, Math.floor(allowed / processes)), from };
 }
 
-/** How many threads each of `processes` on this machine computes best with. */
+/** The best number of compute threads for each of `processes` on this machine. */
 export function threadsAmong(processes: number): number {
   return chooseThreads({ weightBytes: Number.POSITIVE_INFINITY, processes }).threads;
 }

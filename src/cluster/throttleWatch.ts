@@ -56,7 +56,7 @@ export class ThrottleWatch implements Disposable {
   }
 }
 
-/** What happened, and what would help. */
+/** A problem and its remedy. */
 function throttleText(share: number, { threads, quota = 0, processes }: ThreadChoice): string {
   const each = processes > 1 ? ` in each of ${processes} processes` : "";
   const computing = `${threads} ${threads === 1 ? "thread computes" : "threads compute"}${each}`;

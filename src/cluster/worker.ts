@@ -65,7 +65,7 @@ export type WorkerState =
   | { readonly state: "loading" }
   | { readonly state: "ready" };
 
-/** What a worker has from one connection to the next. */
+/** State that a worker keeps from one connection to the next. */
 interface Device {
   readonly options: WorkerOptions;
   readonly storage: SliceStorage;
@@ -122,7 +122,7 @@ export async function work(options: WorkerOptions): Promise<never> {
 }
 
 /**
- * Throws what keeps this device from computing, whoever its coordinator is: to be called before looking for one, which
+ * Throws what keeps this device from computing, with any coordinator: to be called before looking for one, which
  * goes on until one is found.
  */
 export function checkDevice(): void {

@@ -58,7 +58,7 @@ export class Group implements Disposable {
   /** Room for one encoded payload: own contributions go out from here, and results. */
   readonly encoded: Uint8Array;
   readonly pollSet: PollSet;
-  /** What transfers count. */
+  /** Counters of transfers. */
   readonly times = { wireMs: 0, waitMs: 0 };
   /** When the collective under way has to end: a time of `performance.now()`. */
   deadline = 0;

@@ -23,7 +23,7 @@ export interface KvCacheSize {
   readonly slots?: number | undefined;
 }
 
-/** What has state, and of how much of it. */
+/** The blocks whose state a cache holds, and the share of it. */
 export interface KvCacheOwner {
   readonly blocks: readonly Block[];
   readonly share: RankShare;

@@ -22,11 +22,11 @@ export interface SegmentPlan {
   readonly sums: boolean;
   /** Index of the block that has to be brought into memory for it, if any. */
   readonly streamed: number | undefined;
-  /** What it is, for a trace. */
+  /** Subject of its spans in a trace. */
   readonly subject: number;
 }
 
-/** How to cut the steps of all blocks into segments. */
+/** Rules for cutting the steps of all blocks into segments. */
 export interface Cutting {
   /** Whether sums separate segments. */
   readonly separate: boolean;

@@ -5,7 +5,7 @@ import type { KvType } from "../model/cells.ts";
 import type { LinkFigures } from "../plan/latency.ts";
 import { mostRanks } from "../plan/shares.ts";
 import { checkOptions, fields } from "./checkOptions.ts";
-import { foretell } from "./planning/foretell.ts";
+import { predictPlan } from "./planning/predictPlan.ts";
 import { planReport } from "./planning/report.ts";
 
 /** A model, and the devices that are to share it, which there may be or not. */
@@ -75,14 +75,14 @@ const schema = z.strictObject({
 });
 
 /**
- * Foretells what each device would hold of a model, and how long a token would take. Nothing is loaded. Throws
+ * Predicts what each device would hold of a model and how long a token would take. Nothing is loaded. Throws
  * `BAD_USAGE`, `SHARES_INVALID`, `MODEL_UNSUPPORTED`, and what reading the model's header throws.
  */
 export async function plan(options: PlanOptions): Promise<Plan> {
   checkOptions("options", schema, options);
   const { wire = "f16", promptTokens = 512, promptSpeedup = 7, signal, ...rest } = options;
   const wanted = { ...nothingWanted, ...rest, wire, promptTokens, promptSpeedup };
-  return planReport(await foretell(wanted, signal));
+  return planReport(await predictPlan(wanted, signal));
 }
 
 const nothingWanted = {

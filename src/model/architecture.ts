@@ -41,7 +41,7 @@ export interface Architecture {
   readonly sliding?: Sliding;
   /** Factor on the embedding: the root of its length, or the key `embedding_scale`. Default none. */
   readonly embeddingScale?: "root" | "key";
-  /** How the key `logit_scale` changes the logits. Default not at all. */
+  /** Effect of the key `logit_scale` on the logits. Default none. */
   readonly logitScale?: "multiply" | "divide";
   /** Whether the key `residual_scale` is a factor on what a block adds. Default false. */
   readonly residualScale?: boolean;
@@ -62,11 +62,11 @@ export interface Biases {
 
 /** Which layers see only a window of tokens. */
 export interface Sliding {
-  /** The last layer of each so many sees everything, unless the key `attention.sliding_window_pattern` says otherwise. */
+  /** The last layer of each period sees everything, unless the key `attention.sliding_window_pattern` says otherwise. */
   readonly period: number;
   /** Tokens of a window, if the key `attention.sliding_window` is absent; no window if this is absent, too. */
   readonly window?: number;
-  /** How many layers models have that have a window; others ignore its key. Default any number. */
+  /** Number of layers of models that have a window; others ignore the key. Default any. */
   readonly onlyOf?: number;
   /** RoPE of sliding layers: base frequency without the key `rope.freq_base_swa` (default that of the others). */
   readonly ropeBase?: number;

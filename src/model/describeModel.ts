@@ -8,19 +8,19 @@ import { type Hyperparameters, readHyperparameters } from "./hyperparameters.ts"
 import { type Unit, type Weight, wholeWeight } from "./split.ts";
 import { TensorFinder } from "./tensorFinder.ts";
 
-/** What the engine needs to know of a model. Plain data: it crosses threads. */
+/** A model as the engine runs it. Plain data: it crosses threads. */
 export interface ModelDescription {
   readonly files: readonly string[];
   readonly hyperparameters: Hyperparameters;
   /** In order of computing: the blocks of each layer, then the head. */
   readonly blocks: readonly Block[];
-  /** How many units of each kind there are to divide. */
+  /** Number of units of each kind. */
   readonly units: Readonly<Record<Unit, number>>;
   /** Rows of it are read from disk when a token needs them. */
   readonly embedding: GgufTensor;
   /** Weights that belong to no block. */
   readonly shared: readonly Weight[];
-  /** How many tensors are left out, since they do not touch text. */
+  /** Number of tensors that are left out, since they do not touch text. */
   readonly leftOut: number;
 }
 

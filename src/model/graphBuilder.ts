@@ -22,7 +22,7 @@ export interface CellsView {
   readonly slotCells: number;
 }
 
-/** What attention scores are multiplied by, and capped at softly after that; 0: not. */
+/** Factor on attention scores, and their soft cap after that (0: none). */
 export interface ScoreParameters {
   readonly scale: number;
   readonly softcap: number;

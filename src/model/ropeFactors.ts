@@ -1,7 +1,7 @@
 import type { ModelDescription } from "./describeModel.ts";
 import type { RopeParameters } from "./hyperparameters.ts";
 
-/** Which of a pair of factors on RoPE's frequencies a context of so many cells takes, as in llama.cpp. */
+/** Chooses between the factors on RoPE's frequencies for long and short contexts, by cells, as in llama.cpp. */
 export function factorsFor({ originalContext }: RopeParameters, slotCells: number): "long" | "short" {
   return slotCells > originalContext ? "long" : "short";
 }

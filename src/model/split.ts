@@ -1,12 +1,12 @@
 import { type Range, type TensorSlice, wholeTensor } from "../weights/slice.ts";
 
-/** What ranks divide among themselves: KV heads with their query heads, feed-forward columns, rows of the vocabulary. */
+/** Units that ranks divide among themselves: KV heads with their query heads, feed-forward columns, vocabulary rows. */
 export const unitNames = ["kvHeads", "ffn", "vocabulary"] as const;
 
 /** A name of `unitNames`. */
 export type Unit = (typeof unitNames)[number];
 
-/** What one rank owns of every layer and of the head, in units. Any of it may be nothing (`count` 0). */
+/** Units of every layer and of the head that one rank owns. Any range may be empty (`count` 0). */
 export type RankShare = Readonly<Record<Unit, Range>>;
 
 /**
@@ -35,12 +35,12 @@ export function wholeWeight(weight: Omit<Weight, "name" | "rows" | "columns">): 
   return { ...weight, ...wholeTensor(weight.tensor) };
 }
 
-/** Whether a split gives a rank nothing, since it has no units. */
+/** True if a split gives a rank nothing, since it has no units. */
 export function leavesOut({ unit }: Split, share: RankShare): boolean {
   return unit !== undefined && share[unit].count === 0;
 }
 
-/** Whether a weight is divided into parts, of which each rank has another one. */
+/** True if each rank has another part of a weight. */
 export function isDivided({ split }: Pick<Weight, "split">): boolean {
   return split.axis === "rows" || split.axis === "columns";
 }

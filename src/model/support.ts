@@ -28,12 +28,12 @@ export function architectureOf(model: GgufModel): Architecture {
   throw new StelliumError("MODEL_UNSUPPORTED", { model: model.files[0] ?? name, reason });
 }
 
-/** Whether Stellium can run a model: if so, how many tensors that do not touch text are left out; if not, why. */
+/** Support of a model: the number of tensors that are left out since they do not touch text, or the reason against it. */
 export type Support =
   | { readonly supported: true; readonly leftOut?: number }
   | { readonly supported: false; readonly reason: string };
 
-/** Whether Stellium can run a model. */
+/** Checks if Stellium can run a model. */
 export function supportOf(model: GgufModel): Support {
   try {
     const { leftOut } = describe(model);

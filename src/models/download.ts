@@ -14,7 +14,7 @@ export interface WantedFile {
   readonly url: string;
   /** Where it is to be, in a directory that is there. */
   readonly target: string;
-  /** What names the folder that it is to be in. */
+  /** Variable that names its folder. */
   readonly variable: FolderVariable;
   readonly bytes: number;
   /** What it has to hash to; undefined where nobody says. */

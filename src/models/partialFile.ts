@@ -126,7 +126,7 @@ function sumOf(partials: readonly Partial[]): number {
   return partials.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
-/** Of a file that is there, nobody goes on with what was left. */
+/** Removes partial downloads of a file that is complete. */
 async function removeLeft(target: string): Promise<void> {
   for (const { path } of (await partialsOf(target)).left) await rm(path, { force: true });
 }

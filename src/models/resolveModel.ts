@@ -6,7 +6,7 @@ import { findLocalModel } from "./localModels.ts";
 import { type HubName, hubNameText, parseModelName } from "./modelName.ts";
 import type { FetchOptions } from "./pull.ts";
 
-/** How a model's name is made a path or a URL. */
+/** Options for turning a model's name into a path or a URL. */
 export interface ResolveOptions extends FetchOptions {
   /** Whether nothing may be fetched: what is not on this device is refused. */
   readonly offline?: boolean | undefined;

@@ -7,7 +7,7 @@ export type { LibraryHandle } from "koffi";
 
 /**
  * koffi, which the rest of this folder imports from here. Where it cannot be loaded, importing it does not fail, but its
- * first use does, with `PLATFORM_UNSUPPORTED`, `NATIVE_MISSING` or `NATIVE_INCOMPATIBLE`: so whoever imports a module
+ * first use does, with `PLATFORM_UNSUPPORTED`, `NATIVE_MISSING` or `NATIVE_INCOMPATIBLE`: so a file that imports a module
  * for something else is not disturbed, and the command line can say it in its way.
  */
 export default loadKoffi();

@@ -53,7 +53,7 @@ export function viewFloats(address: Pointer, count: number): Float32Array {
 
 /** Linux's `MADV_HUGEPAGE`. */
 const adviceHugePages = 14;
-/** What x64 and arm64 systems with pages of 4096 bytes have. */
+/** Page size of most x64 and arm64 systems, in bytes. */
 const hugePageBytes = 2 ** 21;
 
 /**

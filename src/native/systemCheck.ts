@@ -8,13 +8,13 @@ import koffi from "./koffi.ts";
 // The dynamic linker would refuse libraries that this system is too old for, too, but in its own words, and ggml keeps
 // to itself why it leaves a build for some CPU out. So what libraries need is compared with what there is beforehand.
 
-/** What of a system decides whether libraries can be loaded. */
+/** Facts of a system that decide if libraries can be loaded. */
 export interface SystemFacts {
   /** `process.arch` */
   readonly arch: string;
   /** Version of glibc, such as `2.36`; undefined for another C library. */
   readonly glibc: string | undefined;
-  /** What the C library is called if it is not glibc. */
+  /** Name of the C library if it is not glibc. */
   readonly otherLibc: string;
   /** Versions that the library of this name provides, none where that is unknown; undefined if there is no such library. */
   versions(library: string): readonly string[] | undefined;

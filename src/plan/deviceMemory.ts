@@ -25,7 +25,7 @@ export interface DeviceDemand extends MemoryDemand {
   readonly rooms?: readonly number[] | undefined;
 }
 
-/** What a block does in a forward pass. */
+/** Work of a block in a forward pass. */
 export interface BlockWork {
   readonly computes: BlockCost["computes"];
   readonly sums: number;

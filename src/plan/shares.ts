@@ -11,7 +11,7 @@ export type HeadPlacement = "coordinator" | "sharded";
 export interface SharePlan {
   /** By rank; the ranges follow on each other in rank order. */
   readonly ranks: readonly RankShare[];
-  /** How many of each unit stay together; the last group may have fewer. */
+  /** Number of units that stay together; the last group may have fewer. */
   readonly groups: Readonly<Record<Unit, number>>;
   readonly head: HeadPlacement;
 }

@@ -2,12 +2,12 @@ import { reasonOf, StelliumError } from "../errors.ts";
 import type { FolderVariable } from "./homeDirectory.ts";
 import { userName } from "./user.ts";
 
-/** Whether the operating system refused something. Such errors have a number; mistakes in calling Node have none. */
+/** True for refusals of the operating system. Such errors have a number; mistakes in calling Node have none. */
 export function isRefusedBySystem(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && typeof (error as NodeJS.ErrnoException).errno === "number";
 }
 
-/** Whether the disk, or what the user may have of it, is full. */
+/** True if the disk, or the user's quota of it, is full. */
 export function isFull(error: unknown): boolean {
   const { code } = (error ?? {}) as NodeJS.ErrnoException;
   return code === "ENOSPC" || code === "EDQUOT";
@@ -28,7 +28,7 @@ export function cacheUnwritable(path: string, variable: FolderVariable, cause: N
   return new StelliumError("CACHE_UNWRITABLE", values, { cause });
 }
 
-/** Whether nothing can be kept, since there is no folder for it, it cannot be written, or its disk is full. */
+/** True if nothing can be kept: there is no folder for it, it cannot be written, or its disk is full. */
 export function isWithoutCache(error: unknown): error is StelliumError {
   const codes: readonly string[] = ["HOME_UNKNOWN", "CACHE_UNWRITABLE", "DISK_FULL"];
   return error instanceof StelliumError && codes.includes(error.code);

@@ -1,6 +1,6 @@
 import { type ReadText, readSystem } from "./readText.ts";
 
-/** What control groups limit, of what is read here. */
+/** Controllers whose limits are read. */
 export type Controller = "cpu" | "memory";
 
 /** The control groups that this process is in, for one controller. */

@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import { controlGroups } from "./controlGroups.ts";
 import { amountIn, figureIn, least, type ReadText, readSystem } from "./readText.ts";
 
-/** What this process may use of the machine's processors. */
+/** Processors that this process may use. */
 export interface CpuAllowance {
   /** Physical cores that its affinity mask allows. */
   readonly cores: number;
@@ -10,7 +10,7 @@ export interface CpuAllowance {
   readonly quota: number | undefined;
 }
 
-/** How often a control group had used up its quota before the end of a period, since it was made. */
+/** Periods in which a control group used up its quota, since it was made. */
 export interface Throttling {
   /** Periods in which one of its processes ran. */
   readonly periods: number;

@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 
-/** What a shared library in ELF's format says of itself; see the System V ABI and the LSB on symbol versions. */
+/** Facts in a shared library's ELF tables; see the System V ABI and the LSB on symbol versions. */
 export interface ElfLibrary {
   /** `e_machine`, such as 62 for x86-64. */
   readonly machine: number;

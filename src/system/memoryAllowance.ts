@@ -1,23 +1,23 @@
 import { type ControlGroups, controlGroups } from "./controlGroups.ts";
 import { amountIn, figureIn, least, type ReadText, readSystem } from "./readText.ts";
 
-/** What the control groups of this process allow, in bytes. Undefined where none has a limit. */
+/** Memory that the control groups of this process allow, in bytes; undefined if none has a limit. */
 export interface GroupMemory {
   /** The smallest limit. */
   readonly limit: number | undefined;
-  /** What all processes of the groups may take further. Page cache that the system can drop is not in use. */
+  /** Bytes that all processes of the groups may still take. Page cache that the system can drop is not in use. */
   readonly available: number | undefined;
 }
 
-/** What this process may use of the machine's memory, in bytes. */
+/** Memory that this process may use, in bytes. */
 export interface MemoryAllowance {
   /** The smallest limit of its control groups; undefined if none has one. */
   readonly limit: number | undefined;
-  /** What it may take further. */
+  /** Bytes that it may still take. */
   readonly available: number;
-  /** Whether it is a control group that allows no more, and not the machine. */
+  /** True if the limit is a control group's, not the machine's. */
   readonly grouped: boolean;
-  /** What it has taken already and nothing else can have: anonymous and shared memory, but no pages of files. */
+  /** Bytes that it has taken already: anonymous and shared memory, but no pages of files. */
   readonly own: number;
 }
 
@@ -42,7 +42,7 @@ export function groupMemory(read: ReadText = readSystem): GroupMemory {
 /** A group that has a limit. */
 interface Level {
   readonly limit: number;
-  /** What cannot be taken back at once. */
+  /** Pages that cannot be taken back at once. */
   readonly used: number;
 }
 

@@ -18,7 +18,7 @@ export interface SlicedModel {
     readonly layer: number;
     readonly weights: readonly SlicedTensor[];
   }[];
-  /** What belongs to no block. */
+  /** Weights that belong to no block. */
   readonly shared: readonly SlicedTensor[];
 }
 

@@ -39,7 +39,7 @@ export class ControlGroup implements Disposable {
     return Number(this.read(this.version === 1 ? "memory.max_usage_in_bytes" : "memory.peak"));
   }
 
-  /** How many of its processes the system has killed for memory. */
+  /** Number of its processes that the system has killed for memory. */
   get kills(): number {
     const events = this.read(this.version === 1 ? "memory.oom_control" : "memory.events");
     return Number(/^oom_kill (\d+)/m.exec(events)![1]);

@@ -56,7 +56,7 @@ export async function until(condition: () => boolean, ms = 90_000): Promise<void
   }
 }
 
-/** What a run of the tests may choose: the libraries and the CPU variant that are tested. */
+/** Choices of a test run: the libraries and the CPU variant. */
 const chosen = ["STELLIUM_CPU", "STELLIUM_NATIVE_DIR"];
 
 /** This process's environment without what would change the outcome. */

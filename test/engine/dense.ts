@@ -7,7 +7,7 @@ import type { EngineOptions } from "#stellium/engine/protocol";
 import { generateModel } from "../../bench/generateModel.mjs";
 import { engineDefaults, logSoftmax, type ReferenceRun, type References, readReferences } from "./oracle.ts";
 
-/** What llama.cpp answers with tiny models of architectures that vary on known facts. */
+/** Answers of llama.cpp with tiny models of architectures that vary on known facts. */
 export const dense = readReferences("dense");
 
 /** Options for all results of a reference in one step. */

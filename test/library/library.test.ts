@@ -132,7 +132,7 @@ describe("a loaded model", () => {
   });
 });
 
-it("foretells what devices would hold", async () => {
+it("predicts what devices would hold", async () => {
   const wanted = { model: path, devices: 2, shares: [3, 1], compute: [1e9], disk: [1e9], promptTokens: 64 };
   const foretold = await plan(wanted);
   expect(foretold).toMatchObject({ fits: true, sources: { compute: "given", link: "assumed" } });

@@ -20,7 +20,7 @@ afterAll(() => files[Symbol.dispose]());
 interface Known {
   readonly model: DenseModel;
   readonly gguf: GgufModel;
-  /** How far the batch of a test rounds from the reference's single tokens. */
+  /** Rounding of a batch against the reference's single tokens. */
   readonly rounding: number;
 }
 
@@ -36,7 +36,7 @@ async function modelsOf(architecture: Architecture): Promise<Known[]> {
   return known.sort((a, b) => a.gguf.tensors.size - b.gguf.tensors.size);
 }
 
-/** How far a model with these facts is from its reference; infinite if it is refused. */
+/** Distance of a model with these facts from its reference; infinite if it is refused. */
 async function distance({ model, gguf }: Omit<Known, "rounding">, facts: Architecture): Promise<number> {
   try {
     const whole = describeModel(gguf, facts);

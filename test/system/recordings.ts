@@ -130,7 +130,7 @@ export const hybrid: Recording = {
     "38 25 0:35 / /sys/fs/cgroup/memory rw shared:19 - cgroup cgroup rw,memory\n",
 };
 
-/** What a process has, on a machine with 4 GB free. */
+/** Memory of a process on a machine with 4 GB free. */
 export const machine: Recording = {
   "/proc/meminfo": "MemTotal:        8000000 kB\nMemFree:          200000 kB\nMemAvailable:    4000000 kB\n",
   "/proc/self/status": "VmRSS:\t   90000 kB\nRssAnon:\t   40000 kB\nRssFile:\t   50000 kB\nRssShmem:\t       0 kB\n",

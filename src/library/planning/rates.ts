@@ -22,7 +22,7 @@ export interface WantedRates {
 export interface PlanningRates {
   readonly devices: readonly DeviceRates[];
   readonly link: LinkFigures;
-  /** How this device computes; undefined where its rate was given. */
+  /** Compute threads of this device; undefined if its rate was given. */
   readonly threads: ThreadChoice | undefined;
   readonly sources: { readonly compute: Source; readonly disk: Source; readonly link: Source };
 }

@@ -41,7 +41,7 @@ function stepReport(step: StepPrediction) {
   };
 }
 
-/** How this device computes; null where nothing was measured on it. */
+/** Compute threads of this device; null if nothing was measured on it. */
 function threadsReport(choice: ThreadChoice | undefined) {
   if (choice === undefined) return null;
   const { threads, from, cores, quota } = choice;

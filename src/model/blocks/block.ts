@@ -107,7 +107,7 @@ export interface SumStep {
 /** One thing after the other that a block does. */
 export type BlockStep<B extends Block> = ComputeStep<B> | SumStep;
 
-/** What a block costs on one rank. */
+/** Cost of a block on one rank. */
 export interface BlockCost {
   /** F32 values per token that are in memory at its widest point, besides the hidden states. */
   readonly workingValues: number;

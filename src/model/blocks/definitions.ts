@@ -13,7 +13,7 @@ function definitionOf(block: Block): BlockDefinition<Block> {
   return definitions[block.kind] as BlockDefinition<Block>;
 }
 
-/** What a block does, in order. */
+/** Steps of a block, in order. */
 export function stepsOf(block: Block): readonly BlockStep<Block>[] {
   return definitionOf(block).steps(block);
 }
@@ -23,12 +23,12 @@ export function stateOf(block: Block): CellState | undefined {
   return definitionOf(block).state(block);
 }
 
-/** What a block costs on a rank with a share. */
+/** Cost of a block on a rank with a share. */
 export function costOf(block: Block, share: RankShare, slots = 1): BlockCost {
   return definitionOf(block).cost(block, share, slots);
 }
 
-/** How often all ranks add up during a block. */
+/** Number of sums over all ranks during a block. */
 export function sumsOf(block: Block): number {
   return stepsOf(block).filter(({ does }) => does === "sum").length;
 }

@@ -11,7 +11,7 @@ import { type PlannedModel, planModel, type WantedPlan } from "./plannedModel.ts
 import { type PlanningRates, ratesOf } from "./rates.ts";
 
 /** What is to be foretold, of which devices. */
-export interface Foretelling extends WantedPlan {
+export interface PredictionRequest extends WantedPlan {
   /** Path, URL or name. */
   readonly model: string;
   readonly offline?: boolean | undefined;
@@ -31,7 +31,7 @@ export interface Foretelling extends WantedPlan {
  * Tells how a model would be shared out, what each device's memory would hold, and how long a token would take. Nothing is
  * loaded: its header is enough. Throws `SHARES_INVALID`, and what `readModelHeader` throws.
  */
-export async function foretell(wanted: Foretelling, signal: AbortSignal | undefined): Promise<PlanFacts> {
+export async function predictPlan(wanted: PredictionRequest, signal: AbortSignal | undefined): Promise<PlanFacts> {
   const { model: name, offline } = wanted;
   const model = await readModelHeader(name, { offline, signal, dataMayBeMissing: true });
   const description = describe(model);
@@ -56,7 +56,7 @@ function mostWeightBytes({ ranks }: PlannedModel): number {
 }
 
 function predict(
-  { wire, collective = "auto", promptTokens, promptSpeedup }: Foretelling,
+  { wire, collective = "auto", promptTokens, promptSpeedup }: PredictionRequest,
   { hyperparameters }: ModelDescription,
   planned: PlannedModel,
   rates: PlanningRates,
