@@ -63,7 +63,7 @@ function throttleText(share: number, { threads, quota = 0, processes }: ThreadCh
   const help =
     threads * processes > Math.max(1, quota) ? "fewer threads or a larger quota help" : "a larger quota helps";
   const quotaIs = `the CPU quota is ${quotaText(quota)} cores, and ${computing}`;
-  return `the system held this process up in ${Math.round(share * 100)} % of periods: ${quotaIs}; ${help}`;
+  return `throttled in ${Math.round(share * 100)} % of periods: ${quotaIs}; ${help}`;
 }
 
 function warnByLog(message: string): void {

@@ -32,10 +32,11 @@ interface Membership {
 export function controlGroups(controller: Controller, read: ReadText = readSystem): ControlGroups | undefined {
   const mounts = mountsIn(read("/proc/self/mountinfo") ?? "");
   for (const { version, path } of membershipsIn(read("/proc/self/cgroup") ?? "", controller)) {
-    const fitting = mounts.filter((mount) => holds(mount, version, controller));
-    const mount = fitting.find(({ root }) => below(root, path) !== undefined) ?? fitting[0];
-    const own = mount && directoryOf(mount, path, (directory) => exists(directory, version, controller, read));
-    if (own !== undefined) return { version, directories: upTo(mount!.point, own) };
+    // A later mount may cover an earlier one.
+    const fitting = mounts.filter((mount) => holds(mount, version, controller)).reverse();
+    const isGroup = (directory: string) => exists(directory, version, controller, read);
+    const directories = ownDirectories(fitting, path, isGroup) ?? rootOf(fitting, path);
+    if (directories !== undefined) return { version, directories };
   }
   return undefined;
 }
@@ -79,15 +80,25 @@ function below(root: string, path: string): string | undefined {
   return rest.split("/").includes("..") ? undefined : rest;
 }
 
+function ownDirectories(
+  mounts: readonly Mount[],
+  path: string,
+  isGroup: (directory: string) => boolean,
+): string[] | undefined {
+  for (const { root, point } of mounts) {
+    const rest = below(root, path);
+    if (rest !== undefined && isGroup(point + rest)) return upTo(point, point + rest);
+  }
+  return undefined;
+}
+
 /**
- * Where the group is. What is mounted is an ancestor of it where its name cannot be followed: names are those of another
- * control group namespace. A group outside of this namespace (`/..`) is seen nowhere below its root.
+ * If the group's name cannot be followed, since it is one of another control group namespace, what is mounted is the group
+ * or an ancestor of it. But a group outside of this namespace (`/..`) is not below its root.
  */
-function directoryOf(mount: Mount, path: string, exists: (directory: string) => boolean): string | undefined {
-  const { root, point } = mount;
-  const rest = below(root, path);
-  if (rest !== undefined && exists(point + rest)) return point + rest;
-  return path.startsWith("/..") && !root.startsWith("/..") ? undefined : point;
+function rootOf(mounts: readonly Mount[], path: string): string[] | undefined {
+  const mount = mounts.find(({ root }) => !path.startsWith("/..") || root.startsWith("/.."));
+  return mount && [mount.point];
 }
 
 function exists(directory: string, version: 1 | 2, controller: Controller, read: ReadText): boolean {

@@ -55,6 +55,6 @@ describe.skipIf(reason)(`a control group with a CPU quota (${reason ?? "made her
     const long = ["generate", "-p", "hello", "-n", "64", "--ignore-eos"];
     const { code, stderr } = await group.stellium([...long, ...args], env);
     expect(code, stderr).toBe(0);
-    expect(stderr.match(/held this process up in \d+ % of periods: the CPU quota is 0\.2 cores/g)).toHaveLength(1);
+    expect(stderr.match(/throttled in \d+ % of periods: the CPU quota is 0\.2 cores/g)).toHaveLength(1);
   });
 });

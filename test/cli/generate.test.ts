@@ -37,6 +37,8 @@ describe("--json", () => {
           rank: 0,
           host: hostname(),
           threads: 1,
+          cores: positive,
+          cpu_quota: expect.toSatisfy((quota: unknown) => quota === null || Number(quota) > 0),
           shares: { attention: 8, ffn: 768, head: 1024 },
           peak_rss_bytes: expect.toSatisfy((bytes: number) => bytes > 30e6 && bytes < 400e6),
           memory_cap_bytes: positive,

@@ -26,7 +26,7 @@ describe("watching a CPU quota", () => {
     expect(pass(100, 10)).toBe(0);
     expect(pass(100, 45)).toBe(1);
     expect(warnings[0]).toBe(
-      "the system held this process up in 45 % of periods: the CPU quota is 1.0 cores, and 2 threads compute; " +
+      "throttled in 45 % of periods: the CPU quota is 1.0 cores, and 2 threads compute; " +
         "fewer threads or a larger quota help",
     );
     expect([pass(100, 45), pass(100, 60), pass(100, 90), pass(100, 100)]).toEqual([1, 1, 2, 2]);

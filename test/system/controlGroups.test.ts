@@ -69,6 +69,14 @@ describe("the control groups of this process", () => {
     expect(groups("/gone (deleted)", "/", point)).toEqual([point]);
   });
 
+  it("are seen through the mount that covers another", () => {
+    const mountinfo =
+      "52 48 0:32 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n65 52 0:32 /jobs/a /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
+    const recording = { "/proc/self/cgroup": "0::/jobs/a/b\n", "/proc/self/mountinfo": mountinfo };
+    const point = "/sys/fs/cgroup";
+    expect(found(recording, point, `${point}/b`)?.directories).toEqual([`${point}/b`, point]);
+  });
+
   it("are unknown outside of the namespace, whatever the path says", () => {
     const mountinfo = { "/proc/self/mountinfo": "1 2 0:29 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n" };
     const outside = { ...mountinfo, "/proc/self/cgroup": "0::/../../etc\n" };
