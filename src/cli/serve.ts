@@ -7,8 +7,8 @@ import { StatusFeed } from "../cluster/status/feed.ts";
 import { version } from "../cluster/version.ts";
 import { StelliumError } from "../errors.ts";
 import { log, logsJson } from "../log.ts";
+import { modelId } from "../models/modelName.ts";
 import type { TextModel } from "../serving/textModel.ts";
-import { fileNameOf } from "../weights/modelUrl.ts";
 import type { Values } from "./arguments/option.ts";
 import { chooseTemplate } from "./chat/template.ts";
 import type { Interruption } from "./interruption.ts";
@@ -81,10 +81,8 @@ function apiOf(values: ServeValues, host: string, status: StatusFeed, model: () 
   };
 }
 
-/** What clients call the model: its file's name, or the name it has at the hub. */
 function idOf({ model = "", alias }: ServeValues): string {
-  const file = fileNameOf(model);
-  return alias ?? (/\.gguf$/i.test(file) ? file.slice(0, -".gguf".length) : model);
+  return alias ?? modelId(model);
 }
 
 function keyOf({ apiKey, noAuth }: ServeValues): string | undefined {

@@ -8,6 +8,7 @@ import { StatusBoard } from "../cluster/status/board.ts";
 import { StatusFeed } from "../cluster/status/feed.ts";
 import { version } from "../cluster/version.ts";
 import { StelliumError } from "../errors.ts";
+import { modelId } from "../models/modelName.ts";
 import { modelTemplate } from "../serving/modelTemplate.ts";
 import { type SamplingParameters, validateSampling } from "../serving/samplingParameters.ts";
 import type { TextModel } from "../serving/textModel.ts";
@@ -104,7 +105,7 @@ function apiOf(
   served: () => LoadedModel | undefined,
 ): Omit<Api, "draining" | "stopping" | "status"> {
   return {
-    id: name ?? model.replace(/^.*[\\/](?=[^\\/])/, "").replace(/\.gguf$/i, ""),
+    id: name ?? modelId(model),
     created: Math.floor(Date.now() / 1000),
     version,
     model: served,

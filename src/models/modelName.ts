@@ -1,6 +1,6 @@
 import { statSync } from "node:fs";
 import { StelliumError } from "../errors.ts";
-import { isUrl } from "../weights/modelUrl.ts";
+import { fileNameOf, isUrl } from "../weights/modelUrl.ts";
 import { isSafePath } from "./fileNames.ts";
 
 /** A model in a repository of a hub. */
@@ -45,6 +45,13 @@ export function parseModelName(name: string, endpoint: string, isThere: (path: s
 export function hubNameText({ repo, revision, choice }: HubName): string {
   const at = revision === "main" ? "" : `@${revision}`;
   return `${repo}${at}${choice === undefined ? "" : `:${choice}`}`;
+}
+
+/** The name that clients call a model by: its file's name without `.gguf`, or its whole name at a hub. */
+export function modelId(name: string): string {
+  const file = fileNameOf(name);
+  if (/\.gguf$/i.test(file)) return file.slice(0, -".gguf".length);
+  return looksLikePath(name) ? file : name;
 }
 
 /** Whether a revision can be asked for, and be the name of a file below a directory. */

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { below, isSafePath } from "#stellium/models/fileNames";
 import { authorization, hubDirectory, hubFromEnvironment } from "#stellium/models/hub";
-import { hubNameText, isRepository, parseModelName } from "#stellium/models/modelName";
+import { hubNameText, isRepository, modelId, parseModelName } from "#stellium/models/modelName";
 
 const endpoint = "https://hub.example/mirror";
 const parse = (name: string, there: readonly string[] = []) =>
@@ -174,5 +174,18 @@ describe("the environment", () => {
     ]) {
       expect(sent(address)).toEqual({});
     }
+  });
+});
+
+describe("the id of a served model", () => {
+  it.each([
+    ["Qwen/Qwen3-4B-GGUF:Q4_K_M", "Qwen/Qwen3-4B-GGUF:Q4_K_M"],
+    ["hf.co/Qwen/Qwen3-4B-GGUF", "hf.co/Qwen/Qwen3-4B-GGUF"],
+    ["/home/me/models/qwen3-4b-q4_k_m.gguf", "qwen3-4b-q4_k_m"],
+    ["models/Tiny.GGUF", "Tiny"],
+    ["https://example.com/a/tiny-Q4_0.gguf?download=true", "tiny-Q4_0"],
+    ["/home/me/models/blob", "blob"],
+  ])("of %s is %s, for the command line and the library", (name, id) => {
+    expect(modelId(name)).toBe(id);
   });
 });
