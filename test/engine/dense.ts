@@ -66,3 +66,44 @@ export function differenceTo(run: ReferenceRun, rows: readonly Float64Array[]): 
   const differences = rows.flatMap((row, i) => run.top[i]!.map(([token, value]) => Math.abs(row[token]! - value)));
   return differences.reduce((most, value) => (value > most || Number.isNaN(value) ? value : most), 0);
 }
+
+/** Where tokens differ on the reference's CPU, and on another one, whose rounding of activations is another. */
+export const nearTie = { F32: 1e-3, quantized: 1e-2, elsewhere: 0.35 };
+/**
+ * Sums over ranks and products of batches round differently, and more so the products of quantized activations: of what
+ * is said at other positions than near-ties of tokens.
+ */
+export const rounding: Record<string, number> = { F32: 0.05, Q4_K: 0.5 };
+
+/** Two sequences that follow the same reference side by side, the first one some tokens ahead. Returns the worse difference. */
+export async function sideBySide(
+  engine: Engine,
+  { prompt, tokens, top }: ReferenceRun,
+  ahead: number,
+): Promise<number> {
+  const text = [...prompt, ...tokens];
+  const starts = [prompt.length + ahead, prompt.length];
+  await engine.step(starts.map((end, slot) => ({ slot, tokens: text.slice(0, end), position: 0, outputs: 0 })));
+  let worst = 0;
+  for (let step = 0; step < 8; step++) {
+    const parts = starts.map((start, slot) => ({
+      slot,
+      tokens: [text[start + step]!],
+      position: start + step,
+      outputs: 1,
+    }));
+    const logits = await engine.step(parts);
+    const width = logits.length / 2;
+    for (const [slot, { position }] of parts.entries()) {
+      const row = logSoftmax(logits.subarray(slot * width, (slot + 1) * width));
+      const at = position - prompt.length + 1;
+      worst = Math.max(worst, differenceTo({ prompt, tokens, top: [top[at]!] }, [row]));
+    }
+  }
+  return worst;
+}
+
+/** Shapes of a type without the deep ones, whose facts hang on the number of layers. */
+export function shallowShapes(type: string): string[] {
+  return shapesOf(type).filter((shape) => !shape.endsWith("-deep"));
+}
