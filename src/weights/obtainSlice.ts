@@ -34,6 +34,8 @@ export async function obtainSlice({ source, onProgress, ...wish }: SliceWish): P
   const { path, reason } = await checkSlice(wish.directory, wish.header);
   if (reason === undefined) return path;
   await using writer = await SliceWriter.open(wish);
+  // Another process may have finished it since: two devices without a share have the same slice.
+  if ((await checkSlice(wish.directory, wish.header)).reason === undefined) return path;
   const blocks = writer.missing;
   const total = blocks.reduce((sum, index) => sum + plainBlockBytes(wish.header.blocks[index]!), 0);
   let received = 0;

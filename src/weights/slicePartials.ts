@@ -41,22 +41,26 @@ interface Candidate {
 }
 
 /**
- * Takes over what there is of a slice, complete or left by a writer that has stopped, by giving it the name `partial`:
+ * Takes over what there is of a slice, damaged or left by a writer that has stopped, by giving it the name `partial`:
  * of several processes, one succeeds. Removes what is of no more use: files of another build or device, and all others
- * but the most complete.
+ * but the most complete. A sound slice stays where it is: another process has just finished it and reads it.
  *
- * @returns the complete blocks, or undefined where there is nothing to go on with
+ * @param damaged - blocks known to be damaged
+ * @returns the complete blocks, or undefined if there is nothing to go on with
  */
 export async function adoptSlice(
   directory: string,
   header: SliceHeader,
   partial: string,
+  damaged: readonly number[] = [],
 ): Promise<ReadonlySet<number> | undefined> {
   const found: Candidate[] = [];
+  const all = filledBlocks(header).length;
   for (const path of await leftovers(directory, header)) {
     const complete = await completeBlocks(path, header);
+    const sound = path.endsWith(sliceSuffix.complete) && complete?.size === all && damaged.length === 0;
     if (complete === undefined) await rm(path, { force: true });
-    else found.push({ path, complete });
+    else if (!sound) found.push({ path, complete });
   }
   found.sort((a, b) => b.complete.size - a.complete.size);
   const best = await firstRenamed(found, partial);

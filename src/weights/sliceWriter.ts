@@ -1,4 +1,4 @@
-import { type FileHandle, open, rename } from "node:fs/promises";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { StelliumError } from "../errors.ts";
 import type { Device, Ggml } from "../native/ggml.ts";
 import { dropCache } from "../native/pageCache.ts";
@@ -58,7 +58,7 @@ export class SliceWriter implements AsyncDisposable {
     const partial = partialPath(directory, sliceName(header));
     return onDisk(directory, 0, async () => {
       makeFolder(directory);
-      const complete = await adoptSlice(directory, header, partial);
+      const complete = await adoptSlice(directory, header, partial, damaged);
       const missing = filledBlocks(header).filter((i) => !complete?.has(i) || damaged.includes(i));
       try {
         await checkRoom(disk, directory, slicePath(directory, header), bytesOf(header, missing));
@@ -127,7 +127,14 @@ export class SliceWriter implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#open) return;
     await this.#close();
-    await released(this.#partial, this.#options);
+    const { header } = this.#options;
+    if (this.#missing.size === filledBlocks(header).length) await this.#remove();
+    else await released(this.#partial, this.#options);
+  }
+
+  /** Nothing was written that another writer could use. */
+  async #remove(): Promise<void> {
+    await rm(this.#partial, { force: true }).catch(() => {});
   }
 
   async #close(): Promise<void> {

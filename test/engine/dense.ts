@@ -67,13 +67,17 @@ export function differenceTo(run: ReferenceRun, rows: readonly Float64Array[]): 
   return differences.reduce((most, value) => (value > most || Number.isNaN(value) ? value : most), 0);
 }
 
-/** Where tokens differ on the reference's CPU, and on another one, whose rounding of activations is another. */
-export const nearTie = { F32: 1e-3, quantized: 1e-2, elsewhere: 0.35 };
+/**
+ * Largest difference of log-probabilities where tokens differ: on the reference's CPU, and on another one, which rounds
+ * activations in another way. Rounding adds up over layers: ggml's x64 variant makes 0.87 of it in the 46 layers of
+ * `tiny-gemma2-deep`.
+ */
+export const nearTie = { F32: 1e-3, quantized: 1e-2, elsewhere: 0.35, deepElsewhere: 1.5 };
 /**
  * Sums over ranks and products of batches round differently, and more so the products of quantized activations: of what
  * is said at other positions than near-ties of tokens.
  */
-export const rounding: Record<string, number> = { F32: 0.05, Q4_K: 0.5 };
+export const rounding: Record<string, number> = { F32: 0.05, Q4_K: 0.8 };
 
 /** Two sequences that follow the same reference side by side, the first one some tokens ahead. Returns the worse difference. */
 export async function sideBySide(

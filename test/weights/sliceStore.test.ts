@@ -1,19 +1,20 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, open, readdir, readFile, rename, truncate, utimes, writeFile } from "node:fs/promises";
+import { mkdtemp, open, readdir, readFile, rename, rm, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeEach, describe, expect, it } from "vitest";
 import { viewNative } from "#stellium/native/memory";
 import type { GgufTensor } from "#stellium/weights/gguf/model";
 import { allocationBytes, describingContext, Layouts, newTensor } from "#stellium/weights/layout";
 import { loadCounter } from "#stellium/weights/loader";
+import { type BlockSource, obtainSlice } from "#stellium/weights/obtainSlice";
 import { slicePath } from "#stellium/weights/sliceDirectory";
 import { realDisk } from "#stellium/weights/sliceDisk";
 import { encodeHeader, type SliceHeader } from "#stellium/weights/sliceHeader";
 import { layOutSlice, localTensor } from "#stellium/weights/sliceLayout";
 import { readSlices } from "#stellium/weights/sliceReader";
-import { checkSlice, filledBlocks, verifyBlock } from "#stellium/weights/sliceStore";
+import { checkSlice, filledBlocks, openSlice, verifyBlock } from "#stellium/weights/sliceStore";
 import { BlockWeights } from "#stellium/weights/window/blockWeights";
 import { sliceMap } from "#stellium/weights/window/sliceMap";
 import { skipIf } from "../skip.ts";
@@ -293,6 +294,27 @@ describe("two writers of one slice", () => {
     await Promise.all([run(), run(), run()]);
     expect((await checkSlice(directory, header, { verify: true })).missing).toEqual([]);
     expect(await readdir(directory)).toHaveLength(1);
+  });
+
+  it("leave a slice where it is that another one has just finished, and nothing beside it", async () => {
+    const { path } = await complete(directory, { cut, header, source });
+    const late = await openWriter(directory, header);
+    expect((await checkSlice(directory, header)).reason).toBeUndefined();
+    await late[Symbol.asyncDispose]();
+    expect(await readdir(directory)).toEqual([basename(path)]);
+  });
+
+  it("may want the same slice at the same time: each has it where it is said to be", async () => {
+    const blocks: BlockSource = { begin: async () => {}, block: (index) => plainBlock(source, cut, index) };
+    const obtain = async (delay: number) => {
+      await new Promise((resolve) => setTimeout(resolve, delay));
+      const path = await obtainSlice({ ggml, device, directory, header, source: blocks });
+      await (await openSlice(path))[Symbol.asyncDispose]();
+    };
+    for (let round = 0; round < 5; round++) {
+      await Promise.all([0, 1, 3, 7, 15].map(obtain));
+      for (const name of await readdir(directory)) await rm(join(directory, name));
+    }
   });
 
   it("leave a slice to others when they are killed, or stop for long", async () => {
