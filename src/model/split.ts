@@ -36,7 +36,7 @@ export function wholeWeight(weight: Omit<Weight, "name" | "rows" | "columns">): 
 }
 
 /** True if a split gives a rank nothing, since it has no units. */
-export function leavesOut({ unit }: Split, share: RankShare): boolean {
+function leavesOut({ unit }: Split, share: RankShare): boolean {
   return unit !== undefined && share[unit].count === 0;
 }
 

@@ -17,7 +17,7 @@ export function describe(model: GgufModel): ModelDescription {
 }
 
 /** The architecture a model names. Throws `MODEL_UNSUPPORTED` if it is no model of text, or there is none of that name. */
-export function architectureOf(model: GgufModel): Architecture {
+function architectureOf(model: GgufModel): Architecture {
   const name = requireString(model, "general.architecture");
   const other = reasonOfOtherFile(model);
   if (other !== undefined)

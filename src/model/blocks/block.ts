@@ -137,7 +137,7 @@ export const addSum: ComputeStep<Block> = {
 };
 
 /** `input` under a block's norm of this role. */
-export function normedBy(context: BlockContext, block: RankBlock, role: string, input: Tensor): Tensor {
+function normedBy(context: BlockContext, block: RankBlock, role: string, input: Tensor): Tensor {
   return context.builder.norm(input, context.weight(block, role)!, block.norm);
 }
 
