@@ -81,15 +81,17 @@ describe.each([
 
   it("calls functions, and writes JSON by a schema, side by side", async () => {
     const tools = [zodFunction({ name: "forecast", parameters: weather })];
+    // One call: how many this small model would make depends on how the CPU rounds.
+    const oneCall = { tools, tool_choice: "required", parallel_tool_calls: false } as const;
     const [called, formatted] = await Promise.all([
-      client.chat.completions.parse({ ...request, max_tokens: 300, tools, tool_choice: "required" }),
+      client.chat.completions.parse({ ...request, max_tokens: 300, ...oneCall }),
       client.chat.completions.parse({
         ...request,
         max_tokens: 300,
         response_format: zodResponseFormat(weather, "weather"),
       }),
     ]);
-    expect(called.choices[0]!.finish_reason).toMatch(/tool_calls|length/);
+    expect(called.choices[0]!.finish_reason).toBe("tool_calls");
     expect(weather.parse(called.choices[0]!.message.tool_calls![0]!.function.parsed_arguments)).toBeTruthy();
     expect(weather.parse(formatted.choices[0]!.message.parsed)).toBeTruthy();
   });
