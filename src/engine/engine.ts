@@ -7,7 +7,7 @@ import { shutdownSocket } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { readEvents, type TraceEvents } from "../trace/events.ts";
 import { loadCounter } from "../weights/loader.ts";
-import { beginReading } from "../weights/loadFile.ts";
+import { beginReading } from "../weights/weightFile.ts";
 import type { CellPlace } from "./cellFile.ts";
 import { EngineCalls, engineFailure } from "./engineCalls.ts";
 import type { LinkSetup, RankNetwork } from "./links/rankLinks.ts";

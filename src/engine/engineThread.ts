@@ -2,16 +2,15 @@ import { parentPort, workerData } from "node:worker_threads";
 import { deviceFeatures, openBackend } from "../native/backend.ts";
 import { cpuDevice, type Device, type Ggml, openGgml } from "../native/ggml.ts";
 import { viewNative } from "../native/memory.ts";
-import type { RankDescription } from "../plan/rankDescription.ts";
 import { openRecorder } from "../trace/recorder.ts";
 import { otherSubject, readerThreads, spanKind } from "../trace/spans.ts";
 import { Layouts } from "../weights/layout.ts";
 import { loadCounter } from "../weights/loader.ts";
-import { ggufWeights, type StoredTensor, WeightStore } from "../weights/weightStore.ts";
+import { WeightStore } from "../weights/weightStore.ts";
 import type { Weights } from "../weights/weights.ts";
 import { BlockWeights } from "../weights/window/blockWeights.ts";
 import { ggufMap } from "../weights/window/ggufMap.ts";
-import type { ReaderTrace } from "../weights/window/reader.ts";
+import type { ReaderTrace } from "../weights/window/pieceReader.ts";
 import { EngineLoop } from "./engineLoop.ts";
 import { KvCache } from "./kvCache.ts";
 import {
@@ -63,9 +62,10 @@ async function load(weights: Weights): Promise<void> {
 }
 
 function openWeights(ggml: Ggml, device: Device, origin: WeightOrigin): Weights {
-  const { files, blocks, shared: unowned } = description;
+  const { blocks, shared: unowned } = description;
   if (origin.kind === "gguf") {
-    return new WeightStore(ggml, device, ggufWeights(files, origin.cached), storedTensors(description));
+    const slices = [...blocks.flatMap((block) => block.weights), ...unowned];
+    return new WeightStore(ggml, device, { paths: origin.files, cached: origin.cached ?? true }, slices);
   }
   const map =
     origin.kind === "slice"
@@ -80,9 +80,4 @@ function readerTraces(): ReaderTrace[] {
   const subjects = [...description.blocks.keys(), otherSubject];
   const { trace } = shared;
   return readerThreads.map((thread) => ({ memory: trace[thread], subjects }));
-}
-
-/** What has to be in memory: all weights of all blocks. Of a tied head that is the embedding, too. */
-function storedTensors(rank: RankDescription): StoredTensor[] {
-  return [...rank.blocks.flatMap((block) => block.weights), ...rank.shared];
 }

@@ -23,16 +23,14 @@ export type Split =
 export interface Weight extends TensorSlice {
   /** GGUF's name within the layer, such as `attn_q.weight`. */
   readonly role: string;
-  /** A matrix is multiplied, in any type and layout; a vector is added or scaled by, in F32. */
-  readonly kind: "matrix" | "vector";
   readonly split: Split;
   /** Whether it is always in memory: it is read at other times than the rest of its block. */
   readonly resident?: boolean;
 }
 
 /** The weight that is all of a tensor. */
-export function wholeWeight(weight: Omit<Weight, "name" | "rows" | "columns">): Weight {
-  return { ...weight, ...wholeTensor(weight.tensor) };
+export function wholeWeight(weight: Omit<Weight, "name" | "type" | "rows" | "columns">): Weight {
+  return { ...wholeTensor(weight.tensor), ...weight };
 }
 
 /** True if a split gives a rank nothing, since it has no units. */

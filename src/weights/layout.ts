@@ -2,10 +2,8 @@ import { StelliumError } from "../errors.ts";
 import { extraBufferTypes } from "../native/backend.ts";
 import { type BufferType, type Context, type Device, type Ggml, required, type Tensor } from "../native/ggml.ts";
 import { tensorTypes } from "../native/tensorTypes.ts";
-import type { GgufTensor } from "./gguf/model.ts";
-
-/** What a layout is chosen for: a tensor, or a part of one with a shape of its own. */
-export type Matrix = Pick<GgufTensor, "name" | "type" | "shape">;
+import { pageBytes, roundUp } from "./pages.ts";
+import type { StoredTensor, TensorPart } from "./slice.ts";
 
 /** How a tensor lies in memory. */
 export interface Layout {
@@ -49,13 +47,17 @@ export class Layouts {
     this.#extra = extraBufferTypes(device).map((type) => layout(type, false));
   }
 
-  /** The device's first choice for multiplying by a matrix. Throws `MODEL_UNSUPPORTED` naming the tensor if it cannot. */
-  forMatrix(tensor: Matrix): Layout {
-    const key = `${tensor.type} ${tensor.shape.join(" ")}`;
+  /**
+   * The device's first choice for multiplying by a matrix; for a vector the plain layout. Throws `MODEL_UNSUPPORTED` naming
+   * the tensor if the device cannot multiply by it.
+   */
+  forPart(part: TensorPart): Layout {
+    if (part.kind === "vector") return this.plain;
+    const key = `${part.type} ${part.columns.count} ${part.rows.count}`;
     let layout = this.#chosen.get(key);
     if (layout === undefined) {
-      layout = [...this.#extra, this.plain].find((candidate) => this.#multiplies(tensor, candidate));
-      if (layout === undefined) throw unsupported(tensor);
+      layout = [...this.#extra, this.plain].find((candidate) => this.#multiplies(part, candidate));
+      if (layout === undefined) throw unsupported(part);
       this.#chosen.set(key, layout);
     }
     return layout;
@@ -67,15 +69,16 @@ export class Layouts {
   }
 
   /** ggml answers for a tensor in a buffer, so one is made for asking. Its memory is never touched. */
-  #multiplies(tensor: Matrix, { name, bufferType }: Layout): boolean {
-    if (name === "AMX" && tensor.shape[0]! < leastAmxColumns) return false;
+  #multiplies(matrix: TensorPart, { name, bufferType }: Layout): boolean {
+    const columns = matrix.columns.count;
+    if (name === "AMX" && columns < leastAmxColumns) return false;
     const ggml = this.#ggml;
     const context = describingContext(ggml, 3);
     try {
-      const weight = newTensor(ggml, context, tensor, tensor.shape[1]!);
+      const weight = newTensor(ggml, context, matrix, matrix.rows.count);
       const buffer = required(ggml.allocateBuffer(bufferType, allocationBytes(ggml, bufferType, weight)), "allocation");
       ggml.placeTensor(buffer, weight, ggml.bufferBase(buffer));
-      const input = ggml.newTensor2d(context, tensorTypes.F32.id, tensor.shape[0]!, 1);
+      const input = ggml.newTensor2d(context, tensorTypes.F32.id, columns, 1);
       const answer = ggml.deviceSupports(this.#device, ggml.mulMat(context, weight, input));
       ggml.freeBuffer(buffer);
       return answer;
@@ -101,14 +104,61 @@ export function describingContext(ggml: Ggml, tensors: number): Context {
   return required(ggml.init({ mem_size, mem_buffer: null, no_alloc: true }), "describing tensors");
 }
 
-/** Describes a tensor, or the first `rows` rows of it. */
-export function newTensor(ggml: Ggml, context: Context, tensor: Pick<GgufTensor, "type" | "shape">, rows: number) {
-  const { id } = tensorTypes[tensor.type];
-  if (tensor.shape.length === 1) return ggml.newTensor1d(context, id, tensor.shape[0]!);
-  return ggml.newTensor2d(context, id, tensor.shape[0]!, rows);
+/** Describes `rows` rows of a part. */
+export function newTensor(ggml: Ggml, context: Context, part: Omit<TensorPart, "name" | "rows">, rows: number): Tensor {
+  const { id } = tensorTypes[part.type];
+  if (part.kind === "vector") return ggml.newTensor1d(context, id, part.columns.count);
+  return ggml.newTensor2d(context, id, part.columns.count, rows);
 }
 
-function unsupported({ name, type }: Matrix): StelliumError {
+/** A part with its layout and its place: a `StoredTensor` that keeps all that was known of it before. */
+export type LaidOut<T extends TensorPart> = T & Pick<StoredTensor, "layout" | "offset" | "bytes">;
+
+/**
+ * Places tensors one after the other, each in the layout that the device computes fastest from. Those of one layout
+ * are neighbors and start on a page border, so that they can be read into one buffer. Throws `MODEL_UNSUPPORTED`.
+ *
+ * @returns the tensors in the order they came, and the bytes they take together
+ */
+export function layOutTensors<T extends TensorPart>(
+  ggml: Ggml,
+  layouts: Layouts,
+  parts: readonly T[],
+): { readonly bytes: number; readonly tensors: readonly LaidOut<T>[] } {
+  const chosen = parts.map((part) => ({ part, layout: layouts.forPart(part) }));
+  const names = [...new Set(chosen.map(({ layout }) => layout.name))].sort();
+  const places = new Map<T, { offset: number; bytes: number }>();
+  let end = 0;
+  for (const name of names) {
+    end = roundUp(end, pageBytes);
+    for (const { part, layout } of chosen.filter((entry) => entry.layout.name === name)) {
+      const bytes = storedBytes(ggml, layout, part, part.rows.count);
+      places.set(part, { offset: end, bytes });
+      end += bytes;
+    }
+  }
+  const tensors = chosen.map(({ part, layout }) => ({ ...part, layout: layout.name, ...places.get(part)! }));
+  return { bytes: end, tensors };
+}
+
+/** Bytes that `rows` rows of a part take in a layout; see `allocationBytes`. */
+export function storedBytes(ggml: Ggml, { bufferType }: Layout, part: TensorPart, rows: number): number {
+  const context = describingContext(ggml, 1);
+  try {
+    return allocationBytes(ggml, bufferType, newTensor(ggml, context, part, rows));
+  } finally {
+    ggml.free(context);
+  }
+}
+
+/** Number of tensors by name of layout. */
+export function layoutCounts(tensors: readonly Pick<StoredTensor, "layout">[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const { layout } of tensors) counts.set(layout, (counts.get(layout) ?? 0) + 1);
+  return counts;
+}
+
+function unsupported({ name, type }: TensorPart): StelliumError {
   const reason = `this device does not multiply by its tensor ${name} of type ${type}`;
   return new StelliumError("MODEL_UNSUPPORTED", { model: "the model", reason });
 }

@@ -1,62 +1,63 @@
-import { type Buffer, type Ggml, openGgml, type Pointer } from "../native/ggml.ts";
+import { type Ggml, openGgml } from "../native/ggml.ts";
 import { allocatePages, type NativeMemory, viewNative } from "../native/memory.ts";
-import type { TensorTypeName } from "../native/tensorTypes.ts";
-import { describingContext, newTensor } from "./layout.ts";
-import { directMargin, LoadFile } from "./loadFile.ts";
+import { type RepackPlace, repackRows } from "./repack.ts";
+import { gatherColumns, type RowColumns, type TensorPart } from "./slice.ts";
+import { directMargin, type FileRange, WeightFile } from "./weightFile.ts";
 
-/** A piece of a tensor to be read from a file into its place. Plain data: it crosses threads. */
-export interface LoadTask {
-  readonly path: string;
-  readonly offset: number;
-  /** Bytes to read. */
-  readonly bytes: number;
-  /** Where it belongs, in `buffer`. */
-  readonly address: Pointer;
-  readonly buffer: Buffer;
+/** Rows of a tensor, and the place in memory where they belong. Plain data: it crosses threads. */
+export interface LoadTask extends FileRange, RepackPlace {
+  /** Absent if all columns are wanted. */
+  readonly columns?: RowColumns;
+  /** The part they are rows of, to be brought into the layout of `buffer`; absent if the bytes stay as they are. */
+  readonly repack?: { readonly part: TensorPart; readonly rows: number };
+}
+
+/** Files that weights are loaded from. Plain data: it crosses threads. */
+export interface LoadFiles {
+  readonly paths: readonly string[];
   /** Whether the system's cache may keep what was read, for another start. */
   readonly cached: boolean;
-  /** Present where only some columns are wanted: of each row read, so many bytes from an offset on. */
-  readonly columns?: { readonly rowBytes: number; readonly offset: number; readonly bytes: number };
-  /** Absent where the bytes go into place as they are. */
-  readonly convert?: { readonly type: TensorTypeName; readonly shape: readonly number[] };
 }
 
 /**
- * What those who load share, as indices into an `Int32Array`: the next task, 1 where loading is to stop, what was loaded, and
- * 1 as soon as the thread that receives native code's log has loaded the libraries.
+ * What loaders share, as indices into an `Int32Array`: the next task, 1 if loading is to stop, how much was loaded, and 1 as
+ * soon as the thread that receives native code's log has loaded the libraries.
  */
 export const loadCounter = { nextTask: 0, stop: 1, mebibytes: 2, libraries: 3, length: 4 } as const;
 
 const roomBytes = 8 * 2 ** 20;
-/** Bytes that one load task reads where its layout can be brought about in parts: enough for a disk to be at its best. */
+/** Bytes that one task reads if its layout can be made in parts: enough for a disk to reach its full speed. */
 export const taskBytes = roomBytes - directMargin;
 
-/** Loaders read in turns, here and there, so the disk is told early what comes next. */
+/** Loaders take turns, so their reads are scattered: the system is told this many tasks ahead what comes next. */
 const tasksAhead = 32;
 
-/** Slow is a disk that a loader waits for most of the time, although it is read ahead. Judged when so much has passed. */
+/** A disk is slow if a loader waits for it this share of the time, although it is read ahead. */
 const slowShare = 0.6;
+/** The disk is judged after this time. */
 const judgedMs = 1000;
 
-/** Works off tasks that no other loader has taken, until there are none, or `stop` is set. Rejects with `FILE_UNREADABLE`. */
-export async function loadWeights(tasks: readonly LoadTask[], counters: Int32Array): Promise<void> {
-  using loader = new Loader(tasks, counters);
+/** Does tasks that no other loader has taken, until none are left or `stop` is set. Rejects with `FILE_UNREADABLE`. */
+export async function loadWeights(files: LoadFiles, tasks: readonly LoadTask[], counters: Int32Array): Promise<void> {
+  using loader = new Loader(files, tasks, counters);
   await loader.run();
 }
 
 /** A task that was taken. */
 interface Taken {
   readonly task: LoadTask;
-  /** Its bytes, on their way; undefined where they are too many to be read ahead. */
+  /** Its bytes, once they are read; undefined if they are too many to be read ahead. */
   readonly bytes: Promise<Uint8Array | undefined> | undefined;
 }
 
 /** Brings what it has read into place while the next bytes are read. */
 class Loader implements Disposable {
+  readonly #paths: readonly string[];
+  readonly #cached: boolean;
   readonly #tasks: readonly LoadTask[];
   readonly #counters: Int32Array;
   readonly #ggml = openGgml();
-  readonly #files = new Map<string, LoadFile>();
+  readonly #files = new Map<number, WeightFile>();
   readonly #rooms = [new Room(), new Room()];
   /** For what is too large to be read ahead. */
   readonly #largeRoom = new Room();
@@ -64,7 +65,9 @@ class Loader implements Disposable {
   #taken = 0;
   #uncounted = 0;
 
-  constructor(tasks: readonly LoadTask[], counters: Int32Array) {
+  constructor({ paths, cached }: LoadFiles, tasks: readonly LoadTask[], counters: Int32Array) {
+    this.#paths = paths;
+    this.#cached = cached;
     this.#tasks = tasks;
     this.#counters = counters;
   }
@@ -101,32 +104,31 @@ class Loader implements Disposable {
     return { task, bytes: this.#read(task, this.#rooms[this.#taken++ % 2]!) };
   }
 
-  /** Has the system begin to read what will be read through its cache. */
+  /** Asks the system to begin reading what will be read through its cache. */
   #readAhead(task: LoadTask | undefined): void {
-    if (!task?.cached) return;
-    const file = this.#file(task.path);
+    if (task === undefined || !this.#cached) return;
+    const file = this.#file(task.file);
     if (this.#pace.isSlow || !file.isDirect) file.readAhead(task.offset, task.bytes);
   }
 
-  /** The bytes of a task, in `room`; undefined where they were read into place. */
+  /** The bytes of a task, in `room`; undefined if they were read directly into place. */
   async #read(task: LoadTask, room: Room): Promise<Uint8Array | undefined> {
-    const { path, offset, bytes, cached } = task;
-    const file = this.#file(path);
-    if (!cached || !(this.#pace.isSlow || file.isCached(offset))) {
+    const { offset, bytes } = task;
+    const file = this.#file(task.file);
+    if (!this.#cached || !(this.#pace.isSlow || file.isCached(offset))) {
       const read = await file.readDirectly(offset, bytes, room.view(bytes + directMargin));
       if (read !== undefined) return read;
     }
     const target = staysAsItIs(task) ? viewNative(task.address, bytes) : room.view(bytes);
     await file.read(offset, target);
-    if (!cached) file.forget(offset, bytes);
     return staysAsItIs(task) ? undefined : target;
   }
 
-  #file(path: string): LoadFile {
-    let file = this.#files.get(path);
+  #file(index: number): WeightFile {
+    let file = this.#files.get(index);
     if (file === undefined) {
-      file = new LoadFile(path);
-      this.#files.set(path, file);
+      file = new WeightFile(this.#paths[index]!, this.#cached);
+      this.#files.set(index, file);
     }
     return file;
   }
@@ -140,16 +142,16 @@ class Loader implements Disposable {
 }
 
 /**
- * Finds out whether the disk is what loading waits for. A slow one leaves time to fill the system's cache, and the next start is
- * faster for it. Beside a fast one cores are the limit: filling the cache would cost them as much as all else, and the next
- * start gain little.
+ * Measures whether loading waits for the disk. A slow disk leaves time to fill the system's cache, which makes the next start
+ * faster. With a fast disk the cores are the limit: filling the cache would cost as much as everything else, and the next
+ * start would gain little.
  */
 class Pace {
   readonly #started = performance.now();
   #waitedMs = 0;
   #slow = false;
 
-  /** Stays true: what is read through the cache, ahead of time, says nothing of the disk. */
+  /** Stays true: reads through the cache, ahead of time, no longer show how fast the disk is. */
   get isSlow(): boolean {
     return this.#slow;
   }
@@ -165,7 +167,7 @@ class Pace {
   }
 }
 
-/** Memory for bytes on their way. */
+/** Memory for bytes between the file and their place. */
 class Room implements Disposable {
   #memory: NativeMemory | undefined;
 
@@ -183,34 +185,13 @@ class Room implements Disposable {
   }
 }
 
-function staysAsItIs({ columns, convert }: LoadTask): boolean {
-  return columns === undefined && convert === undefined;
+function staysAsItIs({ columns, repack }: LoadTask): boolean {
+  return columns === undefined && repack === undefined;
 }
 
 function place(ggml: Ggml, task: LoadTask, bytes: Uint8Array): void {
-  const wanted = task.columns === undefined ? bytes : gathered(bytes, task.columns);
-  if (task.convert !== undefined) convertInto(ggml, task, wanted);
-  else viewNative(task.address, wanted.length).set(wanted);
-}
-
-/** Moves the wanted columns of each row together, to the front. */
-function gathered(rows: Uint8Array, { rowBytes, offset, bytes }: NonNullable<LoadTask["columns"]>): Uint8Array {
-  const count = rows.length / rowBytes;
-  for (let row = 0; row < count; row++) {
-    const start = row * rowBytes + offset;
-    rows.copyWithin(row * bytes, start, start + bytes);
-  }
-  return rows.subarray(0, count * bytes);
-}
-
-/** ggml converts whole tensors only: rows of one are a tensor of their own, placed where they belong. */
-function convertInto(ggml: Ggml, { address, buffer, convert }: LoadTask, bytes: Uint8Array): void {
-  const context = describingContext(ggml, 1);
-  try {
-    const part = newTensor(ggml, context, convert!, convert!.shape[1] ?? 1);
-    ggml.placeTensor(buffer, part, address);
-    ggml.setTensor(part, bytes, 0, bytes.length);
-  } finally {
-    ggml.free(context);
-  }
+  const { columns, repack, address } = task;
+  const rows = columns === undefined ? bytes : gatherColumns(bytes, columns);
+  if (repack === undefined) viewNative(address, rows.length).set(rows);
+  else repackRows(ggml, repack.part, repack.rows, rows, task);
 }

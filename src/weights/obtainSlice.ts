@@ -1,7 +1,7 @@
 import type { Device, Ggml } from "../native/ggml.ts";
+import { sliceBytes } from "./slice.ts";
 import type { SliceDisk } from "./sliceDisk.ts";
 import type { SliceBlock, SliceHeader } from "./sliceHeader.ts";
-import { plainBytes } from "./sliceLayout.ts";
 import { checkSlice } from "./sliceStore.ts";
 import { SliceWriter } from "./sliceWriter.ts";
 
@@ -53,5 +53,5 @@ export async function obtainSlice({ source, onProgress, ...wish }: SliceWish): P
 
 /** A layout may take more or less room than that. */
 function plainBlockBytes({ tensors }: SliceBlock): number {
-  return tensors.reduce((sum, tensor) => sum + plainBytes(tensor), 0);
+  return tensors.reduce((sum, tensor) => sum + sliceBytes(tensor), 0);
 }

@@ -82,7 +82,7 @@ export class SharedReading {
     for (const slice of slices) {
       const whole = slice.columns.count === slice.tensor.shape[0];
       const source = whole ? this.#sources[slice.tensor.file]! : this.#sharedSource(index, slice.tensor.file);
-      for await (const { bytes } of readSlice(source, slice)) yield bytes;
+      yield* readSlice(source, slice);
     }
   }
 

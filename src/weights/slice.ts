@@ -1,4 +1,4 @@
-import { rowBytes } from "../native/tensorTypes.ts";
+import { rowBytes, type TensorTypeName } from "../native/tensorTypes.ts";
 import type { GgufTensor } from "./gguf/model.ts";
 
 /** Neighbouring rows, columns, heads: `count` of them from `start` on. */
@@ -8,29 +8,82 @@ export interface Range {
 }
 
 /**
- * A part of a tensor. Columns run along the contiguous dimension and lie on quantization-block borders; a tensor of one
- * dimension is one row. Plain data: it crosses threads and the network.
+ * What a rank has of a tensor. Columns run along the contiguous dimension and lie on quantization-block borders; a
+ * vector is one row. Plain data: it crosses threads and the network, and is written into slices.
  */
-export interface TensorSlice {
+export interface TensorPart {
   /** Unique among a model's weights: the tensor's name, or for a part of a fused tensor the name it would have alone. */
   readonly name: string;
-  readonly tensor: GgufTensor;
+  /** A matrix is multiplied, in any type and layout; a vector is added or scaled by, in F32 and the plain layout. */
+  readonly kind: "matrix" | "vector";
+  readonly type: TensorTypeName;
   readonly rows: Range;
   readonly columns: Range;
 }
 
+/** A part of a tensor in a model's files. */
+export interface TensorSlice extends TensorPart {
+  readonly tensor: GgufTensor;
+}
+
+/** A part of a tensor in a device's layout, and where it lies in its block, on disk and in memory. */
+export interface StoredTensor extends TensorPart {
+  /** ggml's name of the buffer type whose layout the bytes have. */
+  readonly layout: string;
+  /** From the block's start, in bytes. */
+  readonly offset: number;
+  /** In its layout, padding included. */
+  readonly bytes: number;
+}
+
 /** All of a tensor of one or two dimensions. */
 export function wholeTensor(tensor: GgufTensor): TensorSlice {
-  const [columns = 1, rows = 1] = tensor.shape;
-  return { name: tensor.name, tensor, rows: { start: 0, count: rows }, columns: { start: 0, count: columns } };
+  const { name, type, shape } = tensor;
+  const [columns = 1, rows = 1] = shape;
+  const kind = shape.length === 1 ? "vector" : "matrix";
+  return { name, kind, type, tensor, rows: { start: 0, count: rows }, columns: { start: 0, count: columns } };
 }
 
-/** Elements per dimension of a slice, as many dimensions as its tensor has, the contiguous one first. */
-export function sliceShape({ tensor, rows, columns }: Omit<TensorSlice, "name">): number[] {
-  return tensor.shape.length === 1 ? [columns.count] : [columns.count, rows.count];
+/** The part alone, without what an extension of it says. */
+export function tensorPart({ name, kind, type, rows, columns }: TensorPart): TensorPart {
+  return { name, kind, type, rows, columns };
 }
 
-/** Bytes of a slice in the plain layout. */
-export function sliceBytes({ tensor, rows, columns }: Omit<TensorSlice, "name">): number {
-  return rows.count * rowBytes(tensor.type, columns.count);
+/** Elements per dimension, the contiguous one first. */
+export function sliceShape({ kind, rows, columns }: Pick<TensorPart, "kind" | "rows" | "columns">): number[] {
+  return kind === "vector" ? [columns.count] : [columns.count, rows.count];
+}
+
+/** Bytes in the plain layout. */
+export function sliceBytes({ type, rows, columns }: Pick<TensorPart, "type" | "rows" | "columns">): number {
+  return rows.count * rowBytes(type, columns.count);
+}
+
+/** Where the columns of a slice lie in each row of its tensor. All in bytes. */
+export interface RowColumns {
+  readonly rowBytes: number;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** See `RowColumns`. */
+export function rowColumns({ tensor, type, columns }: Pick<TensorSlice, "tensor" | "type" | "columns">): RowColumns {
+  return {
+    rowBytes: rowBytes(type, tensor.shape[0]!),
+    offset: rowBytes(type, columns.start),
+    bytes: rowBytes(type, columns.count),
+  };
+}
+
+/**
+ * Moves the columns of whole rows together, one row after the other, to the front of `target`, which may be `rows` itself.
+ * Returns that part of it.
+ */
+export function gatherColumns(rows: Uint8Array, columns: RowColumns, target = rows): Uint8Array {
+  const { rowBytes, offset, bytes } = columns;
+  const end = (rows.length / rowBytes) * bytes;
+  for (let from = offset, to = 0; to < end; from += rowBytes, to += bytes) {
+    target.set(rows.subarray(from, from + bytes), to);
+  }
+  return target.subarray(0, end);
 }

@@ -2,26 +2,18 @@ import { StelliumError } from "../errors.ts";
 import { type Buffer, type Device, type Ggml, required } from "../native/ggml.ts";
 import { viewNative } from "../native/memory.ts";
 import { rowBytes } from "../native/tensorTypes.ts";
-import {
-  allocationBytes,
-  convertsInParts,
-  describingContext,
-  type Layout,
-  Layouts,
-  newTensor,
-  rowGroup,
-} from "./layout.ts";
-import type { SliceTensor } from "./sliceHeader.ts";
-import { layoutOf, localTensor, plainBytes } from "./sliceLayout.ts";
-import { rowsWithin, sliceBufferBytes } from "./sliceReader.ts";
+import { type Layout, Layouts, storedBytes } from "./layout.ts";
+import { type Band, bandsOf, repackRows } from "./repack.ts";
+import type { StoredTensor } from "./slice.ts";
+import { sliceBufferBytes } from "./sliceReader.ts";
 
-/** Bytes that come in pieces of any size, taken in pieces of one's own. */
+/** Takes bytes that arrive in pieces of any size in other pieces. */
 export class ByteFeed {
   readonly #chunks: AsyncIterator<Uint8Array>;
   readonly #mismatch: (reason: string) => Error;
   #rest: Uint8Array = new Uint8Array(0);
 
-  /** `mismatch` makes the error that is thrown where there are fewer bytes than are wanted, or more. */
+  /** @param mismatch - makes the error to throw if there are fewer bytes than are wanted, or more */
   constructor(chunks: AsyncIterable<Uint8Array>, mismatch: (reason: string) => Error) {
     this.#chunks = chunks[Symbol.asyncIterator]();
     this.#mismatch = mismatch;
@@ -41,7 +33,7 @@ export class ByteFeed {
     return taken;
   }
 
-  /** Throws where bytes are left. */
+  /** Throws if bytes are left. */
   async expectEnd(): Promise<void> {
     const more = this.#rest.length > 0 || !(await this.#chunks.next()).done;
     if (more) throw this.#mismatch("has more bytes than it should");
@@ -79,15 +71,16 @@ export class SliceConverter implements Disposable {
   /**
    * The bytes of a tensor as they are stored, piece by piece, from its plain bytes. A piece is valid until the next.
    * Takes a few times `bufferBytes` of memory, except for layouts that do not convert in parts: those take the tensor.
-   * Throws what `plain` does, and `SLICE_INVALID` where the device would store the tensor otherwise than it says.
+   * Throws what `plain` does, and `SLICE_INVALID` if this device stores the tensor differently.
    */
-  async *convert(tensor: SliceTensor, plain: ByteFeed, bufferBytes = sliceBufferBytes): AsyncGenerator<Uint8Array> {
-    const layout = layoutOf(this.#layouts, tensor);
+  async *convert(tensor: StoredTensor, plain: ByteFeed, bufferBytes = sliceBufferBytes): AsyncGenerator<Uint8Array> {
+    const layout = this.#layouts.forPart(tensor);
     if (layout.name !== tensor.layout) throw this.#otherLayout(tensor, layout.name);
+    const row = rowBytes(tensor.type, tensor.columns.count);
     let done = 0;
-    for await (const piece of layout.plain
-      ? pieces(plain, plainBytes(tensor), bufferBytes)
-      : this.#converted(tensor, layout, plain, bufferBytes)) {
+    for (const band of bandsOf(tensor, layout, row, bufferBytes)) {
+      const rows = await plain.take(band.rows * row);
+      const piece = layout.plain ? rows : this.#repacked(tensor, layout, band, rows);
       done += piece.length;
       if (done <= tensor.bytes) yield piece;
     }
@@ -95,31 +88,11 @@ export class SliceConverter implements Disposable {
     if (done < tensor.bytes) yield new Uint8Array(tensor.bytes - done);
   }
 
-  async *#converted(tensor: SliceTensor, layout: Layout, plain: ByteFeed, bufferBytes: number) {
-    const rows = tensor.rows.count;
-    const row = rowBytes(tensor.type, tensor.columns.count);
-    const roomRow = Math.floor(tensor.bytes / rows);
-    const step = convertsInParts(layout, rows) ? Math.max(rowGroup, rowsWithin(bufferBytes, row)) : rows;
-    for (let first = 0; first < rows; first += step) {
-      const count = Math.min(step, rows - first);
-      const room = count === rows ? tensor.bytes : count * roomRow;
-      yield this.#convertRows(tensor, layout, await plain.take(count * row), count, room);
-    }
-  }
-
-  /** Converts some rows, as a tensor of their own. */
-  #convertRows(tensor: SliceTensor, layout: Layout, plain: Uint8Array, rows: number, room: number): Uint8Array {
-    const ggml = this.#ggml;
-    const context = describingContext(ggml, 1);
-    try {
-      const part = newTensor(ggml, context, localTensor(tensor), rows);
-      const buffer = this.#room(layout, Math.max(room, allocationBytes(ggml, layout.bufferType, part)));
-      ggml.placeTensor(buffer, part, ggml.bufferBase(buffer));
-      ggml.setTensor(part, plain, 0, plain.length);
-      return viewNative(ggml.bufferBase(buffer), room);
-    } finally {
-      ggml.free(context);
-    }
+  #repacked(tensor: StoredTensor, layout: Layout, { rows, bytes }: Band, plain: Uint8Array): Uint8Array {
+    const buffer = this.#room(layout, Math.max(bytes, storedBytes(this.#ggml, layout, tensor, rows)));
+    const address = this.#ggml.bufferBase(buffer);
+    repackRows(this.#ggml, tensor, rows, plain, { buffer, address });
+    return viewNative(address, bytes);
   }
 
   #room(layout: Layout, bytes: number): Buffer {
@@ -134,7 +107,7 @@ export class SliceConverter implements Disposable {
     return buffer;
   }
 
-  #otherLayout({ name, layout, bytes }: SliceTensor, found: string): StelliumError {
+  #otherLayout({ name, layout, bytes }: StoredTensor, found: string): StelliumError {
     const reason = `its tensor ${name} is laid out as ${layout} of ${bytes} bytes, but this device does it as ${found}`;
     return new StelliumError("SLICE_INVALID", { path: "being written", reason });
   }
@@ -142,13 +115,5 @@ export class SliceConverter implements Disposable {
   [Symbol.dispose](): void {
     for (const { buffer } of this.#scratch.values()) this.#ggml.freeBuffer(buffer);
     this.#scratch.clear();
-  }
-}
-
-async function* pieces(plain: ByteFeed, length: number, most: number): AsyncGenerator<Uint8Array> {
-  for (let left = length; left > 0; ) {
-    const piece = await plain.take(Math.min(left, most));
-    left -= piece.length;
-    yield piece;
   }
 }

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { type TensorTypeName, tensorTypes } from "../native/tensorTypes.ts";
 import { checksumAlgorithm, checksumBytes } from "./checksum.ts";
 import { pageBytes, roundUp } from "./pages.ts";
+import type { StoredTensor, TensorPart } from "./slice.ts";
 
 // A slice file: prelude and header as JSON, padded to a page; a journal of one record per block, padded to a page; then
 // the blocks, each from a page's border on.
@@ -28,25 +29,25 @@ const mostTensors = 8192;
 const typeName = z.enum(Object.keys(tensorTypes) as [TensorTypeName, ...TensorTypeName[]]);
 const blockKind = z.string().max(32);
 
-const tensorPart = z.strictObject({
+/** See `TensorPart`. */
+const partSchema = z.strictObject({
   name: word,
   kind: z.enum(["matrix", "vector"]),
   type: typeName,
-  /** A vector is one row. */
   rows: range,
   columns: range,
 });
 
 /** A part of at least one row, of whole quantization blocks. */
-function isPart({ kind, type, rows, columns }: z.infer<typeof tensorPart>): boolean {
+function isPart({ kind, type, rows, columns }: TensorPart): boolean {
   const { blockElements } = tensorTypes[type];
   const whole = columns.start % blockElements === 0 && columns.count % blockElements === 0;
   return whole && columns.count > 0 && (kind === "vector" ? rows.count === 1 : rows.count > 0);
 }
 
-const contentTensor = tensorPart.refine(isPart, "is no part of a tensor");
+const contentTensor = partSchema.refine(isPart, "is no part of a tensor");
 
-/** What a slice consists of, whatever device holds it: how the coordinator tells a worker. Checked as it comes in. */
+/** What a slice consists of, whatever device holds it. */
 export const sliceContentSchema = z.strictObject({
   model: z.strictObject({ hash: z.string().regex(/^[0-9a-f]{64}$/), name: word }),
   share: z.record(z.string().max(32), range),
@@ -58,16 +59,15 @@ export const sliceContentSchema = z.strictObject({
 /** What a slice consists of. Plain data. */
 export type SliceContent = z.infer<typeof sliceContentSchema>;
 
-const storedTensor = tensorPart
+/** See `StoredTensor`. */
+const storedTensor = partSchema
   .extend({
-    /** ggml's name of the buffer type whose layout the bytes have. */
     layout: word,
-    /** Within the block, a multiple of 64. */
+    /** A multiple of 64. */
     offset: count,
-    /** In its layout, padding included. */
     bytes: count,
   })
-  .refine(isPart, "is no part of a tensor");
+  .refine(isPart, "is no part of a tensor") satisfies z.ZodType<StoredTensor>;
 
 const storedBlock = z.strictObject({
   kind: blockKind,
@@ -88,8 +88,6 @@ const headerSchema = sliceContentSchema.extend({
 export type SliceHeader = z.infer<typeof headerSchema>;
 /** A block in a slice file: one contiguous piece of it. */
 export type SliceBlock = z.infer<typeof storedBlock>;
-/** A tensor, or a part of one, in a slice file. */
-export type SliceTensor = z.infer<typeof storedTensor>;
 
 /** A header as it lies in a file, and where the other parts are. Offsets in bytes from the file's start. */
 export interface EncodedHeader {

@@ -11,7 +11,7 @@ import { allocateNative } from "#stellium/native/memory";
 import { rankDescription } from "#stellium/plan/rankDescription";
 import { planShares } from "#stellium/plan/shares";
 import { readGguf } from "#stellium/weights/gguf/reader";
-import { ggufWeights, WeightStore } from "#stellium/weights/weightStore";
+import { WeightStore } from "#stellium/weights/weightStore";
 import { logSoftmax } from "./oracle.ts";
 
 const demo = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
@@ -49,7 +49,7 @@ async function logitsBy(reducer: Reducer, outputs: number): Promise<Float32Array
   const ggml = openGgml();
   const device = cpuDevice(ggml);
   const stored = description.blocks.flatMap((block) => block.weights);
-  using weights = new WeightStore(ggml, device, ggufWeights(description.files), stored);
+  using weights = new WeightStore(ggml, device, { paths: description.files, cached: true }, stored);
   await weights.load(1, new Int32Array(new SharedArrayBuffer(32)));
   using flag = allocateNative(2);
   flag.view.fill(0);

@@ -3,7 +3,6 @@ import { extraBufferTypes } from "#stellium/native/backend";
 import { cpuDevice, openGgml } from "#stellium/native/ggml";
 import { viewNative } from "#stellium/native/memory";
 import { rowBytes, type TensorTypeName } from "#stellium/native/tensorTypes";
-import type { GgufTensor } from "#stellium/weights/gguf/model";
 import {
   allocationBytes,
   convertsInParts,
@@ -12,6 +11,7 @@ import {
   newTensor,
   rowGroup,
 } from "#stellium/weights/layout";
+import { wholeTensor } from "#stellium/weights/slice";
 
 const ggml = openGgml();
 const device = cpuDevice(ggml);
@@ -24,10 +24,14 @@ function someBytes(length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (i * 2654435761) >>> 13);
 }
 
+function matrix(type: TensorTypeName, columns: number, rows: number) {
+  return wholeTensor({ name: "matrix", type, shape: [columns, rows], file: 0, offset: 0, bytes: 0 });
+}
+
 /** The bytes a matrix has in its layout, brought there `step` rows at a time. */
 function converted(type: TensorTypeName, step: number): { name: string; inParts: boolean; bytes: Uint8Array } {
-  const tensor: GgufTensor = { name: "matrix", type, shape: [elements, rows], file: 0, offset: 0, bytes: 0 };
-  const layout = layouts.forMatrix(tensor);
+  const tensor = matrix(type, elements, rows);
+  const layout = layouts.forPart(tensor);
   const context = describingContext(ggml, rows + 1);
   const whole = newTensor(ggml, context, tensor, rows);
   const room = allocationBytes(ggml, layout.bufferType, whole);
@@ -57,8 +61,7 @@ describe("layouts", () => {
   );
 
   it("are the plain one for types and shapes that the device has no other for", () => {
-    const odd: GgufTensor = { name: "odd", type: "F32", shape: [32, 7], file: 0, offset: 0, bytes: 0 };
-    expect(layouts.forMatrix(odd)).toBe(layouts.plain);
+    expect(layouts.forPart(matrix("F32", 32, 7))).toBe(layouts.plain);
     expect(layouts.plain.plain).toBe(true);
     expect(extraBufferTypes(device)).not.toContain(layouts.plain.bufferType);
   });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openGgml } from "#stellium/native/ggml";
 import { allocatePages, type NativeMemory } from "#stellium/native/memory";
-import { type LoadTask, loadCounter } from "#stellium/weights/loader";
+import { type LoadFiles, type LoadTask, loadCounter } from "#stellium/weights/loader";
 import { loadBeside } from "#stellium/weights/loadHelper";
 
 const bytes = Uint8Array.from({ length: 600_000 }, (_, at) => (at * 31 + (at >> 8)) % 256);
@@ -28,17 +28,21 @@ describe("a thread that helps to load", () => {
     rmSync(folder, { recursive: true });
   });
 
+  function files(): LoadFiles {
+    return { paths: [path], cached: true };
+  }
+
   function tasks(total: number): LoadTask[] {
     return Array.from({ length: total / taskBytes }, (_, at) => {
       const offset = at * taskBytes;
-      return { path, offset, bytes: taskBytes, address: target.address + BigInt(offset), buffer: 0n, cached: true };
+      return { file: 0, offset, bytes: taskBytes, address: target.address + BigInt(offset), buffer: 0n };
     });
   }
 
   it.each([1, 3])("shares tasks with others: %i threads", async (count) => {
     target.view.fill(0);
     const counters = newCounters();
-    await Promise.all(Array.from({ length: count }, () => loadBeside(tasks(bytes.length), counters)));
+    await Promise.all(Array.from({ length: count }, () => loadBeside(files(), tasks(bytes.length), counters)));
     expect(Buffer.compare(target.view, bytes)).toBe(0);
     expect(counters[loadCounter.nextTask]).toBe(bytes.length / taskBytes + count);
   });
@@ -46,7 +50,7 @@ describe("a thread that helps to load", () => {
   it("says by its code what it cannot read, and stops the others", async () => {
     const counters = newCounters();
     const unreadable = { code: "FILE_UNREADABLE", message: expect.stringContaining("it ends at byte 600000") };
-    await expect(loadBeside(tasks(2 * bytes.length), counters)).rejects.toMatchObject(unreadable);
+    await expect(loadBeside(files(), tasks(2 * bytes.length), counters)).rejects.toMatchObject(unreadable);
     expect(counters[loadCounter.stop]).toBe(1);
   });
 });

@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { rowBytes } from "#stellium/native/tensorTypes";
-import { sliceBytes, sliceShape, type TensorSlice, wholeTensor } from "#stellium/weights/slice";
-import { readSlice, readSlices, rowsWithin } from "#stellium/weights/sliceReader";
+import { rowsWithin } from "#stellium/weights/repack";
+import { gatherColumns, sliceBytes, sliceShape, type TensorSlice, wholeTensor } from "#stellium/weights/slice";
+import { readSlice, readSlices } from "#stellium/weights/sliceReader";
 import { memorySource } from "./sliceFixture.ts";
 
 const tensor = { name: "ffn_down", type: "Q4_0", shape: [512, 300], file: 0, offset: 64, bytes: 288 * 300 } as const;
@@ -51,12 +52,27 @@ describe("reading a slice", () => {
   it("reads whole row groups, and no more at a time than the buffer holds", async () => {
     const source = memorySource(64 + tensor.bytes);
     const rows: number[] = [];
-    for await (const chunk of readSlice(source, wholeTensor(tensor), 50_000)) rows.push(chunk.rows);
+    for await (const chunk of readSlice(source, wholeTensor(tensor), 50_000)) rows.push(chunk.length / 288);
     expect(rows).toEqual([128, 128, 44]);
     expect(Math.max(...source.reads.map(([, length]) => length))).toBeLessThanOrEqual(50_000);
     expect(rowsWithin(10, 288)).toBe(1);
     expect(rowsWithin(288 * 63, 288)).toBe(63);
     expect(rowsWithin(288 * 127, 288)).toBe(64);
+  });
+
+  it("moves columns together within the rows themselves as it does elsewhere", () => {
+    const rows = Uint8Array.from({ length: 40 * 18 }, (_, i) => i % 251);
+    for (const [offset, bytes] of [
+      [0, 5],
+      [3, 12],
+      [17, 1],
+      [1, 17],
+    ] as const) {
+      const columns = { rowBytes: 18, offset, bytes };
+      const elsewhere = gatherColumns(rows, columns, new Uint8Array(40 * bytes));
+      expect(gatherColumns(rows.slice(), columns)).toEqual(elsewhere);
+      expect(elsewhere.slice(-bytes)).toEqual(rows.slice(39 * 18 + offset).slice(0, bytes));
+    }
   });
 
   it("asks for the same bytes for all ranks that share a matrix by columns", async () => {
@@ -67,7 +83,8 @@ describe("reading a slice", () => {
   });
 
   it("knows the shape of a part of a matrix, and of a vector", () => {
-    expect(sliceShape({ tensor, rows: { start: 3, count: 5 }, columns: { start: 32, count: 64 } })).toEqual([64, 5]);
+    const part = { ...wholeTensor(tensor), rows: { start: 3, count: 5 }, columns: { start: 32, count: 64 } };
+    expect(sliceShape(part)).toEqual([64, 5]);
     const vector = wholeTensor({ ...tensor, type: "F32", shape: [512] });
     expect([sliceShape(vector), sliceBytes(vector)]).toEqual([[512], 2048]);
   });

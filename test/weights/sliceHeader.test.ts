@@ -10,8 +10,9 @@ import {
   type SliceHeader,
   sliceContentSchema,
 } from "#stellium/weights/sliceHeader";
+import { layOutSlice } from "#stellium/weights/sliceLayout";
 import { checkSlice, filledBlocks, openSlice } from "#stellium/weights/sliceStore";
-import { sliceOf } from "./sliceFixture.ts";
+import { device, ggml, sliceOf } from "./sliceFixture.ts";
 
 const { cut, header } = sliceOf([1, 2], 1);
 const json = JSON.stringify(header);
@@ -65,6 +66,28 @@ describe("a slice's header", () => {
     expect(read.header).toEqual(header);
     expect(read.encoded).toEqual(encoded);
     expect(sliceContentSchema.parse(JSON.parse(JSON.stringify(cut.content)))).toEqual(cut.content);
+  });
+
+  it("is the same text as ever: slices on disks are recognized by it", () => {
+    const range = (start: number, count: number) => ({ start, count });
+    const vector = (name: string, count: number) => {
+      return { name, kind: "vector" as const, type: "F32" as const, rows: range(0, 1), columns: range(8, count) };
+    };
+    const content = {
+      model: { hash: "ab".repeat(32), name: "a model" },
+      share: { kvHeads: range(0, 1), ffn: range(2, 3), vocabulary: range(0, 0) },
+      blocks: [
+        {
+          kind: "attention",
+          layer: 0,
+          tensors: [vector("blk.0.attn_norm.weight", 100), vector("blk.0.attn_q.bias", 24)],
+        },
+        { kind: "shared", layer: 0, tensors: [] },
+      ],
+    };
+    const laidOut = layOutSlice(content, ggml, device);
+    const { hash } = encodeHeader({ ...laidOut, device: { ggml: "1.2.3", features: ["SSE3"] } });
+    expect(hash.toString("hex")).toBe("6c29d446dbf751ce4fe5dda6627c54c0dedc8bfe961b17cf6f6369e46e6c98c6");
   });
 
   it("is accepted or refused, and nothing else, for 5,000 mutations of its bytes and of what they say", async () => {

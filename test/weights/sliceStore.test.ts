@@ -5,14 +5,13 @@ import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeEach, describe, expect, it } from "vitest";
 import { viewNative } from "#stellium/native/memory";
-import type { GgufTensor } from "#stellium/weights/gguf/model";
 import { allocationBytes, describingContext, Layouts, newTensor } from "#stellium/weights/layout";
 import { loadCounter } from "#stellium/weights/loader";
 import { type BlockSource, obtainSlice } from "#stellium/weights/obtainSlice";
 import { slicePath } from "#stellium/weights/sliceDirectory";
 import { realDisk } from "#stellium/weights/sliceDisk";
 import { encodeHeader, type SliceHeader } from "#stellium/weights/sliceHeader";
-import { layOutSlice, localTensor } from "#stellium/weights/sliceLayout";
+import { layOutSlice } from "#stellium/weights/sliceLayout";
 import { readSlices } from "#stellium/weights/sliceReader";
 import { checkSlice, filledBlocks, openSlice, verifyBlock } from "#stellium/weights/sliceStore";
 import { BlockWeights } from "#stellium/weights/window/blockWeights";
@@ -45,11 +44,9 @@ function placeOf(index: number): number {
 
 /** What a tensor is in memory when it is brought into its layout in one go. */
 async function convertedWhole(tensor: SliceHeader["blocks"][number]["tensors"][number], plain: Uint8Array) {
-  const layouts = new Layouts(ggml, device);
-  const local = localTensor(tensor) as GgufTensor;
-  const layout = tensor.kind === "matrix" ? layouts.forMatrix(local) : layouts.plain;
+  const layout = new Layouts(ggml, device).forPart(tensor);
   const context = describingContext(ggml, 1);
-  const handle = newTensor(ggml, context, local, local.shape[1] ?? 1);
+  const handle = newTensor(ggml, context, tensor, tensor.rows.count);
   const bytes = allocationBytes(ggml, layout.bufferType, handle);
   const buffer = ggml.allocateBuffer(layout.bufferType, bytes)!;
   viewNative(ggml.bufferBase(buffer), bytes).fill(0);

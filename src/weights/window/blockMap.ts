@@ -1,34 +1,25 @@
-import type { TensorTypeName } from "../../native/tensorTypes.ts";
+import type { StoredTensor } from "../slice.ts";
+import type { FileRange } from "../weightFile.ts";
 
-/** A piece of a file, and where it comes to lie. */
-export interface Extent {
-  /** Index into the map's files. */
-  readonly file: number;
-  /** A multiple of a page. */
-  readonly offset: number;
-  readonly bytes: number;
+/** Bytes of a file, from a page border on, and where they go. */
+export interface Extent extends FileRange {
   /** Offset from the block's start in memory, a multiple of a page. */
   readonly at: number;
 }
 
-/** A tensor within a block in memory. */
-export interface MappedTensor {
-  readonly name: string;
-  readonly type: TensorTypeName;
-  readonly shape: readonly number[];
-  /** ggml's name of the buffer type whose layout the bytes have. */
-  readonly layout: string;
-  readonly at: number;
-  readonly bytes: number;
-}
-
-/** How one block gets from the disk into memory, by reading alone. */
+/**
+ * How one block gets from the disk into memory, by reading alone. It is the unit that is read, checked and placed: its
+ * address in the file, its length and its checksum are its own, and it can go anywhere in memory.
+ */
 export interface MappedBlock {
   readonly extents: readonly Extent[];
   /** Bytes it takes in memory, whole pages. */
   readonly room: number;
-  readonly tensors: readonly MappedTensor[];
-  /** What the tensors' bytes sum up to, and where in the first file that is recorded; absent where nobody knows. */
+  readonly tensors: readonly StoredTensor[];
+  /**
+   * The checksum of the tensors' bytes, and the record of it in the first file, to be struck out if the bytes are
+   * others. Absent if the files have none.
+   */
   readonly recorded?: { readonly checksum: Uint8Array; readonly offset: number; readonly bytes: number };
 }
 

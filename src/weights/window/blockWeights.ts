@@ -3,11 +3,13 @@ import type { Buffer, Context, Device, Ggml, Pointer, Tensor } from "../../nativ
 import { allocatePages, type NativeMemory } from "../../native/memory.ts";
 import type { Repoint } from "../../native/tensorData.ts";
 import { readerThreads } from "../../trace/spans.ts";
-import { describingContext } from "../layout.ts";
+import { describingContext, layoutCounts } from "../layout.ts";
 import { loadCounter } from "../loader.ts";
+import type { StoredTensor } from "../slice.ts";
 import type { Weights } from "../weights.ts";
-import type { BlockMap, MappedTensor } from "./blockMap.ts";
-import type { ReaderSetup, ReaderTrace } from "./reader.ts";
+import type { BlockMap } from "./blockMap.ts";
+import type { ReaderTrace } from "./pieceReader.ts";
+import type { ReaderSetup } from "./reader.ts";
 import { TensorModels } from "./tensorModels.ts";
 import { awaitReaders } from "./waiting.ts";
 import { type BlockWindow, RingWindow, residentWindow } from "./window.ts";
@@ -28,12 +30,6 @@ const waitInterval = 50;
 /** How long readers may take to end, in milliseconds. */
 const endPatience = 10_000;
 
-/** A tensor, and what tells it where it lies: so far from its block's start. */
-interface Placed {
-  readonly at: number;
-  readonly repoint: Repoint;
-}
-
 /**
  * Weights that lie on the disk in the layouts they are computed from. Pinned blocks are read once, the others pass
  * through a ring, again for every step. Tensors are told where their data lies before they are computed from.
@@ -48,7 +44,9 @@ export class BlockWeights implements Weights {
   readonly #context: Context;
   readonly #models: readonly Buffer[];
   readonly #tensors = new Map<string, Tensor>();
-  readonly #blocks: readonly (readonly Placed[])[];
+  readonly #map: BlockMap;
+  /** By block: tells each of its tensors where it lies. */
+  readonly #repoints: readonly (readonly Repoint[])[];
   readonly #pinnedMemory: NativeMemory | undefined;
   readonly #ringMemory: NativeMemory | undefined;
   readonly #memory: WindowMemory;
@@ -56,7 +54,7 @@ export class BlockWeights implements Weights {
   readonly #traces: readonly ReaderTrace[];
 
   /**
-   * Makes room. Throws `SLICE_INVALID` where the device would have a tensor in another layout, `OUT_OF_MEMORY`.
+   * Makes room. Throws `SLICE_INVALID` if the device has another layout for a tensor, and `OUT_OF_MEMORY`.
    *
    * @param stopped - whether waiting for a block is to end
    * @param traces - where each reader records what it does; nowhere if absent
@@ -83,14 +81,15 @@ export class BlockWeights implements Weights {
     this.#context = describingContext(ggml, Math.max(1, tensors.length));
     this.#memory = windowMemory(map.blocks.length);
     this.bytes = sum(tensors.map(({ bytes }) => bytes));
-    this.layouts = counted(tensors.map(({ layout }) => layout));
+    this.layouts = layoutCounts(tensors);
     this.pinnedBytes = sum(rooms(pinned));
     this.windowBytes = streamed.length > 0 ? placement.windowBytes : 0;
     this.#pinnedMemory = this.pinnedBytes > 0 ? allocatePages(this.pinnedBytes) : undefined;
     this.#ringMemory = this.windowBytes > 0 ? allocatePages(this.windowBytes) : undefined;
     const describing = new TensorModels(ggml, device, this.#context, map);
     this.#models = describing.buffers;
-    this.#blocks = map.blocks.map((block) => block.tensors.map((tensor) => this.#described(describing, tensor)));
+    this.#map = map;
+    this.#repoints = map.blocks.map((block) => block.tensors.map((tensor) => this.#describe(describing, tensor)));
     this.#setup = {
       map,
       pinned: this.#placePinned(pinned, rooms(pinned)),
@@ -127,7 +126,7 @@ export class BlockWeights implements Weights {
       Atomics.store(counters, loadCounter.mebibytes, Number(Atomics.load(bytes, 0) >> 20n));
       const failure = readerFailure(this.#memory);
       if (failure !== undefined) throw failure;
-      // From here on it does not matter when a file is deleted: all who read it have it open.
+      // From here on a file may be deleted: all readers have it open.
       const opened = Atomics.load(cells, windowCell.opened) === readerThreads.length;
       return opened && this.#setup.pinned.every(({ block }) => Atomics.load(ready, block) > 0);
     };
@@ -148,10 +147,10 @@ export class BlockWeights implements Weights {
     this.#ringMemory?.[Symbol.dispose]();
   }
 
-  #described(models: TensorModels, tensor: MappedTensor): Placed {
+  #describe(models: TensorModels, tensor: StoredTensor): Repoint {
     const { handle, repoint } = models.describe(tensor);
     this.#tensors.set(tensor.name, handle);
-    return { at: tensor.at, repoint };
+    return repoint;
   }
 
   #placePinned(blocks: readonly number[], rooms: readonly number[]): { block: number; address: Pointer }[] {
@@ -165,7 +164,9 @@ export class BlockWeights implements Weights {
   }
 
   #place(block: number, address: Pointer): void {
-    for (const { at, repoint } of this.#blocks[block]!) repoint(address + BigInt(at));
+    const { tensors } = this.#map.blocks[block]!;
+    const repoints = this.#repoints[block]!;
+    for (let i = 0; i < repoints.length; i++) repoints[i]!(address + BigInt(tensors[i]!.offset));
   }
 }
 
@@ -181,12 +182,6 @@ function waitUntil(reached: () => boolean, cells: Int32Array): boolean {
 function startReader(setup: ReaderSetup): Worker {
   const script = new URL("./readerThread.js", import.meta.url);
   return new Worker(script, { workerData: setup, resourceLimits: readerLimits });
-}
-
-function counted(names: readonly string[]): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
-  return counts;
 }
 
 function bytesOf({ bytes }: { readonly bytes: number }): number {

@@ -1,13 +1,13 @@
 import { StelliumError } from "../../errors.ts";
-import { rowBytes } from "../../native/tensorTypes.ts";
 import { pageBytes, roundUp } from "../pages.ts";
-import { sliceBytes, sliceShape, type TensorSlice } from "../slice.ts";
-import type { BlockMap, Extent, MappedBlock, MappedTensor } from "./blockMap.ts";
+import { rowColumns, type StoredTensor, sliceBytes, type TensorSlice, tensorPart } from "../slice.ts";
+import type { FileRange } from "../weightFile.ts";
+import type { BlockMap, Extent, MappedBlock } from "./blockMap.ts";
 
 /**
  * Where the blocks of a model lie in its own files, in the plain layout. Whole pages around each tensor are read, which
- * is hardly more. Throws `MODEL_UNSUPPORTED` where a block needs some columns of a tensor only: those do not follow on
- * each other in the file.
+ * is hardly more. Throws `MODEL_UNSUPPORTED` if a block needs only some columns of a tensor: those are scattered over the
+ * file.
  *
  * @param plain - name of the plain layout
  */
@@ -19,21 +19,20 @@ export function ggufMap(
   return { files, blocks: blocks.map((slices) => mappedBlock(slices, plain)) };
 }
 
-/** Room that each block takes so. */
+/** Room that each block takes in memory that way. */
 export function plainRooms(blocks: readonly (readonly TensorSlice[])[]): number[] {
   return ggufMap([], blocks, "").blocks.map(({ room }) => room);
 }
 
 function mappedBlock(slices: readonly TensorSlice[], layout: string): MappedBlock {
-  const placed = slices.map((slice) => ({ slice, ...fileRange(slice) }));
-  placed.sort((a, b) => a.file - b.file || a.start - b.start);
+  const ranges = slices.map((slice) => ({ part: tensorPart(slice), range: fileRange(slice) }));
+  ranges.sort((a, b) => a.range.file - b.range.file || a.range.offset - b.range.offset);
   const extents: Extent[] = [];
-  const tensors: MappedTensor[] = [];
-  for (const { slice, file, start, end } of placed) {
-    const extent = extended(extents, file, start, end);
-    const at = extent.at + start - extent.offset;
-    const { name, tensor } = slice;
-    tensors.push({ name, type: tensor.type, shape: sliceShape(slice), layout, at, bytes: end - start });
+  const tensors: StoredTensor[] = [];
+  for (const { part, range } of ranges) {
+    const extent = extended(extents, range);
+    const offset = extent.at + range.offset - extent.offset;
+    tensors.push({ ...part, layout, offset, bytes: range.bytes });
   }
   return {
     extents,
@@ -42,9 +41,10 @@ function mappedBlock(slices: readonly TensorSlice[], layout: string): MappedBloc
   };
 }
 
-/** The last extent, made longer where a tensor starts on its last page or the next; otherwise a new one. */
-function extended(extents: Extent[], file: number, start: number, end: number): Extent {
+/** The last extent, made longer if a tensor starts on its last page or the next; otherwise a new one. */
+function extended(extents: Extent[], { file, offset: start, bytes }: FileRange): Extent {
   const page = start - (start % pageBytes);
+  const end = start + bytes;
   const last = extents.at(-1);
   const lastEnd = last === undefined ? 0 : roundUp(last.bytes, pageBytes);
   if (last !== undefined && last.file === file && page <= last.offset + lastEnd) {
@@ -57,15 +57,14 @@ function extended(extents: Extent[], file: number, start: number, end: number): 
   return extent;
 }
 
-function fileRange({ name, tensor, rows, columns }: TensorSlice): { file: number; start: number; end: number } {
-  const start = tensor.offset + rows.start * rowBytes(tensor.type, tensor.shape[0]!);
-  if (columns.count === tensor.shape[0]) {
-    return { file: tensor.file, start, end: start + sliceBytes({ tensor, rows, columns }) };
+/** The bytes of a slice, which have to be in one piece. */
+function fileRange(slice: TensorSlice): FileRange {
+  const { name, tensor, rows } = slice;
+  const columns = rowColumns(slice);
+  if (rows.count > 1 && columns.bytes < columns.rowBytes) {
+    const reason = `some columns of ${name} cannot be streamed from the file, which has no room beside it for a slice`;
+    throw new StelliumError("MODEL_UNSUPPORTED", { model: "the model", reason });
   }
-  if (tensor.shape.length === 1) {
-    const first = tensor.offset + rowBytes(tensor.type, columns.start);
-    return { file: tensor.file, start: first, end: first + rowBytes(tensor.type, columns.count) };
-  }
-  const reason = `some columns of ${name} cannot be streamed from the file, which has no room beside it for a slice`;
-  throw new StelliumError("MODEL_UNSUPPORTED", { model: "the model", reason });
+  const offset = tensor.offset + rows.start * columns.rowBytes + columns.offset;
+  return { file: tensor.file, offset, bytes: sliceBytes(slice) };
 }

@@ -1,9 +1,8 @@
 import { StelliumError } from "../../errors.ts";
 import { pageBytes, roundUp } from "../pages.ts";
-import { recordBytes, type SliceBlock, type SliceTensor } from "../sliceHeader.ts";
-import { localTensor } from "../sliceLayout.ts";
+import { recordBytes, type SliceBlock } from "../sliceHeader.ts";
 import { openSlice, type SliceFile } from "../sliceStore.ts";
-import type { BlockMap, MappedBlock, MappedTensor } from "./blockMap.ts";
+import type { BlockMap, MappedBlock } from "./blockMap.ts";
 
 /** Where the blocks of a complete slice lie. Throws `SLICE_INVALID`, `FILE_UNREADABLE`. */
 export async function sliceMap(path: string): Promise<BlockMap> {
@@ -25,12 +24,7 @@ function mappedBlock(
   return {
     extents: [{ file: 0, offset: dataOffset + block.offset, bytes: block.bytes, at: 0 }],
     room: roundUp(block.bytes, pageBytes),
-    tensors: block.tensors.map(mappedTensor),
+    tensors: block.tensors,
     recorded: { checksum, offset: journalOffset + index * recordBytes, bytes: recordBytes },
   };
-}
-
-function mappedTensor(tensor: SliceTensor): MappedTensor {
-  const { name, type, shape } = localTensor(tensor);
-  return { name, type, shape, layout: tensor.layout, at: tensor.offset, bytes: tensor.bytes };
 }

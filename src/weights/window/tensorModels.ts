@@ -2,7 +2,8 @@ import { StelliumError } from "../../errors.ts";
 import { type Buffer, type Context, type Device, type Ggml, required, type Tensor } from "../../native/ggml.ts";
 import { type Repoint, repointing } from "../../native/tensorData.ts";
 import { type Layout, Layouts, newTensor } from "../layout.ts";
-import type { BlockMap, MappedTensor } from "./blockMap.ts";
+import type { StoredTensor } from "../slice.ts";
+import type { BlockMap } from "./blockMap.ts";
 
 /**
  * Describes tensors whose data lies anywhere. ggml tells a tensor's layout by the type of the buffer it is in, and has no
@@ -30,9 +31,9 @@ export class TensorModels {
   }
 
   /** Throws `SLICE_INVALID` where the device has no such layout, or another length for it. */
-  describe(tensor: MappedTensor): { handle: Tensor; repoint: Repoint } {
+  describe(tensor: StoredTensor): { handle: Tensor; repoint: Repoint } {
     const layout = this.#layouts.named(tensor.layout);
-    const handle = newTensor(this.#ggml, this.#context, tensor, tensor.shape[1] ?? 1);
+    const handle = newTensor(this.#ggml, this.#context, tensor, tensor.rows.count);
     if (layout === undefined || this.#lengthOf(handle, layout) > tensor.bytes) throw this.#misfit(tensor);
     const buffer = this.#buffer(layout);
     this.#ggml.placeTensor(buffer, handle, this.#ggml.bufferBase(buffer));
@@ -54,7 +55,7 @@ export class TensorModels {
     return buffer;
   }
 
-  #misfit({ name, layout, bytes }: MappedTensor): StelliumError {
+  #misfit({ name, layout, bytes }: StoredTensor): StelliumError {
     const reason = `its tensor ${name} is ${layout} of ${bytes} bytes, which this device does not compute from`;
     return new StelliumError("SLICE_INVALID", { path: this.#path, reason });
   }

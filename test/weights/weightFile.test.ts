@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { allocatePages } from "../../src/native/memory.ts";
 import { dropCache } from "../../src/native/pageCache.ts";
-import { directMargin, LoadFile } from "../../src/weights/loadFile.ts";
+import { directMargin, WeightFile } from "../../src/weights/weightFile.ts";
 import { skipUnless } from "../skip.ts";
 
 const bytes = Uint8Array.from({ length: 300_001 }, (_, at) => (at * 31 + (at >> 8)) % 256);
@@ -34,8 +34,8 @@ describe("a file that weights are loaded from", () => {
     [300_000, 1],
   ] as const;
 
-  it.each(parts)("gives what lies at %i, %i bytes, in both ways", async (offset, count) => {
-    using file = new LoadFile(path);
+  it.each(parts)("gives what lies at %i, %i bytes, in all ways", async (offset, count) => {
+    using file = new WeightFile(path, true);
     using memory = allocatePages(count + directMargin);
     const wanted = bytes.subarray(offset, offset + count);
     const direct = await file.readDirectly(offset, count, memory.view);
@@ -43,11 +43,23 @@ describe("a file that weights are loaded from", () => {
     const target = new Uint8Array(count);
     await file.read(offset, target);
     expect(Buffer.compare(target, wanted)).toBe(0);
+    const lead = offset % 4096;
+    const pages = memory.view.subarray(0, Math.ceil((lead + count) / 4096) * 4096);
+    for (const cached of [true, false]) {
+      using again = new WeightFile(path, cached);
+      pages.fill(0);
+      again.readPages(offset - lead, pages, lead + count);
+      expect(Buffer.compare(pages.subarray(lead, lead + count), wanted)).toBe(0);
+    }
   });
 
-  it("says where it ends, in both ways", async () => {
-    using file = new LoadFile(path);
+  it("says where it ends, in all ways", async () => {
+    using file = new WeightFile(path, true);
     using memory = allocatePages(8192 + directMargin);
+    for (const cached of [true, false]) {
+      using again = new WeightFile(path, cached);
+      expect(() => again.readPages(299_008, memory.view, 2000)).toThrow(/it ends at byte 300001/);
+    }
     await expect(file.read(299_000, new Uint8Array(2000))).rejects.toThrow("it ends at byte 300001");
     if (file.isDirect) {
       await expect(file.readDirectly(303_104, 10, memory.view)).rejects.toThrow("it ends at byte 303104");
@@ -55,11 +67,12 @@ describe("a file that weights are loaded from", () => {
   });
 
   it("refuses one that is not there", () => {
-    expect(() => new LoadFile(join(folder, "missing"))).toThrow(expect.objectContaining({ code: "FILE_UNREADABLE" }));
+    const open = () => new WeightFile(join(folder, "missing"), true);
+    expect(open).toThrow(expect.objectContaining({ code: "FILE_UNREADABLE" }));
   });
 
   it("knows what the system's cache has of it", skipUnless("linux"), async () => {
-    using file = new LoadFile(path);
+    using file = new WeightFile(path, true);
     const writer = await open(path, "r+");
     await writer.sync();
     dropCache(writer.fd, 0, 0);
@@ -67,5 +80,8 @@ describe("a file that weights are loaded from", () => {
     expect(file.isCached(262_200)).toBe(statfsSync(folder).type === memoryFileSystem);
     await file.read(0, new Uint8Array(bytes.length));
     expect(file.isCached(262_200)).toBe(true);
+    using uncached = new WeightFile(path, false);
+    await uncached.read(0, new Uint8Array(bytes.length));
+    expect(file.isCached(262_200)).toBe(statfsSync(folder).type === memoryFileSystem);
   });
 });

@@ -1,0 +1,126 @@
+import { closeSync, openSync, writeSync } from "node:fs";
+import { reasonOf, StelliumError } from "../../errors.ts";
+import { openRecorder, type Recorder, type TraceMemory } from "../../trace/recorder.ts";
+import { type SpanKind, spanKind } from "../../trace/spans.ts";
+import { BlockChecksum } from "../checksum.ts";
+import { pageBytes, roundUp } from "../pages.ts";
+import { WeightFile } from "../weightFile.ts";
+import type { BlockMap, Extent } from "./blockMap.ts";
+import { announce, type WindowMemory, windowCell } from "./windowMemory.ts";
+
+/** Where a reader records what it does, and what it calls the blocks, by their index: see `blockSubject`. */
+export interface ReaderTrace {
+  readonly memory: TraceMemory;
+  readonly subjects: readonly number[];
+}
+
+/**
+ * Most bytes of one read. A disk behind a network or a hypervisor is at its best with some hundred megabytes in flight, which
+ * is one such read of each reader; and a block of a large model is still shared among them.
+ */
+const mostPieceBytes = 32 * 2 ** 20;
+
+/** Reads blocks of a map in pieces, into memory that its caller names, and compares the checksum of each once. */
+export class PieceReader implements Disposable {
+  readonly #map: BlockMap;
+  readonly #memory: WindowMemory;
+  readonly #recorder: Recorder;
+  readonly #subjects: readonly number[] | undefined;
+  readonly #pieces: readonly (readonly Extent[])[];
+  readonly #files: WeightFile[] = [];
+
+  /** @param trace - nothing is recorded if absent */
+  constructor(map: BlockMap, memory: WindowMemory, trace: ReaderTrace | undefined) {
+    this.#map = map;
+    this.#memory = memory;
+    this.#recorder = openRecorder(trace?.memory);
+    this.#subjects = trace?.subjects;
+    this.#pieces = map.blocks.map(({ extents }) => extents.flatMap(cut));
+  }
+
+  /**
+   * Opens the files, once. Throws `FILE_UNREADABLE`.
+   *
+   * @param cached - whether to read through the system's cache and leave there what was read
+   */
+  open(cached: boolean): void {
+    for (const path of this.#map.files) this.#files.push(new WeightFile(path, cached));
+  }
+
+  /** What a block is read in; the pieces of one may be read by several readers, in any order. */
+  piecesOf(block: number): readonly Extent[] {
+    return this.#pieces[block]!;
+  }
+
+  /**
+   * Reads a piece of a block that starts where `memory` does. Who reads the last piece verifies the block, which is ready
+   * then. Throws `FILE_UNREADABLE`, `SLICE_INVALID`.
+   */
+  read(block: number, { file, offset, bytes, at }: Extent, memory: Uint8Array): void {
+    const { done, ready, bytes: counted } = this.#memory;
+    const target = memory.subarray(at, at + roundUp(bytes, pageBytes));
+    const started = this.now();
+    this.#files[file]!.readPages(offset, target, bytes);
+    this.record(spanKind.read, started, block, bytes);
+    Atomics.add(counted, 0, BigInt(bytes));
+    announce(this.#memory, windowCell.news);
+    if (Atomics.add(done, block, 1) + 1 < this.#pieces[block]!.length) return;
+    this.#verify(block, memory);
+    Atomics.store(done, block, 0);
+    Atomics.add(ready, block, 1);
+    announce(this.#memory, windowCell.news);
+  }
+
+  /** When a span begins that is to be recorded. */
+  now(): number {
+    return this.#recorder.now();
+  }
+
+  /** Records a span that ends now. */
+  record(kind: SpanKind, started: number, block: number, bytes = 0): void {
+    this.#recorder.end(kind, started, this.#subjects?.[block], bytes);
+  }
+
+  [Symbol.dispose](): void {
+    for (const file of this.#files) file[Symbol.dispose]();
+  }
+
+  /** Compares a block's checksum, the first time that it is read. */
+  #verify(block: number, memory: Uint8Array): void {
+    const { tensors, recorded } = this.#map.blocks[block]!;
+    if (recorded === undefined || Atomics.load(this.#memory.verified, block) === 1) return;
+    const started = this.now();
+    const checksum = new BlockChecksum();
+    for (const { offset, bytes } of tensors) checksum.update(memory.subarray(offset, offset + bytes));
+    this.record(spanKind.verify, started, block);
+    if (!Buffer.from(checksum.digest()).equals(recorded.checksum)) throw this.#damaged(block, recorded);
+    Atomics.store(this.#memory.verified, block, 1);
+  }
+
+  /** Strikes out the record of a damaged block, so that it is fetched or cut again at the next start. */
+  #damaged(block: number, { offset, bytes }: { offset: number; bytes: number }): StelliumError {
+    const path = this.#map.files[0]!;
+    try {
+      const descriptor = openSync(path, "r+");
+      writeSync(descriptor, new Uint8Array(bytes), 0, bytes, offset);
+      closeSync(descriptor);
+    } catch (error) {
+      return invalid(path, `its block ${block} is damaged, and that cannot be noted down: ${reasonOf(error)}`);
+    }
+    return invalid(path, `its block ${block} is damaged`);
+  }
+}
+
+/** Cuts an extent in pieces of about the same size, on pages' borders. */
+function cut({ file, offset, bytes, at }: Extent): Extent[] {
+  const count = Math.ceil(bytes / mostPieceBytes);
+  const pieceBytes = roundUp(Math.ceil(bytes / count), pageBytes);
+  return Array.from({ length: Math.ceil(bytes / pieceBytes) }, (_, i) => {
+    const from = i * pieceBytes;
+    return { file, offset: offset + from, bytes: Math.min(pieceBytes, bytes - from), at: at + from };
+  });
+}
+
+function invalid(path: string, reason: string): StelliumError {
+  return new StelliumError("SLICE_INVALID", { path, reason });
+}
