@@ -192,7 +192,22 @@ const table = {
   TOKEN_REJECTED: {
     status: 401,
     message: "the coordinator at {address} does not accept this join token",
-    hint: "Copy the join line again from where the coordinator runs; a token that was generated changes with each start.",
+    hint: "Copy the join line again from where the coordinator runs, or run `stellium token` there.",
+  },
+  DEVICE_UNKNOWN: {
+    status: 401,
+    message: "the coordinator at {address} does not know this device, which was admitted before with this token",
+    hint: "Check the address. If the coordinator was set up anew, join with another token, or delete {path} and join again.",
+  },
+  DEVICE_REMOVED: {
+    status: 401,
+    message: "the coordinator has removed this device",
+    hint: "To be admitted again, join with the token that `stellium token` shows on the coordinator's device now.",
+  },
+  DEVICE_NOT_FOUND: {
+    status: 404,
+    message: "no device {name} has been admitted",
+    hint: "`stellium devices` lists those that have, by name and id.",
   },
   VERSION_MISMATCH: {
     status: 400,

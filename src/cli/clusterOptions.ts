@@ -6,13 +6,14 @@ import { wireNames } from "../collective/wire.ts";
 import { StelliumError } from "../errors.ts";
 import { mostRanks } from "../plan/shares.ts";
 import { choice, number, text, toggle, type Values } from "./arguments/option.ts";
+import { tellOfThisProcess } from "./processes/registry.ts";
 
 /** The secret of a cluster. */
 export const tokenOptions = {
   token: text({
     flag: "token",
     value: "TOKEN",
-    summary: "what lets devices join: 16 characters or more; shows in `ps`, unlike STELLIUM_TOKEN",
+    summary: "what admits new devices: 16 characters or more; shows in `ps`, unlike STELLIUM_TOKEN",
   }),
   tokenFile: text({
     flag: "token-file",
@@ -22,7 +23,11 @@ export const tokenOptions = {
 };
 
 /** Where slices of models are kept. */
-export const cacheDirOption = text({ flag: "cache-dir", value: "DIR", summary: "where slices of models are kept" });
+export const cacheDirOption = text({
+  flag: "cache-dir",
+  value: "DIR",
+  summary: "where slices of models and keys of devices are kept",
+});
 
 /** Which devices share the model. */
 export const clusterOptions = {
@@ -95,6 +100,7 @@ export async function clusterOf(values: ClusterValues): Promise<ClusterOptions |
     cacheDir,
     window: values.window,
     onJoin: workers === undefined ? () => {} : tellJoinLine,
+    onDevices: (connected) => tellOfThisProcess({ connected: [...connected] }),
   };
 }
 

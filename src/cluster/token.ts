@@ -2,6 +2,7 @@ import { hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 import { inspect } from "node:util";
 import { reasonOf, StelliumError } from "../errors.ts";
+import { type Credential, tokenIdentity } from "./identity/credential.ts";
 
 const fewestCharacters = 16;
 const mostCharacters = 1024;
@@ -14,7 +15,7 @@ const salt = "stellium join token";
 const keyBytes = 32;
 
 /** What a key is for: keys of different purposes say nothing about each other. */
-export type KeyPurpose = "control" | "comparison";
+export type KeyPurpose = "control" | "comparison" | "fingerprint";
 
 /** Where a token may come from: the flag, else the file, else `STELLIUM_TOKEN`, since what was typed beats what was set. */
 export interface TokenSources {
@@ -63,6 +64,16 @@ export class JoinToken {
   /** 32 bytes derived by HKDF-SHA-256. */
   key(purpose: KeyPurpose): Buffer {
     return Buffer.from(hkdfSync("sha256", this.#text, salt, purpose, keyBytes));
+  }
+
+  /** What a device proves that knows this token. */
+  get credential(): Credential {
+    return { identity: tokenIdentity, key: this.key("control") };
+  }
+
+  /** Names the token in records, in 32 hexadecimal digits, without giving it away. */
+  get fingerprint(): string {
+    return this.key("fingerprint").toString("hex", 0, 16);
   }
 
   /** Compares in a time that says nothing about either. */
