@@ -9,7 +9,7 @@ import { checkOptions, fields } from "./checkOptions.ts";
 
 /** How this device takes part in a cluster. */
 export interface JoinOptions {
-  /** The coordinator's token. */
+  /** The coordinator's token: it admits this device the first time. */
   readonly token: string;
   /** Where the coordinator listens, such as `192.168.1.20:7711`; it is looked for in this network if absent. */
   readonly address?: string | undefined;

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { chmodSync, cpSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, cpSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
@@ -13,6 +13,7 @@ import { DeviceRecords, mostRecords } from "#stellium/cluster/identity/deviceRec
 import { DeviceRegister } from "#stellium/cluster/identity/deviceRegister";
 import { Membership } from "#stellium/cluster/identity/membership";
 import { JoinToken } from "#stellium/cluster/token";
+import { skipIf } from "../skip.ts";
 import { admit, closing, eventually, hello, register as impostor, listen, token, version } from "./pair.ts";
 
 const host = "127.0.0.1";
@@ -231,6 +232,17 @@ describe("what a coordinator keeps", () => {
       const { mode } = statSync(join(running.records.path, name));
       expect([name, mode & 0o077]).toEqual([name, 0]);
     }
+  });
+
+  const asRoot = process.getuid?.() === 0;
+
+  it("belongs to its user when root changes it", skipIf(!asRoot, "only root changes others' files"), async () => {
+    const cacheDir = folder();
+    await DeviceRegister.open({ cacheDir });
+    const records = new DeviceRecords(cacheDir);
+    chownSync(records.path, 12_345, 12_345);
+    await records.renewToken();
+    expect(statSync(records.tokenPath)).toMatchObject({ uid: 12_345, gid: 12_345 });
   });
 
   it("is the token, which it makes and follows when it is replaced", async () => {

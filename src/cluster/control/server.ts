@@ -2,13 +2,13 @@ import type { Server, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { reasonOf, StelliumError } from "../../errors.ts";
 import { log } from "../../log.ts";
-import type { DeviceRegister, Standing } from "../identity/deviceRegister.ts";
+import type { Standing } from "../identity/deviceRegister.ts";
 import { onAbort } from "./abort.ts";
 import { type Address, formatAddress, plainHost, reachableHosts } from "./address.ts";
 import { Admission, type AdmissionLimits, defaultLimits } from "./admission.ts";
 import { Channel, type ChannelOptions } from "./channel.ts";
+import { ConnectedDevices, type DeviceRules } from "./connectedDevices.ts";
 import { fittingText } from "./fields.ts";
-import { defaultHeartbeat, type HeartbeatTimes } from "./heartbeat.ts";
 import { Inbox } from "./inbox.ts";
 import type { CoordinatorMessage, WorkerHello, WorkerMessage } from "./messages.ts";
 import { type AcceptedSocket, createServer, secureAcceptor } from "./secure.ts";
@@ -16,8 +16,6 @@ import { coordinatorSide } from "./sides.ts";
 
 /** Devices that have joined and that nobody has taken yet; more have to wait outside. */
 const mostUntaken = 64;
-/** How often what is kept of devices is looked at, besides at handshakes: removed ones are let go. */
-const lookEveryMs = 1000;
 
 /** The coordinator's end of a channel. */
 export type WorkerChannel = Channel<WorkerMessage, CoordinatorMessage>;
@@ -33,24 +31,20 @@ export interface WorkerConnection {
 }
 
 /** How to listen. */
-export interface ListenOptions {
+export interface ListenOptions extends DeviceRules {
   /** Default `0.0.0.0`. */
   readonly host?: string | undefined;
   /** Default 0: any free port. */
   readonly port?: number | undefined;
-  readonly register: DeviceRegister;
   /** Version of Stellium, told to a peer that speaks another protocol. */
   readonly version: string;
   /** Stops listening and closes all channels. */
   readonly signal?: AbortSignal | undefined;
-  readonly heartbeat?: HeartbeatTimes | undefined;
   readonly limits?: AdmissionLimits | undefined;
   /** Version of the protocol; another than ours only in tests. */
   readonly protocol?: number | undefined;
   /** Told of each connection that did not become a worker. */
   readonly onDrop?: (from: string, reason: string) => void;
-  /** Told the ids of the devices that are connected, each time that changes. */
-  readonly onDevices?: ((ids: readonly string[]) => void) | undefined;
 }
 
 /**
@@ -67,11 +61,7 @@ export class WorkerListener implements AsyncDisposable {
   readonly #secure: (socket: Socket) => AcceptedSocket;
   readonly #admission: Admission;
   readonly #joined = new Inbox<WorkerConnection>();
-  /** Connected devices that have keys, by id. */
-  readonly #connected = new Map<string, WorkerConnection>();
-  /** Devices of which a second connection waits for the end of the first. */
-  readonly #waiting = new Set<string>();
-  readonly #looking: NodeJS.Timeout;
+  readonly #connected: ConnectedDevices;
   #forgetSignal = () => {};
   #closed: Promise<void> | undefined;
 
@@ -86,7 +76,7 @@ export class WorkerListener implements AsyncDisposable {
   private constructor(options: ListenOptions) {
     this.#options = options;
     this.#secure = secureAcceptor((identity) => options.register.keyFor(identity));
-    this.#looking = setInterval(() => this.#letRemovedGo(), lookEveryMs).unref();
+    this.#connected = new ConnectedDevices(options);
     this.#admission = new Admission(options.limits ?? defaultLimits);
     this.#server = createServer((socket) => this.#accept(socket));
   }
@@ -135,7 +125,7 @@ export class WorkerListener implements AsyncDisposable {
     return new Promise((resolve, reject) => {
       this.#server.once("error", (error) => {
         this.#forgetSignal();
-        clearInterval(this.#looking);
+        this.#connected[Symbol.dispose]();
         const detail = `cannot listen on ${formatAddress({ host, port })}: ${reasonOf(error)}`;
         reject(new StelliumError("BAD_USAGE", { detail }, { cause: error }));
       });
@@ -148,7 +138,7 @@ export class WorkerListener implements AsyncDisposable {
 
   async #close(): Promise<void> {
     this.#forgetSignal();
-    clearInterval(this.#looking);
+    this.#connected[Symbol.dispose]();
     // The server reports its end only after that of all connections, also of those that go on.
     this.#server.close();
     this.#admission.close();
@@ -184,14 +174,14 @@ export class WorkerListener implements AsyncDisposable {
       secure,
       this.#channelOptions(() => peer),
     );
-    if (standing.by === "key" && standing.removed) return channel.close(removedReason, true);
+    if (standing.by === "key" && standing.removed) return channel.close("this device was removed", true);
     const hello = await firstHello(channel);
     peer = hello.name;
     this.#admission.leave(secure);
     if (this.#closed || this.#joined.length >= mostUntaken)
       return channel.close("the coordinator takes no more devices");
     const device = standing.by === "key" ? standing.device : await this.#issueKey(channel, hello);
-    if (device !== undefined) await this.#endOfEarlier(device);
+    if (device !== undefined) await this.#connected.endOfEarlier(device);
     this.#take({ device, hello, remoteAddress: from, channel });
   }
 
@@ -201,7 +191,7 @@ export class WorkerListener implements AsyncDisposable {
     if (other !== undefined) return void channel.close(twiceReason(other));
     if (this.#closed) return void channel.close("the coordinator stopped");
     if (!channel.isOpen) return;
-    if (device !== undefined) this.#noteConnected(device, worker);
+    if (device !== undefined) this.#connected.add(device, worker);
     this.#joined.push(worker, () => {});
     // One that has gone again takes no room among those that wait.
     void channel.ended.then(() => this.#joined.remove(worker));
@@ -214,46 +204,6 @@ export class WorkerListener implements AsyncDisposable {
     await channel.send({ type: "identity", ...issued });
     log("info", `admitted ${name} by the token; from now on it has a key of its own`, { id: issued.device });
     return issued.device;
-  }
-
-  /**
-   * Waits for the end of a device's earlier connection, for as long as it takes to notice that one was cut off. Of further
-   * connections of the same device only one waits.
-   */
-  async #endOfEarlier(device: string): Promise<void> {
-    const other = this.#connected.get(device);
-    if (other === undefined || this.#waiting.has(device)) return;
-    const { intervalMs, lostAfterMs } = this.#options.heartbeat ?? defaultHeartbeat;
-    this.#waiting.add(device);
-    let timer: NodeJS.Timeout | undefined;
-    const patience = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, lostAfterMs + intervalMs);
-    });
-    await Promise.race([patience, other.channel.ended]);
-    clearTimeout(timer);
-    this.#waiting.delete(device);
-  }
-
-  #noteConnected(device: string, worker: WorkerConnection): void {
-    const { register, onDevices } = this.#options;
-    const sighting = { name: worker.hello.name, address: worker.remoteAddress };
-    this.#connected.set(device, worker);
-    void register.saw(device, sighting);
-    onDevices?.([...this.#connected.keys()]);
-    void worker.channel.ended.then(() => {
-      this.#connected.delete(device);
-      void register.saw(device, sighting);
-      onDevices?.([...this.#connected.keys()]);
-    });
-  }
-
-  /** Closes the channels of devices whose keys are no longer valid. */
-  #letRemovedGo(): void {
-    const { register } = this.#options;
-    register.refresh();
-    for (const [device, { channel }] of this.#connected) {
-      if (!register.isMember(device)) void channel.close(removedReason, true);
-    }
   }
 
   #channelOptions(peer: () => string): ChannelOptions<WorkerMessage, CoordinatorMessage> {
@@ -278,8 +228,6 @@ export class WorkerListener implements AsyncDisposable {
 }
 
 function ignore(): void {}
-
-const removedReason = "this device was removed from the group";
 
 function twiceReason({ hello, remoteAddress }: WorkerConnection): string {
   const connected = `a device with the same key is connected already (${hello.name}, from ${remoteAddress})`;

@@ -2,7 +2,8 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { StelliumError } from "../../errors.ts";
+import { reasonOf, StelliumError } from "../../errors.ts";
+import { isRefusedBySystem } from "../../system/cacheFolder.ts";
 import { makeOwnerOnlyFolder, syncFolder, writeOwnerOnly } from "../../system/ownerOnly.ts";
 import { cacheDirectory } from "../../weights/sliceDirectory.ts";
 import { key, textField } from "../control/fields.ts";
@@ -121,15 +122,17 @@ export class DeviceRecords {
     return existsSync(join(this.#folder("revoked"), token.fingerprint));
   }
 
-  /** The kept token; undefined if there is none. Throws `BAD_USAGE`, and what the system says. */
+  /** The kept token; undefined if there is none. Throws `BAD_USAGE` if others can read it, and `FILE_UNREADABLE`. */
   token(): JoinToken | undefined {
-    const status = statSync(this.tokenPath, { throwIfNoEntry: false });
-    if (status === undefined) return undefined;
-    if (process.platform !== "win32" && (status.mode & 0o077) !== 0) {
-      const detail = `others can read ${this.tokenPath}; run \`stellium token --rotate\``;
-      throw new StelliumError("BAD_USAGE", { detail });
+    try {
+      const status = statSync(this.tokenPath, { throwIfNoEntry: false });
+      if (status === undefined) return undefined;
+      if (process.platform !== "win32" && (status.mode & 0o077) !== 0) throw exposed(this.tokenPath);
+      return JoinToken.parse(readFileSync(this.tokenPath, "utf8").trim());
+    } catch (error) {
+      if (!isRefusedBySystem(error)) throw error;
+      throw new StelliumError("FILE_UNREADABLE", { path: this.tokenPath, reason: reasonOf(error) }, { cause: error });
     }
-    return JoinToken.parse(readFileSync(this.tokenPath, "utf8").trim());
   }
 
   /** Keeps a new token in place of the old one, if any. */
@@ -155,6 +158,10 @@ export class DeviceRecords {
   #file(name: "devices" | "removed" | "seen", id: string): string {
     return join(this.#folder(name), `${id}.json`);
   }
+}
+
+function exposed(path: string): StelliumError {
+  return new StelliumError("BAD_USAGE", { detail: `others can read ${path}; run \`stellium token --rotate\`` });
 }
 
 function parsed<T>(schema: z.ZodType<T>, path: string): T | undefined {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { reasonOf } from "../../errors.ts";
 import { log } from "../../log.ts";
-import { isRefusedBySystem } from "../../system/cacheFolder.ts";
+import { cacheUnwritable, isRefusedBySystem } from "../../system/cacheFolder.ts";
 import { unlessHomeless } from "../../system/homeDirectory.ts";
 import { JoinToken } from "../token.ts";
 import { deviceOf, tokenIdentity } from "./credential.ts";
@@ -45,13 +45,14 @@ export class DeviceRegister {
 
   /**
    * Reads what is kept, or makes it. Without a folder that can be written, devices get no keys and join by the token each
-   * time. Throws `BAD_USAGE` if others can read the kept token.
+   * time. Throws `BAD_USAGE` if others can read the kept token, `FILE_UNREADABLE`, and `CACHE_UNWRITABLE` if there are
+   * devices with keys.
    */
   static async open({ cacheDir, token }: RegisterOptions): Promise<DeviceRegister> {
-    const records = preparedRecords(cacheDir);
+    const records = recordsIn(cacheDir);
     if (records === undefined) return DeviceRegister.unkept(token ?? JoinToken.generate());
-    if (token !== undefined) return new DeviceRegister(token, records, false);
-    return new DeviceRegister(records.token() ?? (await records.renewToken()), records, true);
+    const own = token ?? records.token() ?? (await madeToken(records));
+    return new DeviceRegister(own, records, token === undefined);
   }
 
   /** Gives no keys: devices join by this token each time. */
@@ -101,13 +102,18 @@ export class DeviceRegister {
   standingOf(identity: string | undefined): Standing | undefined {
     if (identity === tokenIdentity) return { by: "token" };
     const device = deviceOf(identity ?? "") ?? "";
-    const removed = this.#removed.has(device);
+    const removed = this.isRemoved(device);
     return removed || this.#keys.has(device) ? { by: "key", device, removed } : undefined;
   }
 
   /** Whether a device's key is valid. */
   isMember(device: string): boolean {
     return this.#keys.has(device);
+  }
+
+  /** Whether a device had a key until it was removed. */
+  isRemoved(device: string): boolean {
+    return this.#removed.has(device);
   }
 
   /** Makes a key for a device, and keeps it; undefined if none can be kept. */
@@ -154,17 +160,27 @@ export class DeviceRegister {
   }
 }
 
-/** Folders for records; undefined, with a line in the log, if they cannot be made. */
-function preparedRecords(cacheDir: string | undefined): DeviceRecords | undefined {
+/** Folders that can be written; undefined, with a line in the log, if there are none. */
+function recordsIn(cacheDir: string | undefined): DeviceRecords | undefined {
+  const without = (reason: string) => void log("info", `devices get no keys of their own: ${reason}`);
   const records = unlessHomeless(() => new DeviceRecords(cacheDir));
+  if (records === undefined) return without("there is no home directory; STELLIUM_CACHE_DIR can name a folder");
   try {
-    records?.prepare();
+    records.prepare();
     return records;
   } catch (error) {
     if (!isRefusedBySystem(error)) throw error;
-    log("info", `devices get no keys of their own, since ${records?.path} cannot be written: ${reasonOf(error)}`);
-    return undefined;
+    if (records.exists) throw cacheUnwritable(records.path, "STELLIUM_CACHE_DIR", error);
+    return without(`${records.path} cannot be written: ${reasonOf(error)}`);
   }
+}
+
+/** A token that is kept, or holds for this run. */
+async function madeToken(records: DeviceRecords): Promise<JoinToken> {
+  return await records.renewToken().catch((error: unknown) => {
+    log("warn", `the join token changes with each start: ${records.tokenPath} cannot be written: ${reasonOf(error)}`);
+    return JoinToken.generate();
+  });
 }
 
 /** Reads the keys that are new, and leaves out those that are gone. */
