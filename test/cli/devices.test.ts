@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { listenForWorkers } from "#stellium/cluster/control/server";
+import { DeviceRecords } from "#stellium/cluster/identity/deviceRecords";
 import { DeviceRegister } from "#stellium/cluster/identity/deviceRegister";
 import { JoinToken } from "#stellium/cluster/token";
 import { model, start, stellium, until } from "./stellium.ts";
@@ -115,12 +116,14 @@ describe("the list of devices", () => {
     const cacheDir = join(root, "namesakes");
     const register = await DeviceRegister.open({ cacheDir });
     const ids = [(await register.issue())!.device, (await register.issue())!.device];
-    for (const id of ids) await register.saw(id, { name: "pi", address: "127.0.0.1" });
+    const records = new DeviceRecords(cacheDir);
+    const seenAs = (id: string, name: string) => records.saw(id, { name, address: "127.0.0.1", at: Date.now() });
+    for (const id of ids) await seenAs(id, "pi");
     const ambiguous = await stellium(["devices", "rm", "pi"], { env: machine("namesakes") });
     expect(ambiguous).toMatchObject({ code: 2, stderr: expect.stringContaining("there are 2 devices called") });
     for (const id of ids) expect(ambiguous.stderr).toContain(id);
     // A name that is another device's id does not protect it.
-    await register.saw(ids[1]!, { name: ids[0]!, address: "127.0.0.1" });
+    await seenAs(ids[1]!, ids[0]!);
     const removed = await stellium(["devices", "rm", ids[0]!, "--json"], { env: machine("namesakes") });
     expect(JSON.parse(removed.stdout)).toEqual({ removed: { id: ids[0], name: "pi" } });
     register.refresh();

@@ -72,8 +72,9 @@ export class ConnectedDevices implements Disposable {
     const { register } = this.#rules;
     register.refresh();
     for (const [device, { channel }] of this.#connections) {
-      if (!register.isMember(device))
-        void channel.close("the device's key is not valid any more", register.isRemoved(device));
+      if (register.isMember(device)) continue;
+      const removed = register.isRemoved(device);
+      void channel.close(removed ? "it was removed" : "its key is no longer kept", removed);
     }
   }
 }

@@ -174,7 +174,7 @@ export class WorkerListener implements AsyncDisposable {
       secure,
       this.#channelOptions(() => peer),
     );
-    if (standing.by === "key" && standing.removed) return channel.close("this device was removed", true);
+    if (standing.by === "key" && standing.removed) return channel.close("it was removed", true);
     const hello = await firstHello(channel);
     peer = hello.name;
     this.#admission.leave(secure);

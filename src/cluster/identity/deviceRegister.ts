@@ -7,6 +7,9 @@ import { JoinToken } from "../token.ts";
 import { deviceOf, tokenIdentity } from "./credential.ts";
 import { DeviceRecords, mostRecords, type Sighting } from "./deviceRecords.ts";
 
+/** A device that connects again and again wears out no disk. */
+const sightingEveryMs = 10_000;
+
 /** Where keys are kept, and which token admits devices. */
 export interface RegisterOptions {
   /** The default cache directory if absent. */
@@ -42,6 +45,8 @@ export class DeviceRegister {
   #keys = new Map<string, Buffer>();
   #removed = new Map<string, Buffer>();
   #isReadable = true;
+  /** When it was last stored that a device was seen. */
+  readonly #storedAt = new Map<string, number>();
 
   /**
    * Reads what is kept, or makes it. Without a folder that can be written, devices get no keys and join by the token each
@@ -136,10 +141,12 @@ export class DeviceRegister {
     return { device, key: key.toString("base64") };
   }
 
-  /** Keeps when a device was seen, for `stellium devices`. Never rejects. */
+  /** Keeps when a device was seen, for `stellium devices`, but not each time if it comes and goes. Never rejects. */
   async saw(device: string, sighting: Omit<Sighting, "at">): Promise<void> {
-    if (!this.isMember(device)) return;
     const at = Date.now();
+    const isRecent = at - (this.#storedAt.get(device) ?? 0) < sightingEveryMs;
+    if (!this.isMember(device) || isRecent) return;
+    this.#storedAt.set(device, at);
     await this.#records?.saw(device, { ...sighting, at }).catch((error: unknown) => {
       log("info", `cannot keep when a device was seen: ${reasonOf(error)}`);
     });

@@ -50,7 +50,13 @@ export class Membership implements Disposable {
    * @param cache - the default cache directory if absent
    */
   static open(token: JoinToken, cache = unlessHomeless(() => cacheDirectory())): Membership {
-    if (cache === undefined) return Membership.ofToken(token);
+    if (cache === undefined) {
+      log(
+        "info",
+        "this device gets no key of its own: there is no home directory; STELLIUM_CACHE_DIR can name a folder",
+      );
+      return Membership.ofToken(token);
+    }
     const folder = join(cache, "joined", token.fingerprint);
     const kept = takeRecord(folder);
     return new Membership(token, kept || isWritable(dirname(folder)) ? folder : undefined, kept);
