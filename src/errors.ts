@@ -209,6 +209,11 @@ const table = {
     message: "no device {name} has been admitted",
     hint: "`stellium devices` lists those that have, by name and id.",
   },
+  TOKEN_NOT_KEPT: {
+    status: 404,
+    message: "the server of process {pid} has a token that is in no file: {reason}",
+    hint: "Take it from where it was given. A server that is given none keeps its own.",
+  },
   VERSION_MISMATCH: {
     status: 400,
     message: "this device speaks version {ours} of the cluster protocol, and {peer} speaks version {theirs}",

@@ -6,7 +6,6 @@ import { wireNames } from "../collective/wire.ts";
 import { StelliumError } from "../errors.ts";
 import { mostRanks } from "../plan/shares.ts";
 import { choice, number, text, toggle, type Values } from "./arguments/option.ts";
-import { tellOfThisProcess } from "./processes/registry.ts";
 
 /** The secret of a cluster. */
 export const tokenOptions = {
@@ -99,22 +98,15 @@ export async function clusterOf(values: ClusterValues): Promise<ClusterOptions |
     insecure: values.insecureDataPlane,
     cacheDir,
     window: values.window,
-    onJoin: workers === undefined ? () => {} : tellJoinLine,
-    onDevices: (connected) => tellOfThisProcess({ connected: [...connected] }),
   };
 }
 
 /** The token that was given, if any. Throws `BAD_USAGE`. */
 export function tokenOf({ token, tokenFile }: Values<typeof tokenOptions>): Promise<JoinToken | undefined> {
-  return resolveToken({ flag: token, file: tokenFile, env: process.env });
+  // Options are read from variables, too. What is typed goes before what is set, and a file is not shown.
+  const flag = token === process.env["STELLIUM_TOKEN"] ? undefined : token;
+  return resolveToken({ flag, file: tokenFile, env: process.env });
 }
-
-const tellJoinLine: NonNullable<ClusterOptions["onJoin"]> = ({ address, token, joined, wanted }) => {
-  if (joined === wanted) return void process.stderr.write("all devices have joined\n");
-  if (joined > 0) return void process.stderr.write(`${joined} of ${wanted} devices have joined\n`);
-  const line = `stellium join ${address} --token ${token.text}`;
-  process.stderr.write(`waiting for ${wanted} ${wanted === 1 ? "device" : "devices"}; run there:\n\n  ${line}\n\n`);
-};
 
 /** Relative shares, one for each device. Throws `BAD_USAGE`. */
 export function sharesOf(text: string): number[] {

@@ -73,6 +73,7 @@ export const devicesOptions = {
 export const tokenCommandOptions = {
   rotate: toggle({ flag: "rotate", summary: "replace it by a new one, also for a coordinator that runs" }),
   cacheDir: cacheDirOption,
+  json: jsonOption,
 };
 
 /** Options of `stellium demo`. */

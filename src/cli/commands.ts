@@ -119,13 +119,14 @@ export const commands: readonly Command[] = [
     summary: "Show or replace the token that admits new devices",
     usage: "[options]",
     details: [
-      "Run it where the coordinator runs. The token is made by a coordinator that was given none, and kept.",
+      "Run it where the coordinator runs, as the same user: it reads the file that the token of that coordinator is",
+      "kept in, or else prints the token that the next one will have if it is given none.",
       "After --rotate, new devices join with the new token; devices that have joined do not need it.",
     ],
     options: tokenCommandOptions,
     positionals: [],
     examples: ["stellium token", "stellium token --rotate"],
-    run: async (values) => (await import("./token.ts")).joinToken(values),
+    run: async (values) => (await import("./token.ts")).printToken(values),
   }),
   command({
     name: "cache",

@@ -35,6 +35,16 @@ export interface ClusterOptions {
   readonly onDevices?: ((ids: readonly string[]) => void) | undefined;
 }
 
+/** The line that lets a device join, for a shell. */
+export function joinCommand({ address, token }: Pick<Entrance, "address" | "token">): string {
+  return `stellium join ${address} --token ${shellWord(token.text)}`;
+}
+
+/** Text as a shell takes it for one word. */
+export function shellWord(text: string): string {
+  return /^[\w.:@%+=,/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
 /** Where and how devices join. */
 export interface Entrance {
   readonly address: string;

@@ -11,6 +11,7 @@ import { weightBytes } from "../plan/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { unlessHomeless } from "../system/homeDirectory.ts";
 import { traceClock } from "../trace/events.ts";
+import { closeCache } from "../weights/sliceDirectory.ts";
 import { sliceNames } from "../weights/sliceList.ts";
 import { sliceMap } from "../weights/window/sliceMap.ts";
 import type { Address } from "./control/address.ts";
@@ -91,6 +92,7 @@ interface Loaded {
 export async function work(options: WorkerOptions): Promise<never> {
   const { host, port, membership, relocate, signal, onState } = options;
   checkDevice();
+  closeCache(options.cacheDir);
   const storage = new SliceStorage(options.cacheDir, (error) => onState?.({ state: "uncached", error }));
   const device = { options, storage };
   const hello = () => introduction(device);

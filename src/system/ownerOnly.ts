@@ -10,7 +10,7 @@ import { makeFolder } from "./makeFolder.ts";
  */
 export function makeOwnerOnlyFolder(path: string): void {
   const isNew = statSync(path, { throwIfNoEntry: false }) === undefined;
-  makeFolder(path, 0o700);
+  makeFolder(path);
   if (isNew) giveToOwnerOf(dirname(path), path);
   if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, 0o700);
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { clusterStatus } from "#stellium/cluster/status/schema";
-import { model, start, until } from "../cli/stellium.ts";
+import { model, start, stellium, until } from "../cli/stellium.ts";
 import { skipIf } from "../skip.ts";
 import { Complaints, chromiumPath, launch } from "./browser.ts";
 
@@ -102,7 +102,8 @@ describe("the dashboard", absent, () => {
     const page = await open();
     await page.getByRole("link", { name: "Cluster" }).click();
     await page.getByRole("heading", { name: "Two devices to come." }).waitFor();
-    line = await joinLine(page);
+    const token = (await stellium(["token"], { env: { STELLIUM_CACHE_DIR: cacheDir } })).stdout.trim();
+    line = (await joinLine(page)).replace("TOKEN", token);
     for (const name of ["first", "second"]) run([...line.split(" ").slice(1), "--name", name]);
     await page.getByRole("heading", { name: "Three devices, ready." }).waitFor();
   });

@@ -2,7 +2,7 @@ import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { makeFolder } from "../../system/makeFolder.ts";
+import { fileMode, makeFolder } from "../../system/makeFolder.ts";
 import { birthOf, isRunningProcess } from "../../system/runningProcess.ts";
 import { cacheDirectory } from "../../weights/sliceDirectory.ts";
 
@@ -19,6 +19,13 @@ const facts = z.object({
   devices: z.number().int().min(1).max(1000).optional(),
   /** Ids of the devices that are connected to it. */
   connected: z.array(z.string().max(40)).max(1000).optional(),
+  /** Where the token that lets devices join it came from. */
+  token: z
+    .object({
+      from: z.enum(["given", "variable", "memory", "file", "kept"]),
+      path: z.string().max(10_000).optional(),
+    })
+    .optional(),
   /** The most memory it may take. */
   memoryCap: z.number().positive().optional(),
 });
@@ -47,10 +54,10 @@ export function tellOfThisProcess(told: { readonly [K in keyof ProcessFacts]?: P
   try {
     const directory = processDirectory();
     const path = join(directory, `${process.pid}.json`);
-    if (first) makeFolder(directory, 0o700);
+    if (first) makeFolder(directory);
     if (first) process.once("exit", () => forget(path));
     const temporary = `${path}.tmp`;
-    writeFileSync(temporary, JSON.stringify({ ...ownEntry(), ...known }), { mode: 0o600 });
+    writeFileSync(temporary, JSON.stringify({ ...ownEntry(), ...known }), { mode: fileMode });
     renameSync(temporary, path);
   } catch {
     // A list of processes is worth no failure.

@@ -128,7 +128,7 @@ export class DeviceRecords {
       const status = statSync(this.tokenPath, { throwIfNoEntry: false });
       if (status === undefined) return undefined;
       if (process.platform !== "win32" && (status.mode & 0o077) !== 0) throw exposed(this.tokenPath);
-      return JoinToken.parse(readFileSync(this.tokenPath, "utf8").trim());
+      return JoinToken.parse(readFileSync(this.tokenPath, "utf8").trim(), { from: "kept", path: this.tokenPath });
     } catch (error) {
       if (!isRefusedBySystem(error)) throw error;
       throw new StelliumError("FILE_UNREADABLE", { path: this.tokenPath, reason: reasonOf(error) }, { cause: error });
@@ -137,7 +137,7 @@ export class DeviceRecords {
 
   /** Keeps a new token in place of the old one, if any. */
   async renewToken(): Promise<JoinToken> {
-    const token = JoinToken.generate();
+    const token = JoinToken.generate({ from: "kept", path: this.tokenPath, isNew: true });
     await writeOwnerOnly(this.tokenPath, `${token.text}\n`);
     return token;
   }

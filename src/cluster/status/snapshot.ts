@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { sliceBytes } from "../../weights/slice.ts";
+import { joinCommand } from "../clusterOptions.ts";
 import type { Team } from "../team.ts";
 import type { PlannedTeam, StatusBoard } from "./board.ts";
 import { type CountedTimes, type Limits, limitsOf } from "./limits.ts";
@@ -152,11 +153,6 @@ function networkOf({ planned, running }: StatusBoard): NetworkStatus | null {
 }
 
 function joinOf({ entrance }: Team): ClusterStatus["join"] {
-  const { address, token, joined, wanted, local } = entrance;
-  return { joined, wanted, local, command: `stellium join ${address} --token ${shellWord(token.text)}` };
-}
-
-/** As a shell takes it for one word. */
-function shellWord(text: string): string {
-  return /^[\w.:@%+=,/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+  const { address, joined, wanted, local } = entrance;
+  return { joined, wanted, local, address, command: joinCommand(entrance) };
 }
