@@ -247,8 +247,28 @@ const table = {
   },
   BODIES_TOO_LARGE: {
     status: 429,
-    message: "requests of more than {most} bytes are being sent at once",
+    message: "the bodies of requests that are arriving have more than {most} bytes, and this one was silent longest",
     hint: "Ask again in a moment.",
+  },
+  REQUEST_TOO_SLOW: {
+    status: 408,
+    message: "{what} of the request did not arrive within {seconds} s",
+    hint: "Send it again, over a faster connection or less at once.",
+  },
+  HEAD_TOO_LARGE: {
+    status: 431,
+    message: "the head of the request has more than {most} bytes",
+    hint: "Send shorter headers and a shorter path.",
+  },
+  CONNECTIONS_FULL: {
+    status: 503,
+    message: "{most} requests are being answered, and no more connections are taken",
+    hint: "Ask again in a moment.",
+  },
+  STREAMS_FULL: {
+    status: 429,
+    message: "{most} clients follow the cluster's events, and no more are taken",
+    hint: "Close dashboards that are not needed, or ask `GET /cluster` instead.",
   },
   KEY_REJECTED: {
     status: 401,
@@ -264,6 +284,11 @@ const table = {
     status: 403,
     message: "pages of {origin} may not use this server",
     hint: "Start it with --cors-origin and this origin.",
+  },
+  SITE_REFUSED: {
+    status: 403,
+    message: "pages of other sites may not use this server",
+    hint: "Open its address in the browser itself, or start it with --cors-origin and the page's origin.",
   },
   NOT_FOUND: { status: 404, message: "there is no {what}", hint: "See docs/api.md for what there is." },
   METHOD_REFUSED: {

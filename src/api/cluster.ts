@@ -1,6 +1,8 @@
 import type { ClusterStatus } from "../cluster/status/schema.ts";
 import { withoutToken } from "../cluster/status/snapshot.ts";
+import type { StelliumError } from "../errors.ts";
 import type { Api, ApiContext } from "./context.ts";
+import { clientGroup } from "./fairShare.ts";
 import { respondStream } from "./respond.ts";
 
 /** `GET /cluster`: what the devices are and do; see `clusterStatus`. */
@@ -12,9 +14,15 @@ export async function cluster(api: Api, c: ApiContext): Promise<Response> {
 export function clusterEvents(api: Api, c: ApiContext): Promise<Response> {
   const show = shown(api, c);
   return respondStream(api, c, async (stream, signal) => {
-    const unsubscribe = api.status.subscribe((status) => stream.send(show(status)));
-    await aborted(AbortSignal.any([signal, api.draining]));
+    const replaced = new AbortController();
+    const leave = (reason: StelliumError) => replaced.abort(reason);
+    const free = api.followers.take({ group: clientGroup(c.env?.incoming?.socket.remoteAddress), leave });
+    // A client that has yet to read the last status gets a later one when it has.
+    const unsubscribe = api.status.subscribe((status) => stream.isRead && stream.send(show(status)));
+    await aborted(AbortSignal.any([signal, api.draining, replaced.signal]));
     unsubscribe();
+    free();
+    replaced.signal.throwIfAborted();
   });
 }
 
