@@ -105,6 +105,20 @@ describe("the status of the cluster", () => {
     await reader.cancel();
   });
 
+  it("does not pile up for a client that does not read it", async () => {
+    const feed = new StatusFeed({ version: "0", board: new StatusBoard(), work: () => undefined });
+    const told = await feed.current();
+    const subscribe: StatusFeed["subscribe"] = (listener) => {
+      for (let i = 0; i < 1000; i++) listener({ ...told, queued: i });
+      return () => {};
+    };
+    const { get: ask } = testApp({ served, status: { current: async () => told, subscribe } });
+    const reader = (await ask("/cluster/events")).body!.getReader();
+    const events = eventsOf(new TextDecoder().decode((await reader.read()).value));
+    expect(events.map(({ data }) => data.queued)).toEqual([0]);
+    await reader.cancel();
+  });
+
   it("is streamed as it changes, until the server ends", async () => {
     const board = new StatusBoard();
     const status = new StatusFeed({ version: "0", board, work: () => undefined });

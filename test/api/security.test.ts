@@ -126,10 +126,13 @@ describe("pages of other sites that name no origin", () => {
     expect((await post("/", {}, { headers: { host, ...headers } })).status).toBe(403);
   });
 
-  it.each(["none", "same-origin"])("do not include what the user opens or the dashboard asks (%s), nor programs", async (site) => {
-    expect(await status("/v1/models", { "sec-fetch-site": site })).toBe(200);
-    expect(await status("/v1/models", {})).toBe(200);
-  });
+  it.each(["none", "same-origin"])(
+    "do not include what the user opens or the dashboard asks (%s), nor programs",
+    async (site) => {
+      expect(await status("/v1/models", { "sec-fetch-site": site })).toBe(200);
+      expect(await status("/v1/models", {})).toBe(200);
+    },
+  );
 
   it("do not include pages on the list, unless their origin contradicts their site", async () => {
     const headers = { host, "sec-fetch-site": "cross-site", "sec-fetch-mode": "cors", origin: "https://chat.example" };

@@ -1,4 +1,5 @@
 import { hostname } from "node:os";
+import { printable } from "../../weights/gguf/printable.ts";
 import { sliceBytes } from "../../weights/slice.ts";
 import { joinCommand } from "../clusterOptions.ts";
 import type { Team } from "../team.ts";
@@ -60,7 +61,7 @@ function modelOf({ model, description }: PlannedTeam, context: number | null): C
   const { blockCount, headCount, headCountKv, feedForwardLength } = description.hyperparameters;
   const weights = description.blocks.flatMap((block) => block.weights);
   return {
-    name: String(model.metadata.get("general.name") ?? "").slice(0, 256),
+    name: printable(String(model.metadata.get("general.name") ?? ""), { limit: 256 }),
     architecture: String(model.metadata.get("general.architecture")),
     layers: blockCount,
     heads: headCount,
