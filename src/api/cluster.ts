@@ -17,11 +17,14 @@ export function clusterEvents(api: Api, c: ApiContext): Promise<Response> {
     const replaced = new AbortController();
     const leave = (reason: StelliumError) => replaced.abort(reason);
     const free = api.followers.take({ group: clientGroup(c.env?.incoming?.socket.remoteAddress), leave });
-    // A client that has yet to read the last status gets a later one when it has.
-    const unsubscribe = api.status.subscribe((status) => stream.isRead && stream.send(show(status)));
-    await aborted(AbortSignal.any([signal, api.draining, replaced.signal]));
-    unsubscribe();
-    free();
+    try {
+      // A client that has yet to read the last status gets a later one when it has.
+      const unsubscribe = api.status.subscribe((status) => stream.isRead && stream.send(show(status)));
+      await aborted(AbortSignal.any([signal, api.draining, replaced.signal]));
+      unsubscribe();
+    } finally {
+      free();
+    }
     replaced.signal.throwIfAborted();
   });
 }
