@@ -106,10 +106,8 @@ describe("the list of devices", () => {
       code: 1,
       stderr: expect.stringMatching(/^stellium: no device "pi" has been admitted\. /),
     });
-    expect(await stellium(["token"], { env })).toMatchObject({
-      code: 2,
-      stderr: expect.stringContaining("no token is kept at "),
-    });
+    // Devices can be set up before the coordinator is.
+    expect((await stellium(["token"], { env })).stdout).toMatch(/^\w{26}\n$/);
   });
 
   it("distinguishes devices of the same name by their ids", async () => {
