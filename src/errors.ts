@@ -192,7 +192,27 @@ const table = {
   TOKEN_REJECTED: {
     status: 401,
     message: "the coordinator at {address} does not accept this join token",
-    hint: "Copy the join line again from where the coordinator runs; a token that was generated changes with each start.",
+    hint: "Copy the join line again from where the coordinator runs, or run `stellium token` there.",
+  },
+  DEVICE_UNKNOWN: {
+    status: 401,
+    message: "the coordinator at {address} does not know this device, which was admitted before with this token",
+    hint: "Check the address. If the coordinator was set up anew, join with another token, or delete {path} and join again.",
+  },
+  DEVICE_REMOVED: {
+    status: 401,
+    message: "the coordinator has removed this device",
+    hint: "To be admitted again, join with the token that `stellium token` shows on the coordinator's device now.",
+  },
+  DEVICE_NOT_FOUND: {
+    status: 404,
+    message: "no device {name} has been admitted",
+    hint: "`stellium devices` lists those that have, by name and id.",
+  },
+  TOKEN_NOT_KEPT: {
+    status: 404,
+    message: "the server of process {pid} has a token that is in no file: {reason}",
+    hint: "Take it from where it was given. A server that is given none keeps its own.",
   },
   VERSION_MISMATCH: {
     status: 400,
@@ -227,8 +247,28 @@ const table = {
   },
   BODIES_TOO_LARGE: {
     status: 429,
-    message: "requests of more than {most} bytes are being sent at once",
+    message: "the bodies of requests that are arriving have more than {most} bytes, and this one was silent longest",
     hint: "Ask again in a moment.",
+  },
+  REQUEST_TOO_SLOW: {
+    status: 408,
+    message: "{what} of the request did not arrive within {seconds} s",
+    hint: "Send it again, over a faster connection or less at once.",
+  },
+  HEAD_TOO_LARGE: {
+    status: 431,
+    message: "the head of the request has more than {most} bytes",
+    hint: "Send shorter headers and a shorter path.",
+  },
+  CONNECTIONS_FULL: {
+    status: 503,
+    message: "{most} requests are being answered, and no more connections are taken",
+    hint: "Ask again in a moment.",
+  },
+  STREAMS_FULL: {
+    status: 429,
+    message: "{most} clients follow the cluster's events, and no more are taken",
+    hint: "Close dashboards that are not needed, or ask `GET /cluster` instead.",
   },
   KEY_REJECTED: {
     status: 401,
@@ -244,6 +284,11 @@ const table = {
     status: 403,
     message: "pages of {origin} may not use this server",
     hint: "Start it with --cors-origin and this origin.",
+  },
+  SITE_REFUSED: {
+    status: 403,
+    message: "pages of other sites may not use this server",
+    hint: "Open its address in the browser itself, or start it with --cors-origin and the page's origin.",
   },
   NOT_FOUND: { status: 404, message: "there is no {what}", hint: "See docs/api.md for what there is." },
   METHOD_REFUSED: {

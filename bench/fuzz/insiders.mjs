@@ -15,7 +15,7 @@ const ping = framed({ type: "ping", sequence: 0 });
  * @param {number} port @param {JoinToken} token @param {string} [name]
  */
 export async function insider(port, token, name = hello.name) {
-  const socket = connectSecurely({ host, port }, token).on("error", () => {});
+  const socket = connectSecurely({ host, port }, token.credential).on("error", () => {});
   await once(socket, "secureConnect");
   socket.write(Buffer.concat([greeting, framed({ ...hello, name })]));
   return socket;

@@ -22,6 +22,7 @@ export const hello = {
   cpuVariant: null,
   ggml: "0",
   cache: [],
+  keepsKey: false,
 };
 
 /** @type {import("#stellium/cluster/control/messages").WorkerMessage[]} */

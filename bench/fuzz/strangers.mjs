@@ -84,7 +84,7 @@ export async function overhear(port, token) {
   proxy.listen(0, host);
   await once(proxy, "listening");
   const through = /** @type {import("node:net").AddressInfo} */ (proxy.address());
-  const socket = connectSecurely({ host, port: through.port }, token).on("error", () => {});
+  const socket = connectSecurely({ host, port: through.port }, token.credential).on("error", () => {});
   await once(socket, "secureConnect");
   socket.write(Buffer.concat([greeting, framed(hello)]));
   await once(socket, "data");

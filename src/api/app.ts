@@ -11,7 +11,7 @@ import { embeddings } from "./embeddings.ts";
 import { errorBody, statusOf } from "./errorBody.ts";
 import { logFailure, toldError } from "./respond.ts";
 import { responses } from "./responses/responses.ts";
-import { checkHost, checkKey, crossOriginHeaders, keyOf, preflightHeaders } from "./security.ts";
+import { apiHeaders, checkHost, checkKey, checkSite, crossOriginHeaders, keyOf, preflightHeaders } from "./security.ts";
 import { health, metrics, modelById, models, props, slots } from "./state.ts";
 import { applyTemplate, detokenize, tokenize } from "./texts.ts";
 
@@ -45,6 +45,7 @@ export function createApp(api: Api): Hono<ApiEnvironment> {
   const app = new Hono<ApiEnvironment>();
   app.use(async (c, next) => {
     const started = performance.now();
+    for (const [name, value] of Object.entries(apiHeaders)) c.header(name, value);
     await next();
     if (api.draining.aborted) c.header("Connection", "close");
     account(api, c, started);
@@ -77,10 +78,12 @@ function addRoutes(app: Hono<ApiEnvironment>, api: Api, prefix: string): void {
 function guard({ access, draining }: Api, c: ApiContext): Response | undefined {
   const host = c.req.header("host") ?? new URL(c.req.url).host;
   checkHost(host, access);
+  const isPage = dashboardPaths.includes(c.req.path);
+  checkSite(c.req.raw.headers, isPage && c.req.method === "GET", access);
   const crossOrigin = crossOriginHeaders(c.req.header("origin"), host, access);
   for (const [name, value] of Object.entries(crossOrigin)) c.header(name, value);
   if (c.req.method === "OPTIONS") return c.body(null, 204, preflightHeaders);
-  if (/^(\/v1)?\/health$/.test(c.req.path) || dashboardPaths.includes(c.req.path)) return undefined;
+  if (/^(\/v1)?\/health$/.test(c.req.path) || isPage) return undefined;
   checkKey(keyOf(c.req.raw.headers), access);
   if (draining.aborted) throw new StelliumError("SERVER_STOPPING");
   return undefined;

@@ -1,8 +1,9 @@
 import type { ClusterStatus } from "../cluster/status/schema.ts";
 import { withoutToken } from "../cluster/status/snapshot.ts";
+import type { StelliumError } from "../errors.ts";
 import type { Api, ApiContext } from "./context.ts";
+import { clientGroup } from "./fairShare.ts";
 import { respondStream } from "./respond.ts";
-import { isLoopback } from "./security.ts";
 
 /** `GET /cluster`: what the devices are and do; see `clusterStatus`. */
 export async function cluster(api: Api, c: ApiContext): Promise<Response> {
@@ -13,9 +14,18 @@ export async function cluster(api: Api, c: ApiContext): Promise<Response> {
 export function clusterEvents(api: Api, c: ApiContext): Promise<Response> {
   const show = shown(api, c);
   return respondStream(api, c, async (stream, signal) => {
-    const unsubscribe = api.status.subscribe((status) => stream.send(show(status)));
-    await aborted(AbortSignal.any([signal, api.draining]));
-    unsubscribe();
+    const replaced = new AbortController();
+    const leave = (reason: StelliumError) => replaced.abort(reason);
+    const free = api.followers.take({ group: clientGroup(c.env?.incoming?.socket.remoteAddress), leave });
+    try {
+      // A client that has yet to read the last status gets a later one when it has.
+      const unsubscribe = api.status.subscribe((status) => stream.isRead && stream.send(show(status)));
+      await aborted(AbortSignal.any([signal, api.draining, replaced.signal]));
+      unsubscribe();
+    } finally {
+      free();
+    }
+    replaced.signal.throwIfAborted();
   });
 }
 
@@ -24,21 +34,14 @@ function shown(api: Api, c: ApiContext): (status: ClusterStatus) => ClusterStatu
 }
 
 /**
- * Whether a client may see the join line, whose token lets devices in: one that has the API's key; where there is none,
- * one on this machine. No page of another origin may, and nobody who comes by a proxy without a key.
+ * Whether a client may see the join line, whose token lets devices in: one that has the API key, unless it is a page of
+ * another origin. A server without a key shows it to nobody, not even on this machine: the token's file is for one user,
+ * and a reverse proxy makes every client look local.
  */
 function mayInvite({ access }: Api, c: ApiContext): boolean {
   const [origin, host] = [c.req.header("origin"), c.req.header("host")];
-  if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`) return false;
-  if (access.apiKey !== undefined) return true;
-  const forwarded = ["forwarded", "x-forwarded-for", "via"].some((name) => c.req.header(name) !== undefined);
-  return !forwarded && isLoopback(remoteAddress(c));
-}
-
-/** Where a request comes from; empty where it came over no socket. */
-function remoteAddress({ env }: { readonly env?: ApiContext["env"] }): string {
-  const address = env?.incoming?.socket.remoteAddress ?? "";
-  return address.replace(/^::ffff:/, "");
+  const sameOrigin = origin === undefined || origin === `http://${host}` || origin === `https://${host}`;
+  return sameOrigin && access.apiKey !== undefined;
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { Context } from "hono";
 import type { StatusFeed } from "../cluster/status/feed.ts";
 import type { SamplingParameters } from "../serving/samplingParameters.ts";
+import type { FollowerPlaces } from "./followers.ts";
 import type { ApiMetrics } from "./metrics.ts";
 import type { AccessRules } from "./security.ts";
 import type { ServedModel } from "./servedModel.ts";
@@ -22,6 +23,8 @@ export interface Api {
   /** Streams with nothing to say say so this often, in milliseconds. */
   readonly pingMs: number;
   readonly metrics: ApiMetrics;
+  /** Places for clients that follow that. */
+  readonly followers: FollowerPlaces;
   /** What the devices are and do. */
   readonly status: Pick<StatusFeed, "current" | "subscribe">;
   /** Aborted when no more requests are taken. */

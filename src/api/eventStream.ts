@@ -44,6 +44,11 @@ export class EventStream {
     return this.#gone.signal;
   }
 
+  /** Whether the client has taken all that was sent. */
+  get isRead(): boolean {
+    return this.#unread.length === 0;
+  }
+
   /** Sends an event: `data` as JSON, or as it is where it is a text. */
   send(data: unknown, event?: string): void {
     const name = event === undefined ? "" : `event: ${event}\n`;

@@ -10,7 +10,6 @@ const patienceMs = 500;
 
 const streamHeaders = {
   "Content-Type": "text/event-stream; charset=utf-8",
-  "Cache-Control": "no-cache",
   // Reverse proxies would collect the events.
   "X-Accel-Buffering": "no",
 };

@@ -37,13 +37,40 @@ export function checkHost(hostHeader: string, { allowedHosts }: AccessRules): vo
 export function crossOriginHeaders(
   origin: string | undefined,
   host: string,
-  { corsOrigins }: AccessRules,
+  access: AccessRules,
 ): Record<string, string> {
   if (origin === undefined || origin === `http://${host}` || origin === `https://${host}`) return {};
-  if (!corsOrigins.includes("*") && !corsOrigins.includes(origin)) {
+  if (!isListed(origin, access)) {
     throw new StelliumError("ORIGIN_REFUSED", { origin: JSON.stringify(origin.slice(0, 100)) });
   }
   return { "Access-Control-Allow-Origin": origin, Vary: "Origin" };
+}
+
+/**
+ * Headers of every answer of the API: it is data, which is not to be taken for anything else, embedded by other origins,
+ * shown in a frame, or kept by a browser.
+ */
+export const apiHeaders: Readonly<Record<string, string>> = {
+  "X-Content-Type-Options": "nosniff",
+  "Cross-Origin-Resource-Policy": "same-origin",
+  "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+  "X-Frame-Options": "DENY",
+  "Cache-Control": "no-store",
+};
+
+/**
+ * Refuses what a browser sends for a page of another site, images, scripts and links included, unless the page's origin is
+ * on the list. Programs say nothing of sites. A link to the dashboard (`isPage`) may be followed. Throws `SITE_REFUSED`.
+ */
+export function checkSite(headers: Pick<Headers, "get">, isPage: boolean, access: AccessRules): void {
+  const site = headers.get("sec-fetch-site") ?? "none";
+  if (site === "none" || site === "same-origin" || isListed(headers.get("origin"), access)) return;
+  const followed = headers.get("sec-fetch-mode") === "navigate" && headers.get("sec-fetch-dest") === "document";
+  if (!isPage || !followed) throw new StelliumError("SITE_REFUSED");
+}
+
+function isListed(origin: string | null, { corsOrigins }: AccessRules): boolean {
+  return origin !== null && (corsOrigins.includes("*") || corsOrigins.includes(origin));
 }
 
 /** What a page is told that asks before it asks. */
@@ -53,10 +80,14 @@ export const preflightHeaders: Readonly<Record<string, string>> = {
   "Access-Control-Max-Age": "600",
 };
 
-/** Compares in a time that does not tell how much was right. Throws `KEY_REJECTED`. */
+/** Throws `KEY_REJECTED` unless the key is right, or there is none. */
 export function checkKey(given: string | undefined, { apiKey }: AccessRules): void {
-  if (apiKey === undefined) return;
-  if (!timingSafeEqual(digest(given ?? ""), digest(apiKey))) throw new StelliumError("KEY_REJECTED");
+  if (apiKey !== undefined && !isKey(given, apiKey)) throw new StelliumError("KEY_REJECTED");
+}
+
+/** Compares in a time that does not tell how much was right. */
+export function isKey(given: string | undefined, key: string): boolean {
+  return timingSafeEqual(digest(given ?? ""), digest(key));
 }
 
 /** The key that a request carries, as OpenAI's clients send it, or as `X-Api-Key`. */

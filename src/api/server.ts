@@ -1,11 +1,15 @@
 import { once } from "node:events";
-import { createServer, type Server, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { createApp } from "./app.ts";
+import { tooSlow } from "./bodyText.ts";
+import { type ConnectionLimits, Connections, usualLimits } from "./connections.ts";
 import type { Api } from "./context.ts";
 import { errorBody } from "./errorBody.ts";
+import { FollowerPlaces } from "./followers.ts";
+import { type AccessRules, apiHeaders, isKey, keyOf } from "./security.ts";
 
 /**
  * What a plan of memory counts for a server, in bytes, as seen with 200 clients at a time: connections, requests, streams,
@@ -13,18 +17,18 @@ import { errorBody } from "./errorBody.ts";
  */
 export const serverBytes = 128e6;
 
-/** What keeps clients from holding connections for nothing. Times are in milliseconds. */
-const limits = {
+/** How long a client may take, in milliseconds, and how much it may send. */
+const httpLimits = {
   maxHeaderSize: 16 * 1024,
-  headersTimeout: 10_000,
-  /** For the request, not for its answer. */
-  requestTimeout: 60_000,
+  // A request without a host is refused in words; see `refuse`.
+  requireHostHeader: false,
+  /** For a request whose body nobody reads. One that is read has less; see `bodyText`. */
+  requestTimeout: 70_000,
   // Longer than reverse proxies keep theirs: whoever closes first must not be the one who is asked.
   keepAliveTimeout: 75_000,
-  connectionsCheckingInterval: 2_000,
 };
 
-const mostConnections = 2048;
+const usualHeadMs = 10_000;
 
 /** What a server is started with. */
 export interface ServerOptions {
@@ -33,29 +37,46 @@ export interface ServerOptions {
   readonly port: number;
   /** A client that takes nothing of what is sent to it for so many milliseconds is cut off. */
   readonly stallMs: number;
-  readonly api: Omit<Api, "draining" | "stopping">;
+  /** How long the head of a request may take; 10 s if absent. */
+  readonly headMs?: number | undefined;
+  /** What the process has room for if absent. */
+  readonly connections?: ConnectionLimits | undefined;
+  readonly api: Omit<Api, "draining" | "stopping" | "followers">;
+}
+
+interface ServerParts {
+  readonly server: Server;
+  readonly host: string;
+  readonly headMs: number;
+  readonly connections: Connections;
+  readonly draining: AbortController;
+  readonly stopping: AbortController;
 }
 
 /** The API on a socket. */
 export class ApiServer {
   readonly #server: Server;
-  /** Connections, and how many answers each is waiting for. */
-  readonly #connections = new Map<Socket, number>();
+  readonly #connections: Connections;
   readonly #draining: AbortController;
   readonly #stopping: AbortController;
   readonly #host: string;
 
   /** Starts to listen. Throws `LISTEN_FAILED`. */
-  static async start({ host, port, stallMs, api }: ServerOptions): Promise<ApiServer> {
+  static async start(options: ServerOptions): Promise<ApiServer> {
+    const { host, port, stallMs, headMs = usualHeadMs, connections = usualLimits(), api } = options;
     const [draining, stopping] = [new AbortController(), new AbortController()];
-    const app = createApp({ ...api, draining: draining.signal, stopping: stopping.signal });
+    const signals = { draining: draining.signal, stopping: stopping.signal };
+    const app = createApp({ ...api, ...signals, followers: new FollowerPlaces() });
     const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false, errorHandler: refuse });
-    const server = createServer(limits, (request, response) => {
+    const times = { headersTimeout: headMs, connectionsCheckingInterval: Math.min(headMs / 2, 2000) };
+    const server = createServer({ ...httpLimits, ...times });
+    const held = new Connections(connections);
+    const started = new ApiServer({ server, host, headMs, connections: held, draining, stopping });
+    server.on("request", (request, response) => {
+      if (!started.#begin(request, response, api.access)) return;
       watch(response, stallMs);
       void listener(request, response);
     });
-    server.maxConnections = mostConnections;
-    const started = new ApiServer(server, host, draining, stopping);
     try {
       server.listen(port, plain(host));
       await once(server, "listening");
@@ -69,10 +90,11 @@ export class ApiServer {
     return started;
   }
 
-  private constructor(server: Server, host: string, draining: AbortController, stopping: AbortController) {
+  private constructor({ server, host, headMs, connections, draining, stopping }: ServerParts) {
     this.#server = server;
+    this.#connections = connections;
     server.on("connection", (socket) => this.#connect(socket));
-    server.on("request", ({ socket }, response) => this.#occupy(socket, response));
+    server.on("clientError", (error, socket) => this.#refuse(error, socket as Socket, headMs));
     this.#host = host;
     this.#draining = draining;
     this.#stopping = stopping;
@@ -93,7 +115,7 @@ export class ApiServer {
     const closed = once(this.#server, "close");
     this.#draining.abort("the server is stopping");
     this.#server.close();
-    for (const [socket, answers] of this.#connections) if (answers === 0) socket.destroy();
+    this.#connections.closeIdle();
     const late = setTimeout(() => this.#stop(), graceMs);
     try {
       await closed;
@@ -103,21 +125,23 @@ export class ApiServer {
   }
 
   #connect(socket: Socket): void {
-    this.#connections.set(socket, 0);
-    socket.once("close", () => this.#connections.delete(socket));
+    if (this.#connections.enter(socket)) return;
+    turnAway(socket, new StelliumError("CONNECTIONS_FULL", { most: this.#connections.limits.most }));
   }
 
-  /** Keeps a connection for as long as it waits for an answer; when the server drains, no longer. */
-  #occupy(socket: Socket, response: ServerResponse): void {
-    const count = (change: number) => {
-      const answers = this.#connections.get(socket);
-      if (answers !== undefined) this.#connections.set(socket, answers + change);
-    };
-    count(1);
-    response.once("close", () => {
-      count(-1);
-      if (this.#draining.signal.aborted && this.#connections.get(socket) === 0) socket.end();
+  /** Keeps the connection until its answer has ended. When the server drains, it ends with it. */
+  #begin(request: IncomingMessage, response: ServerResponse, { apiKey }: AccessRules): boolean {
+    const key = keyOf({ get: (name) => request.headers[name]?.toString() ?? null });
+    return this.#connections.begin({ request, response }, apiKey !== undefined && isKey(key, apiKey), (socket) => {
+      if (this.#draining.signal.aborted) socket.end();
     });
+  }
+
+  /** What Node's parser refuses, and what does not come in time, never reaches the app. */
+  #refuse(error: NodeJS.ErrnoException, socket: Socket, headMs: number): void {
+    const use = this.#connections.useOf(socket);
+    if (use === "answer" || !socket.writable || error.code === "ECONNRESET") return void socket.destroy();
+    turnAway(socket, parserError(error, use, headMs));
   }
 
   /** Errors get a moment to reach their clients. */
@@ -125,6 +149,25 @@ export class ApiServer {
     this.#stopping.abort("the server is stopping");
     setTimeout(() => this.#server.closeAllConnections(), 1000).unref();
   }
+}
+
+/** Answers a connection by an error, and closes it. */
+function turnAway(socket: Socket, error: StelliumError): void {
+  const body = JSON.stringify(errorBody(error));
+  const length = Buffer.byteLength(body);
+  const headers = { ...apiHeaders, "Content-Type": "application/json", "Content-Length": length, Connection: "close" };
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.on("error", () => {});
+  socket.write(`HTTP/1.1 ${error.status} ${STATUS_CODES[error.status]}\r\n${lines.join("")}\r\n${body}`);
+  socket.destroySoon();
+}
+
+function parserError({ code }: NodeJS.ErrnoException, use: "none" | "request", headMs: number): StelliumError {
+  const { requestTimeout, maxHeaderSize } = httpLimits;
+  if (code === "ERR_HTTP_REQUEST_TIMEOUT")
+    return use === "request" ? tooSlow("the body", requestTimeout) : tooSlow("the head", headMs);
+  if (code === "HPE_HEADER_OVERFLOW") return new StelliumError("HEAD_TOO_LARGE", { most: maxHeaderSize });
+  return new StelliumError("REQUEST_INVALID", { reason: "the request is not HTTP/1.1" });
 }
 
 function plain(host: string): string {
@@ -151,5 +194,5 @@ function watch(response: ServerResponse, stallMs: number): void {
 function refuse(error: unknown): Response {
   const known = error instanceof Error && error.name === "RequestError";
   const told = known ? new StelliumError("REQUEST_INVALID", { reason: "the request has no valid address" }) : error;
-  return Response.json(errorBody(told), { status: known ? 400 : 500 });
+  return Response.json(errorBody(told), { status: known ? 400 : 500, headers: apiHeaders });
 }

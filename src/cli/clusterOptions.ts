@@ -12,7 +12,7 @@ export const tokenOptions = {
   token: text({
     flag: "token",
     value: "TOKEN",
-    summary: "what lets devices join: 16 characters or more; shows in `ps`, unlike STELLIUM_TOKEN",
+    summary: "what admits new devices: 16 characters or more; shows in `ps`, unlike STELLIUM_TOKEN",
   }),
   tokenFile: text({
     flag: "token-file",
@@ -22,7 +22,11 @@ export const tokenOptions = {
 };
 
 /** Where slices of models are kept. */
-export const cacheDirOption = text({ flag: "cache-dir", value: "DIR", summary: "where slices of models are kept" });
+export const cacheDirOption = text({
+  flag: "cache-dir",
+  value: "DIR",
+  summary: "where slices of models and keys of devices are kept",
+});
 
 /** Which devices share the model. */
 export const clusterOptions = {
@@ -94,21 +98,15 @@ export async function clusterOf(values: ClusterValues): Promise<ClusterOptions |
     insecure: values.insecureDataPlane,
     cacheDir,
     window: values.window,
-    onJoin: workers === undefined ? () => {} : tellJoinLine,
   };
 }
 
 /** The token that was given, if any. Throws `BAD_USAGE`. */
 export function tokenOf({ token, tokenFile }: Values<typeof tokenOptions>): Promise<JoinToken | undefined> {
-  return resolveToken({ flag: token, file: tokenFile, env: process.env });
+  // Options are read from variables, too. What is typed goes before what is set, and a file is not shown.
+  const flag = token === process.env["STELLIUM_TOKEN"] ? undefined : token;
+  return resolveToken({ flag, file: tokenFile, env: process.env });
 }
-
-const tellJoinLine: NonNullable<ClusterOptions["onJoin"]> = ({ address, token, joined, wanted }) => {
-  if (joined === wanted) return void process.stderr.write("all devices have joined\n");
-  if (joined > 0) return void process.stderr.write(`${joined} of ${wanted} devices have joined\n`);
-  const line = `stellium join ${address} --token ${token.text}`;
-  process.stderr.write(`waiting for ${wanted} ${wanted === 1 ? "device" : "devices"}; run there:\n\n  ${line}\n\n`);
-};
 
 /** Relative shares, one for each device. Throws `BAD_USAGE`. */
 export function sharesOf(text: string): number[] {

@@ -61,6 +61,21 @@ export const removeOptions = {
 /** Options of `stellium ps`. */
 export const processOptions = { json: jsonOption };
 
+/** Options of `stellium devices`. */
+export const devicesOptions = {
+  action: text({ flag: "action", value: "rm", summary: "rm removes a device" }),
+  name: text({ flag: "device", value: "NAME", summary: "the device to remove, by its name or id" }),
+  cacheDir: cacheDirOption,
+  json: jsonOption,
+};
+
+/** Options of `stellium token`. */
+export const tokenCommandOptions = {
+  rotate: toggle({ flag: "rotate", summary: "replace it by a new one, also for a coordinator that runs" }),
+  cacheDir: cacheDirOption,
+  json: jsonOption,
+};
+
 /** Options of `stellium demo`. */
 export const demoOptions = {
   predict: predictOption(300),

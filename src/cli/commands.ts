@@ -4,6 +4,7 @@ import type { Grammar } from "./arguments/parse.ts";
 import {
   cacheOptions,
   demoOptions,
+  devicesOptions,
   generateOptions,
   joinOptions,
   listOptions,
@@ -13,6 +14,7 @@ import {
   removeOptions,
   runOptions,
   showOptions,
+  tokenCommandOptions,
 } from "./commandOptions.ts";
 import type { Interruption } from "./interruption.ts";
 import { serveOptions } from "./serveOptions.ts";
@@ -86,6 +88,7 @@ export const commands: readonly Command[] = [
     details: [
       "Run it on each further device: it receives its part of the model from the coordinator, keeps",
       "that on disk, and computes with it. It joins again by itself when the coordinator restarts.",
+      "The token admits it the first time; then it has a key of its own, and the token only names it.",
       "Without an address it looks for the coordinator that has this token, where the network lets",
       "multicast through; with one it needs no such thing.",
     ],
@@ -96,6 +99,34 @@ export const commands: readonly Command[] = [
       "STELLIUM_TOKEN=7k2v0q9x4m1c8z5t3w6y0a2b4d stellium join",
     ],
     run: async (values, interruption) => (await import("./join.ts")).join(values, interruption),
+  }),
+  command({
+    name: "devices",
+    summary: "List or remove the devices that have joined",
+    usage: "[rm NAME] [options]",
+    details: [
+      "Run it where the coordinator runs. Each device that joins gets a key of its own. rm takes it back: the",
+      "device is disconnected within a second and cannot join again, and the others notice nothing. The token",
+      "that it was admitted with admits no device from then on.",
+    ],
+    options: devicesOptions,
+    positionals: ["action", "name"],
+    examples: ["stellium devices", "stellium devices rm old-laptop"],
+    run: async (values) => (await import("./devices.ts")).admittedDevices(values),
+  }),
+  command({
+    name: "token",
+    summary: "Show or replace the token that admits new devices",
+    usage: "[options]",
+    details: [
+      "Run it where the coordinator runs, as the same user: it reads the file that the token of that coordinator is",
+      "kept in, or else prints the token that the next one will have if it is given none.",
+      "After --rotate, new devices join with the new token; devices that have joined do not need it.",
+    ],
+    options: tokenCommandOptions,
+    positionals: [],
+    examples: ["stellium token", "stellium token --rotate"],
+    run: async (values) => (await import("./token.ts")).printToken(values),
   }),
   command({
     name: "cache",

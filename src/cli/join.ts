@@ -2,7 +2,7 @@ import { isIPv4 } from "node:net";
 import { type Address, formatAddress, parseAddress } from "../cluster/control/address.ts";
 import type { JoinState } from "../cluster/control/client.ts";
 import { type LocateOptions, locateCoordinator } from "../cluster/discovery/locate.ts";
-import type { JoinToken } from "../cluster/token.ts";
+import { Membership } from "../cluster/identity/membership.ts";
 import { checkDevice, type WorkerOptions, type WorkerState, work } from "../cluster/worker.ts";
 import { StelliumError } from "../errors.ts";
 import type { Values } from "./arguments/option.ts";
@@ -22,15 +22,16 @@ export async function join(values: Values<typeof joinOptions>, { signal }: Inter
   const token = await tokenOf(values);
   if (token === undefined) throw badUsage("the token is missing: give it by --token, --token-file or STELLIUM_TOKEN");
   checkDevice();
+  using membership = Membership.open(token, cacheDir);
   const orphaned = new AbortController();
   if (process.connected) process.once("disconnect", () => orphaned.abort("its parent process ended"));
   using progress = new Progress("receiving");
   const onState = (state: JoinState | WorkerState) => tell(state, progress);
   const stop = AbortSignal.any([signal, orphaned.signal]);
   try {
-    const coordinator = await coordinatorOf(values, token, stop);
+    const coordinator = await coordinatorOf(values, membership, stop);
     tellOfThisProcess({ address: formatAddress(coordinator), memoryCap: memory });
-    await work({ ...coordinator, token, threads, cacheDir, name, memory, window, signal: stop, onState });
+    await work({ ...coordinator, membership, threads, cacheDir, name, memory, window, signal: stop, onState });
   } catch (error) {
     if (!stop.aborted) throw error;
   }
@@ -39,12 +40,12 @@ export async function join(values: Values<typeof joinOptions>, { signal }: Inter
 /** Where the coordinator is said to be, or where it is found, now and after it was lost. */
 async function coordinatorOf(
   { address, via }: Values<typeof joinOptions>,
-  token: JoinToken,
+  membership: Membership,
   signal: AbortSignal,
 ): Promise<Pick<WorkerOptions, "host" | "port" | "relocate">> {
   if (address !== undefined) return parseAddress(address);
   if (via !== undefined && !isIPv4(via)) throw badUsage(`--via must be an IPv4 address, not ${JSON.stringify(via)}`);
-  const relocate = () => locate({ token, via, signal });
+  const relocate = () => locate({ membership, via, signal });
   return { ...(await relocate()), relocate };
 }
 
@@ -52,7 +53,10 @@ async function locate(options: LocateOptions): Promise<Address> {
   const say = (text: string) => process.stderr.write(`${text}\n`);
   say("looking for the coordinator");
   const otherwise = "where multicast does not pass (guest Wi-Fi, containers, other subnets), give HOST:PORT";
-  const notice = setTimeout(() => say(`none with this token has been found yet; ${otherwise}`), noticeAfterMs);
+  const { membership } = options;
+  const sought = membership.isAdmitted ? "that has admitted this device" : "with this token";
+  const anew = membership.isAdmitted ? `; if it was set up anew, delete ${membership.path} and join again` : "";
+  const notice = setTimeout(() => say(`none ${sought} has been found yet; ${otherwise}${anew}`), noticeAfterMs);
   try {
     const onTrouble = (reason: string) => say(`cannot look for the coordinator here (${reason}): give HOST:PORT`);
     const address = await locateCoordinator({ ...options, onTrouble });

@@ -5,6 +5,7 @@ import { authorization, hubFromEnvironment } from "../models/hub.ts";
 import type { TextModel, TextModelOptions } from "../serving/textModel.ts";
 import { clusterOf } from "./clusterOptions.ts";
 import { formatBytes } from "./format.ts";
+import { tellOfDevices, tellOfJoining } from "./joinLine.ts";
 import type { LoadValues } from "./options.ts";
 import { tellPlan } from "./planReport.ts";
 import { tellOfThisProcess } from "./processes/registry.ts";
@@ -53,9 +54,12 @@ export async function loadModel(
   }
 }
 
-/** Starts the devices that are to be on this machine, for they take longest. */
+/** Starts the devices that are to be on this machine, for they take longest; others are told how to join. */
 function started(cluster: ClusterOptions | undefined): ClusterOptions | undefined {
-  return cluster?.local ? { ...cluster, processes: new LocalWorkers(cluster.workers) } : cluster;
+  if (cluster === undefined) return undefined;
+  return cluster.local
+    ? { ...cluster, processes: new LocalWorkers(cluster.workers) }
+    : { ...cluster, onJoin: tellOfJoining, onDevices: tellOfDevices };
 }
 
 function tellStored(bytes: number, directory: string): void {

@@ -21,8 +21,9 @@ process.once("disconnect", () => {
 process.on("SIGINT", () => {});
 
 const { checkDevice, work } = await import("../cluster/worker.ts");
-const [{ JoinToken }, { tellOfThisProcess }] = await Promise.all([
+const [{ JoinToken }, { Membership }, { tellOfThisProcess }] = await Promise.all([
   import("../cluster/token.ts"),
+  import("../cluster/identity/membership.ts"),
   import("./processes/registry.ts"),
 ]);
 
@@ -32,7 +33,8 @@ try {
   const { token, ...orders } = await invited;
   const [host, { signal }] = ["127.0.0.1", orphaned];
   tellOfThisProcess({ command: "join", address: `${host}:${orders.port}`, memoryCap: orders.memory });
-  await work({ ...orders, host, local: true, token: JoinToken.parse(token), signal, onState: tell });
+  const membership = Membership.ofToken(JoinToken.parse(token));
+  await work({ ...orders, host, local: true, membership, signal, onState: tell });
 } catch (error) {
   if (!orphaned.signal.aborted) await fail(error);
 }

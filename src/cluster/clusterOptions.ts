@@ -14,7 +14,7 @@ export interface ClusterOptions {
   readonly processes?: LocalWorkers | undefined;
   /** Where to listen for workers; local ones join over loopback. */
   readonly listen?: { readonly host: string; readonly port: number } | undefined;
-  /** Generated if absent. */
+  /** If absent, the one that is kept in the cache directory; made at the first start. Local workers get one of their own. */
   readonly token?: JoinToken | undefined;
   /** Relative shares by rank; equal if absent. */
   readonly shares?: readonly number[] | undefined;
@@ -31,6 +31,18 @@ export interface ClusterOptions {
   readonly window?: number | undefined;
   /** Told where workers can join, and how many have. */
   readonly onJoin?: (state: Entrance) => void;
+  /** Told the ids of the connected devices that have keys, each time that changes. */
+  readonly onDevices?: ((ids: readonly string[]) => void) | undefined;
+}
+
+/** The line that lets a device join, for a shell. */
+export function joinCommand({ address, token }: Pick<Entrance, "address" | "token">): string {
+  return `stellium join ${address} --token ${shellWord(token.text)}`;
+}
+
+/** Text as a shell takes it for one word. */
+export function shellWord(text: string): string {
+  return /^[\w.:@%+=,/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
 /** Where and how devices join. */

@@ -15,6 +15,7 @@ import { planShares, type SharePlan } from "../plan/shares.ts";
 import type { RankTrace } from "../trace/events.ts";
 import type { ModelSource } from "../weights/modelSource.ts";
 import { SharedReading } from "../weights/sharedReading.ts";
+import { closeCache } from "../weights/sliceDirectory.ts";
 import type { ClusterOptions } from "./clusterOptions.ts";
 import type { Traffic } from "./control/channel.ts";
 import { batchUnderCap, deviceMemory } from "./deviceMemory.ts";
@@ -84,6 +85,7 @@ export class Coordinator implements AsyncDisposable {
     const ranks = (cluster?.workers ?? 0) + 1;
     const cap = memoryCap(options.memory, cluster?.local ? ranks : 1);
     const cacheDir = cluster?.cacheDir ?? options.cacheDir;
+    closeCache(cacheDir);
     const memoryOfEach = cluster?.local ? cap.bytes : undefined;
     const files = await source.files(mayBeCached(cap));
     const reading = new SharedReading(files, { readers: ranks, shared: source.remote });

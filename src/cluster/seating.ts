@@ -10,6 +10,8 @@ export class Seating {
   readonly #failed: Promise<never> | undefined;
   /** Workers that have no slice of a free rank, in the order they came. */
   #waiting: WorkerConnection[] = [];
+  /** The rank that each device had last, by its id. */
+  readonly #lastRanks = new Map<string, number>();
 
   /** @param failed - rejects where workers will not come */
   constructor(arrivals: AsyncIterable<WorkerConnection, void>, failed: Promise<never> | undefined) {
@@ -23,8 +25,8 @@ export class Seating {
   }
 
   /**
-   * Gives all free ranks to somebody. A worker gets a rank whose slice it has, at once; who has none of them waits until all
-   * are there, and gets what is left.
+   * Gives all free ranks to workers. A worker gets a rank whose slice it has, at once, its former one if possible; one that
+   * has none of them waits until all are there, and gets what is left.
    *
    * @param free - ranks that are free at that time, and the names of their slices
    * @param onWait - told each time before another worker is waited for
@@ -34,11 +36,16 @@ export class Seating {
     for (; ranks.size > this.#waiting.length; ranks = free()) {
       onWait();
       const connection = await this.#next();
-      const kept = rankKept(connection.hello.cache, ranks);
-      if (kept !== undefined) yield [kept, connection];
+      const kept = rankKept(connection.hello.cache, ranks, this.#lastRanks.get(connection.device ?? ""));
+      if (kept !== undefined) yield this.#seat(kept, connection);
       else this.#waiting = [...this.#waiting, connection].filter(({ channel }) => channel.isOpen);
     }
-    for (const rank of ranks.keys()) yield [rank, this.#waiting.shift()!];
+    for (const rank of ranks.keys()) yield this.#seat(rank, this.#waiting.shift()!);
+  }
+
+  #seat(rank: number, connection: WorkerConnection): Seat {
+    if (connection.device !== undefined) this.#lastRanks.set(connection.device, rank);
+    return [rank, connection];
   }
 
   async #next(): Promise<WorkerConnection> {
@@ -50,10 +57,17 @@ export class Seating {
 }
 
 /**
- * The rank that a device is to have, so that it need not be sent anything: the first of the free ones whose slice it has.
+ * The rank that a device is to have, so that it need not be sent anything: of the free ones whose slice it has, its former
+ * one, else the first. Several devices that rejoin then do not take each other's ranks.
  *
  * @param free - names of the slices of free ranks
+ * @param former - the rank that the device had last
  */
-export function rankKept(cache: readonly string[], free: ReadonlyMap<number, string>): number | undefined {
-  return [...free].find(([, name]) => cache.includes(name))?.[0];
+export function rankKept(
+  cache: readonly string[],
+  free: ReadonlyMap<number, string>,
+  former?: number,
+): number | undefined {
+  const ranks = [...free].filter(([, name]) => cache.includes(name)).map(([rank]) => rank);
+  return ranks.find((rank) => rank === former) ?? ranks[0];
 }

@@ -18,6 +18,7 @@ import type { Traffic } from "./control/channel.ts";
 import { listenForWorkers, type WorkerConnection, type WorkerListener } from "./control/server.ts";
 import { Announcement } from "./discovery/announcement.ts";
 import type { SharedEngineOptions } from "./engineOptions.ts";
+import { DeviceRegister } from "./identity/deviceRegister.ts";
 import { type LinkStyle, planLinks, tuningDirectory } from "./linkPlan.ts";
 import { LocalWorkers } from "./localWorkers.ts";
 import { Member, type RankPlace } from "./member.ts";
@@ -56,7 +57,7 @@ export interface TeamStart {
 
 /** What a team is made of. */
 interface TeamParts extends TeamStart {
-  readonly token: JoinToken;
+  readonly register: DeviceRegister;
   /** Relative, by rank. */
   readonly shares: readonly number[];
   readonly plan: SharePlan;
@@ -93,13 +94,14 @@ export class Team implements AsyncDisposable {
       throw new StelliumError("SHARES_INVALID", { reason });
     }
     const plan = planShares(description, shares, { head: options.head ?? "coordinator" });
-    const token = options.token ?? JoinToken.generate();
+    const register = await registerFor(options);
     const listen = options.listen ?? { host: options.local ? "127.0.0.1" : "0.0.0.0", port: 0 };
-    const listener = await listenForWorkers({ ...listen, token, version, signal });
+    const { onDevices } = options;
+    const listener = await listenForWorkers({ ...listen, register, version, signal, onDevices });
     const announcement = options.local
       ? undefined
       : new Announcement({ host: listen.host, addresses: listener.addresses });
-    return new Team({ ...start, token, shares, plan, listener, announcement });
+    return new Team({ ...start, register, shares, plan, listener, announcement });
   }
 
   private constructor(parts: TeamParts) {
@@ -120,7 +122,8 @@ export class Team implements AsyncDisposable {
 
   /** Where and how devices join. */
   get entrance(): Entrance {
-    const { listener, token, options } = this.#parts;
+    const { listener, register, options } = this.#parts;
+    const { token } = register;
     const joined = this.#connections().filter(({ channel }) => channel.isOpen).length;
     return { address: listener.address, token, joined, wanted: options.workers, local: options.local };
   }
@@ -339,9 +342,23 @@ function handled<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
-function startLocalWorkers({ options, shares, listener, token, threads, memoryOfEach }: TeamParts): LocalWorkers {
+/** Processes of this machine join by a token of this run, or the one that was given. */
+async function registerFor({ local, token, cacheDir }: ClusterOptions): Promise<DeviceRegister> {
+  if (local) return DeviceRegister.unkept(token ?? JoinToken.generate());
+  return await DeviceRegister.open({ cacheDir, token });
+}
+
+function startLocalWorkers(parts: TeamParts): LocalWorkers {
+  const { options, shares, listener, register, threads, memoryOfEach } = parts;
   const { workers, cacheDir, window, processes = new LocalWorkers(workers) } = options;
   const each = threads ?? threadsAmong(shares.length);
-  processes.invite({ port: listener.port, token, threads: each, cacheDir, memory: memoryOfEach, window });
+  processes.invite({
+    port: listener.port,
+    token: register.token,
+    threads: each,
+    cacheDir,
+    memory: memoryOfEach,
+    window,
+  });
   return processes;
 }

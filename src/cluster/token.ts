@@ -1,7 +1,9 @@
 import { hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
+import { resolve } from "node:path";
 import { inspect } from "node:util";
 import { reasonOf, StelliumError } from "../errors.ts";
+import { type Credential, tokenIdentity } from "./identity/credential.ts";
 
 const fewestCharacters = 16;
 const mostCharacters = 1024;
@@ -14,7 +16,7 @@ const salt = "stellium join token";
 const keyBytes = 32;
 
 /** What a key is for: keys of different purposes say nothing about each other. */
-export type KeyPurpose = "control" | "comparison";
+export type KeyPurpose = "control" | "comparison" | "fingerprint";
 
 /** Where a token may come from: the flag, else the file, else `STELLIUM_TOKEN`, since what was typed beats what was set. */
 export interface TokenSources {
@@ -25,22 +27,30 @@ export interface TokenSources {
   readonly file?: string | undefined;
 }
 
+/** Where a token came from. */
+export type TokenOrigin =
+  /** The command line or a program; `STELLIUM_TOKEN`; or it was made for this process alone. */
+  | { readonly from: "given" | "variable" | "memory" }
+  /** A file of the user's, or the one in which this device keeps its own token; `isNew` if it was made now. */
+  | { readonly from: "file" | "kept"; readonly path: string; readonly isNew?: boolean };
+
 /**
  * The secret that lets devices into a cluster. It prints as `[join token]` wherever it is logged by accident; only
  * `text` shows it. Someone who listens while a device joins can try guesses offline, so a chosen token has to be as hard
  * to guess as a generated one.
  */
 export class JoinToken {
+  readonly origin: TokenOrigin;
   readonly #text: string;
 
   /** A new token of 130 random bits. */
-  static generate(): JoinToken {
+  static generate(origin: TokenOrigin = { from: "memory" }): JoinToken {
     const random = [...randomBytes(generatedCharacters)];
-    return new JoinToken(random.map((byte) => alphabet[byte % alphabet.length]).join(""));
+    return new JoinToken(random.map((byte) => alphabet[byte % alphabet.length]).join(""), origin);
   }
 
   /** Throws `BAD_USAGE` unless `text` is 16 to 1,024 printable characters. */
-  static parse(text: string): JoinToken {
+  static parse(text: string, origin: TokenOrigin = { from: "given" }): JoinToken {
     // The same characters come composed from one system's keyboard and decomposed from another's.
     const token = text.normalize("NFC");
     const length = [...token].length;
@@ -48,10 +58,11 @@ export class JoinToken {
       throw refusal(`a join token has ${fewestCharacters} to ${mostCharacters} characters, and this one has ${length}`);
     }
     if (!/^[^\p{C}\p{Zl}\p{Zp}]+$/u.test(token)) throw refusal("a join token is made of printable characters only");
-    return new JoinToken(token);
+    return new JoinToken(token, origin);
   }
 
-  private constructor(text: string) {
+  private constructor(text: string, origin: TokenOrigin) {
+    this.origin = origin;
     this.#text = text;
   }
 
@@ -63,6 +74,16 @@ export class JoinToken {
   /** 32 bytes derived by HKDF-SHA-256. */
   key(purpose: KeyPurpose): Buffer {
     return Buffer.from(hkdfSync("sha256", this.#text, salt, purpose, keyBytes));
+  }
+
+  /** What a device proves that knows this token. */
+  get credential(): Credential {
+    return { identity: tokenIdentity, key: this.key("control") };
+  }
+
+  /** Names the token in records, in 32 hexadecimal digits, without giving it away. */
+  get fingerprint(): string {
+    return this.key("fingerprint").toString("hex", 0, 16);
   }
 
   /** Compares in a time that says nothing about either. */
@@ -88,11 +109,21 @@ export class JoinToken {
  * owner may read the file, `FILE_UNREADABLE`.
  */
 export async function resolveToken({ flag, env, file }: TokenSources): Promise<JoinToken | undefined> {
-  const text = flag ?? (file === undefined ? env?.["STELLIUM_TOKEN"] || undefined : await readToken(file));
-  return text === undefined ? undefined : JoinToken.parse(text);
+  if (flag !== undefined) return JoinToken.parse(flag);
+  if (file !== undefined) return await readToken({ from: "file", path: resolve(file) });
+  const text = env?.["STELLIUM_TOKEN"] || undefined;
+  return text === undefined ? undefined : JoinToken.parse(text, { from: "variable" });
 }
 
-async function readToken(path: string): Promise<string> {
+/**
+ * Reads a token from its file. Throws `BAD_USAGE` if it is no token or if others than its owner may read the file,
+ * `FILE_UNREADABLE`.
+ */
+export async function readToken(origin: Extract<TokenOrigin, { path: string }>): Promise<JoinToken> {
+  return JoinToken.parse(await readOwnersFile(origin.path), origin);
+}
+
+async function readOwnersFile(path: string): Promise<string> {
   const handle = await open(path, "r").catch((error: unknown) => {
     throw new StelliumError("FILE_UNREADABLE", { path, reason: reasonOf(error) }, { cause: error });
   });

@@ -11,6 +11,7 @@ import { weightBytes } from "../plan/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { unlessHomeless } from "../system/homeDirectory.ts";
 import { traceClock } from "../trace/events.ts";
+import { closeCache } from "../weights/sliceDirectory.ts";
 import { sliceNames } from "../weights/sliceList.ts";
 import { sliceMap } from "../weights/window/sliceMap.ts";
 import type { Address } from "./control/address.ts";
@@ -19,6 +20,7 @@ import { type CoordinatorMessage, mostSliceNames, type WorkerHello } from "./con
 import { deviceMemory, type RankDemand } from "./deviceMemory.ts";
 import { type DeviceSlice, deviceSlice, repaired, SliceStorage } from "./deviceSlice.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
+import type { Membership } from "./identity/membership.ts";
 import { Mailbox, type MessageStream } from "./mailbox.ts";
 import { demandFit, type MemoryCap, mayBeCached, memoryCap } from "./memoryCap.ts";
 import { placementOf } from "./ownWeights.ts";
@@ -26,7 +28,6 @@ import { type RankPlan, rankOf, rankPlanSchema } from "./rankPlan.ts";
 import { receivedBlocks } from "./sliceTransfer.ts";
 import { chooseThreads, type ThreadChoice, threadFigures, threadsWarning } from "./threads.ts";
 import { ThrottleWatch } from "./throttleWatch.ts";
-import type { JoinToken } from "./token.ts";
 import { sendTrace } from "./traceTransfer.ts";
 import { version } from "./version.ts";
 
@@ -34,7 +35,8 @@ import { version } from "./version.ts";
 export interface WorkerOptions {
   readonly host: string;
   readonly port: number;
-  readonly token: JoinToken;
+  /** How this device proves who it is. */
+  readonly membership: Membership;
   /** Finds the coordinator again, where it may listen elsewhere after a restart. */
   readonly relocate?: ((signal: AbortSignal | undefined) => Promise<Address>) | undefined;
   /** What to call this device; its host name if absent. */
@@ -84,12 +86,13 @@ interface Loaded {
 /**
  * Takes part in a cluster until `signal` says otherwise: joins the coordinator, obtains the slice it is to have, loads
  * it and takes the coordinator's steps. Joins again if the coordinator is lost, and keeps what it has loaded.
- * Throws `TOKEN_REJECTED`, `VERSION_MISMATCH`, `ABORTED`, what `checkDevice` does, and what makes this device unable to
- * have its share.
+ * Throws `TOKEN_REJECTED`, `DEVICE_UNKNOWN`, `DEVICE_REMOVED`, `VERSION_MISMATCH`, `ABORTED`, what `checkDevice` does, and
+ * what makes this device unable to have its share.
  */
 export async function work(options: WorkerOptions): Promise<never> {
-  const { host, port, token, relocate, signal, onState } = options;
+  const { host, port, membership, relocate, signal, onState } = options;
   checkDevice();
+  closeCache(options.cacheDir);
   const storage = new SliceStorage(options.cacheDir, (error) => onState?.({ state: "uncached", error }));
   const device = { options, storage };
   const hello = () => introduction(device);
@@ -98,7 +101,7 @@ export async function work(options: WorkerOptions): Promise<never> {
     for await (const { channel, localAddress } of joinCoordinator({
       host,
       port,
-      token,
+      membership,
       relocate,
       version,
       hello,
@@ -274,7 +277,7 @@ async function report(channel: CoordinatorChannel, error: unknown): Promise<void
 }
 
 async function introduction({ options, storage }: Device): Promise<WorkerHello> {
-  const { name, threads, memory } = options;
+  const { name, threads, memory, membership } = options;
   const ggml = openGgml();
   return {
     type: "hello",
@@ -286,6 +289,7 @@ async function introduction({ options, storage }: Device): Promise<WorkerHello> 
     cpuVariant: cpuVariantName() ?? null,
     ggml: ggml.version(),
     cache: (await namesIn(storage)).slice(0, mostSliceNames),
+    keepsKey: membership.keepsKey,
   };
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { makeFolder } from "../system/makeFolder.ts";
+import { fileMode, makeFolder } from "../system/makeFolder.ts";
 import type { Trial } from "./calibrate.ts";
 import { collectiveNames } from "./collective.ts";
 import type { Tuning, TuningMemory } from "./tune.ts";
@@ -47,7 +47,7 @@ function write(directory: string, path: string, tuning: Tuning): void {
   makeFolder(directory);
   const partial = `${path}.${process.pid}.part`;
   try {
-    writeFileSync(partial, JSON.stringify({ format, tuning }), { mode: 0o600 });
+    writeFileSync(partial, JSON.stringify({ format, tuning }), { mode: fileMode });
     renameSync(partial, path);
   } finally {
     rmSync(partial, { force: true });

@@ -2,13 +2,14 @@ import { z } from "zod";
 import { parseAddress } from "../cluster/control/address.ts";
 import type { JoinState } from "../cluster/control/client.ts";
 import { locateCoordinator } from "../cluster/discovery/locate.ts";
+import { Membership } from "../cluster/identity/membership.ts";
 import { JoinToken } from "../cluster/token.ts";
 import { checkDevice, type WorkerState, work } from "../cluster/worker.ts";
 import { checkOptions, fields } from "./checkOptions.ts";
 
 /** How this device takes part in a cluster. */
 export interface JoinOptions {
-  /** The coordinator's token. */
+  /** The coordinator's token: it admits this device the first time. */
   readonly token: string;
   /** Where the coordinator listens, such as `192.168.1.20:7711`; it is looked for in this network if absent. */
   readonly address?: string | undefined;
@@ -18,7 +19,7 @@ export interface JoinOptions {
   readonly threads?: number | undefined;
   /** Bytes that this process may take in all; what is free, less a margin, if absent. */
   readonly memory?: number | undefined;
-  /** Where slices of models are kept; see `STELLIUM_CACHE_DIR`. */
+  /** Where slices of models and this device's key are kept; see `STELLIUM_CACHE_DIR`. */
   readonly cacheDir?: string | undefined;
   /** Leaves the cluster. */
   readonly signal: AbortSignal;
@@ -44,7 +45,9 @@ const schema = z.strictObject({
 
 /**
  * Has this device take part in a cluster until `signal` says otherwise. It joins again by itself when the coordinator
- * restarts. Throws `BAD_USAGE`, `TOKEN_REJECTED`, `VERSION_MISMATCH`, and what makes this device unable to have its share.
+ * restarts. The first time it is admitted by the token, and gets a key of its own, which it proves from then on. Throws
+ * `BAD_USAGE`, `TOKEN_REJECTED`, `DEVICE_UNKNOWN`, `DEVICE_REMOVED`, `VERSION_MISMATCH`, and what makes this device unable
+ * to have its share.
  */
 export async function join(options: JoinOptions): Promise<void> {
   checkOptions("options", schema, options);
@@ -52,19 +55,20 @@ export async function join(options: JoinOptions): Promise<void> {
   const token = JoinToken.parse(options.token);
   checkDevice();
   try {
-    const coordinator = await coordinatorOf(options, token);
+    using membership = Membership.open(token, cacheDir);
+    const coordinator = await coordinatorOf(options, membership);
     const tell = (state: JoinState | WorkerState) => state.state !== "planned" && onState?.(state);
-    await work({ ...coordinator, token, threads, memory, cacheDir, name, signal, onState: tell });
+    await work({ ...coordinator, membership, threads, memory, cacheDir, name, signal, onState: tell });
   } catch (error) {
     if (!signal.aborted) throw error;
   }
 }
 
-async function coordinatorOf({ address, signal, onState }: JoinOptions, token: JoinToken) {
+async function coordinatorOf({ address, signal, onState }: JoinOptions, membership: Membership) {
   if (address !== undefined) return parseAddress(address);
   const relocate = async () => {
     onState?.({ state: "looking" });
-    return await locateCoordinator({ token, signal });
+    return await locateCoordinator({ membership, signal });
   };
   return { ...(await relocate()), relocate };
 }

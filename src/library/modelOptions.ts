@@ -25,7 +25,7 @@ export interface ClusterSetup {
   readonly local?: boolean | undefined;
   /** Where devices join, such as `0.0.0.0:7711`; all addresses and any free port if absent. */
   readonly listen?: string | undefined;
-  /** What lets devices join, 16 characters or more; a new one if absent. */
+  /** What admits devices, 16 characters or more; if absent, the one kept in the cache directory, or a new one. */
   readonly token?: string | undefined;
   /** Relative shares, this device's first; equal ones if absent. */
   readonly shares?: readonly number[] | undefined;

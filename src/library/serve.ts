@@ -103,7 +103,7 @@ function apiOf(
   host: string,
   sampling: SamplingParameters,
   served: () => LoadedModel | undefined,
-): Omit<Api, "draining" | "stopping" | "status"> {
+): Omit<Api, "draining" | "stopping" | "followers" | "status"> {
   return {
     id: name ?? modelId(model),
     created: Math.floor(Date.now() / 1000),

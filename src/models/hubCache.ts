@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { link, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { makeFolder } from "../system/makeFolder.ts";
+import { fileMode, makeFolder } from "../system/makeFolder.ts";
 import type { Digest } from "./digest.ts";
 import { below } from "./fileNames.ts";
 
@@ -44,7 +44,7 @@ export class RepositoryCache {
   async setCommit(revision: string, commit: string): Promise<void> {
     if (isCommit(revision)) return;
     const path = below(join(this.path, "refs"), revision);
-    await replace(path, (temporary) => writeFile(temporary, commit));
+    await replace(path, (temporary) => writeFile(temporary, commit, { mode: fileMode }));
   }
 
   /** Shows a blob under its name in a commit. */

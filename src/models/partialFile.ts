@@ -3,6 +3,7 @@ import { type FileHandle, open, readdir, rename, rm, stat, utimes } from "node:f
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StelliumError } from "../errors.ts";
+import { fileMode } from "../system/makeFolder.ts";
 import { partialOwner, partialPath } from "../weights/sliceDirectory.ts";
 import { isBeingWritten } from "../weights/slicePartials.ts";
 import { syncDirectoryOf } from "../weights/sliceStore.ts";
@@ -167,7 +168,7 @@ async function partialAt(path: string): Promise<Partial | undefined> {
 /** Makes one of the files that were left, or else an empty one, this process's; false where others were faster. */
 async function obtain(path: string, [longest, ...others]: readonly Partial[]): Promise<boolean> {
   if (longest === undefined) {
-    await (await open(path, "wx")).close();
+    await (await open(path, "wx", fileMode)).close();
     return true;
   }
   try {

@@ -4,12 +4,12 @@ import { join } from "node:path";
 import { z } from "zod";
 import { writingTo } from "../system/cacheFolder.ts";
 import type { FolderVariable } from "../system/homeDirectory.ts";
-import { makeFolder } from "../system/makeFolder.ts";
+import { fileMode, makeFolder } from "../system/makeFolder.ts";
 import { readGguf } from "../weights/gguf/reader.ts";
 import { partPaths } from "../weights/gguf/split.ts";
 import { openUrl } from "../weights/httpSource.ts";
 import { checkUrl } from "../weights/modelUrl.ts";
-import { cacheDirectory } from "../weights/sliceDirectory.ts";
+import { cacheDirectory, closeCache } from "../weights/sliceDirectory.ts";
 import type { WantedFile } from "./download.ts";
 import { isSafePath } from "./fileNames.ts";
 import { bringFiles, type FetchOptions } from "./pull.ts";
@@ -64,6 +64,7 @@ export async function listUrlModels(directory: string): Promise<UrlModel[]> {
  */
 export async function pullUrl(directory: string, url: string, options: FetchOptions): Promise<UrlModel> {
   checkUrl(url);
+  closeCache();
   const parts = partPaths(url);
   const versions = await Promise.all(parts.map((part) => versionOf(part, options.signal)));
   const version = createHash("sha256").update(JSON.stringify(versions)).digest("hex").slice(0, 16);
@@ -77,7 +78,7 @@ export async function pullUrl(directory: string, url: string, options: FetchOpti
   await readGguf(files[0]!.target);
   await writingTo(home, variable, async () => {
     makeFolder(home);
-    await writeFile(join(home, noteName), JSON.stringify({ url: parts[0] }));
+    await writeFile(join(home, noteName), JSON.stringify({ url: parts[0] }), { mode: fileMode });
     await removeOthers(home, version);
   });
   return (await completeAt(target, parts))!;

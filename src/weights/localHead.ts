@@ -1,6 +1,6 @@
 import { type FileHandle, open, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
-import { makeFolder } from "../system/makeFolder.ts";
+import { fileMode, makeFolder } from "../system/makeFolder.ts";
 import type { ByteSource } from "./byteSource.ts";
 import type { GgufModel, GgufTensor } from "./gguf/model.ts";
 import type { ModelSource } from "./modelSource.ts";
@@ -92,7 +92,7 @@ function piecesOf({ tensors, fileBytes }: GgufModel, file: number): Piece[] {
 }
 
 async function store(path: string, source: ByteSource, pieces: readonly Piece[]): Promise<void> {
-  const file = await open(path, "wx");
+  const file = await open(path, "wx", fileMode);
   try {
     for (const piece of pieces) await copy(source, file, piece);
     await file.truncate(source.size);

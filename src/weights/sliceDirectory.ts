@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { isAbsolute, join, resolve } from "node:path";
-import { homeDirectory } from "../system/homeDirectory.ts";
+import { homeDirectory, unlessHomeless } from "../system/homeDirectory.ts";
+import { closeFolder, closeTree } from "../system/makeFolder.ts";
 import type { SliceContent } from "./sliceHeader.ts";
 
 /** Ends the names of complete slices, and of those that are being written. */
@@ -25,6 +26,22 @@ function systemCache(environment: Readonly<Record<string, string | undefined>>, 
   if (platform === "win32") return local && isAbsolute(local) ? local : join(homeDirectory(), "AppData", "Local");
   if (platform === "darwin") return join(homeDirectory(), "Library", "Caches");
   return xdg && isAbsolute(xdg) ? xdg : join(homeDirectory(), ".cache");
+}
+
+/** Folders of a cache directory that earlier versions made readable to others. */
+const oncePublic = ["slices", "heads", "links", "urls", "processes"];
+
+/**
+ * Closes what earlier versions left open to other users: the folders that Stellium makes in a cache directory, and the
+ * default cache directory itself. The mode of a directory that the user names is the user's business.
+ *
+ * @param named - the cache directory that the user names, if any
+ */
+export function closeCache(named = process.env["STELLIUM_CACHE_DIR"] || undefined): void {
+  const cache = unlessHomeless(() => named ?? cacheDirectory());
+  if (cache === undefined) return;
+  if (named === undefined) closeFolder(cache);
+  for (const name of oncePublic) closeTree(join(cache, name));
 }
 
 /** Where slices are, in a cache directory. */

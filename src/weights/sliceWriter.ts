@@ -2,7 +2,7 @@ import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { StelliumError } from "../errors.ts";
 import type { Device, Ggml } from "../native/ggml.ts";
 import { dropCache } from "../native/pageCache.ts";
-import { makeFolder } from "../system/makeFolder.ts";
+import { fileMode, makeFolder } from "../system/makeFolder.ts";
 import { BlockChecksum } from "./checksum.ts";
 import { ByteFeed, SliceConverter } from "./sliceConverter.ts";
 import { partialPath, sliceName, slicePath } from "./sliceDirectory.ts";
@@ -62,7 +62,7 @@ export class SliceWriter implements AsyncDisposable {
       const missing = filledBlocks(header).filter((i) => !complete?.has(i) || damaged.includes(i));
       try {
         await checkRoom(disk, directory, slicePath(directory, header), bytesOf(header, missing));
-        const file = await open(partial, complete ? "r+" : "wx+");
+        const file = await open(partial, complete ? "r+" : "wx+", fileMode);
         return await new SliceWriter(options, partial, file, missing).#begin(complete === undefined);
       } catch (error) {
         await released(partial, options);

@@ -65,7 +65,13 @@ describe("the status of the cluster", () => {
   /** A feed that tells of a join line. */
   function secretive(): Pick<StatusFeed, "current" | "subscribe"> {
     const feed = new StatusFeed({ version: "0", board: new StatusBoard(), work: () => undefined });
-    const join = { joined: 0, wanted: 1, local: false, command: "stellium join here:1 --token secret" };
+    const join = {
+      joined: 0,
+      wanted: 1,
+      local: false,
+      address: "here:1",
+      command: "stellium join here:1 --token secret",
+    };
     const withJoin = (status: ClusterStatus) => ({ ...status, join });
     return {
       current: async () => withJoin(await feed.current()),
@@ -77,23 +83,40 @@ describe("the status of the cluster", () => {
     return (await json(fetch(`${url}/cluster`, { headers }))).join.command;
   }
 
-  it("needs the key, and tells the token to who has it", async () => {
-    server = await testServer({ served, status: secretive(), access: { ...open, apiKey: "secret" } });
+  it("needs the key, and tells the token to a client that has it, but to no page of another origin", async () => {
+    const access = { allowedHosts: [], corsOrigins: ["*"], apiKey: "secret" };
+    server = await testServer({ served, status: secretive(), access });
     expect((await fetch(`${server.url}/cluster`)).status).toBe(401);
     expect((await fetch(`${server.url}/v1/cluster/events`)).status).toBe(401);
-    expect(await command(server.url, { "x-api-key": "secret" })).toMatch(/--token secret$/);
+    const key = { "x-api-key": "secret" };
+    expect(await command(server.url, key)).toMatch(/--token secret$/);
+    expect(await command(server.url, { ...key, origin: server.url })).toMatch(/--token secret$/);
+    expect(await command(server.url, { ...key, origin: "https://evil.example" })).toBeNull();
+    expect(await command(server.url, { ...key, origin: "null" })).toBeNull();
   });
 
-  it("tells the token without a key on this machine only, to no other origin, and not through proxies", async () => {
-    server = await testServer({ served, status: secretive(), access: { allowedHosts: [], corsOrigins: ["*"] } });
-    expect(await command(server.url)).toMatch(/--token secret$/);
-    expect(await command(server.url, { origin: server.url })).toMatch(/--token secret$/);
-    expect(await command(server.url, { origin: "https://evil.example" })).toBeNull();
-    expect(await command(server.url, { origin: "null" })).toBeNull();
-    expect(await command(server.url, { "x-forwarded-for": "203.0.113.7" })).toBeNull();
-    // What comes over no socket comes from nowhere.
-    const { get: ask } = testApp({ served, status: secretive() });
-    expect((await json(ask("/cluster"))).join.command).toBeNull();
+  it("tells nobody the token if there is no key: not this machine, not what a proxy sends, not a stream", async () => {
+    server = await testServer({ served, status: secretive() });
+    for (const headers of [{}, { origin: server.url }, { "x-api-key": "any" }, { "x-forwarded-for": "127.0.0.1" }])
+      expect(await command(server.url, headers)).toBeNull();
+    const reader = (await fetch(`${server.url}/cluster/events`)).body!.getReader();
+    const first = new TextDecoder().decode((await reader.read()).value);
+    expect(eventsOf(first)[0]!.data.join).toMatchObject({ address: "here:1", command: null });
+    await reader.cancel();
+  });
+
+  it("does not pile up for a client that does not read it", async () => {
+    const feed = new StatusFeed({ version: "0", board: new StatusBoard(), work: () => undefined });
+    const told = await feed.current();
+    const subscribe: StatusFeed["subscribe"] = (listener) => {
+      for (let i = 0; i < 1000; i++) listener({ ...told, queued: i });
+      return () => {};
+    };
+    const { get: ask } = testApp({ served, status: { current: async () => told, subscribe } });
+    const reader = (await ask("/cluster/events")).body!.getReader();
+    const events = eventsOf(new TextDecoder().decode((await reader.read()).value));
+    expect(events.map(({ data }) => data.queued)).toEqual([0]);
+    await reader.cancel();
   });
 
   it("is streamed as it changes, until the server ends", async () => {

@@ -1,8 +1,9 @@
 import { createApp } from "#stellium/api/app";
 import type { Api } from "#stellium/api/context";
+import { FollowerPlaces } from "#stellium/api/followers";
 import { ApiMetrics } from "#stellium/api/metrics";
 import type { ServedModel } from "#stellium/api/servedModel";
-import { ApiServer } from "#stellium/api/server";
+import { ApiServer, type ServerOptions } from "#stellium/api/server";
 import { StatusBoard } from "#stellium/cluster/status/board";
 import { StatusFeed } from "#stellium/cluster/status/feed";
 import { defaultSampling } from "#stellium/serving/samplingParameters";
@@ -28,16 +29,18 @@ export function apiParts({ served, ...parts }: Parts) {
 /** The API without a socket: `post` and `get` return its responses. */
 export function testApp(parts: Parts) {
   const never = new AbortController().signal;
-  const app = createApp({ draining: never, stopping: never, ...apiParts(parts) });
+  const app = createApp({ draining: never, stopping: never, followers: new FollowerPlaces(), ...apiParts(parts) });
   const request = (path: string, init: RequestInit = {}) => Promise.resolve(app.request(path, init));
   const post = (path: string, body: unknown, init: RequestInit = {}) =>
     request(path, { method: "POST", body: typeof body === "string" ? body : JSON.stringify(body), ...init });
   return { request, post, get: request };
 }
 
+type TestSocket = Partial<Pick<ServerOptions, "stallMs" | "headMs" | "connections">>;
+
 /** The API on a socket of this machine. */
-export function testServer(parts: Parts, { stallMs = 60_000 } = {}): Promise<ApiServer> {
-  return ApiServer.start({ host: "127.0.0.1", port: 0, stallMs, api: apiParts(parts) });
+export function testServer(parts: Parts, { stallMs = 60_000, ...more }: TestSocket = {}): Promise<ApiServer> {
+  return ApiServer.start({ host: "127.0.0.1", port: 0, stallMs, ...more, api: apiParts(parts) });
 }
 
 /** A response's JSON, whatever it is. */

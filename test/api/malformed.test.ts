@@ -1,7 +1,7 @@
 import { connect } from "node:net";
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { mostBodyBytes } from "#stellium/api/readBody";
+import { bodyText, mostBodyBytes } from "#stellium/api/bodyText";
 import { faultOf, type MalformedRequest, malformedRequest } from "../../bench/apiFuzz/malformed.mjs";
 import { FakeModel } from "./fakeModel.ts";
 import { ask, json, testApp, testServer } from "./harness.ts";
@@ -29,7 +29,7 @@ it("bodies that are too large or nest too deep are refused", async () => {
   expect((await app.post("/v1/chat/completions", nested)).status).toBeLessThan(500);
 });
 
-it("bodies that are sent at once are bounded together", async () => {
+it("bodies that arrive at once are bounded together, and the one that was silent longest gives way", async () => {
   const ends: (() => void)[] = [];
   const hang = () => {
     const body = new ReadableStream<Uint8Array>({
@@ -42,11 +42,32 @@ it("bodies that are sent at once are bounded together", async () => {
   };
   const hanging = Array.from({ length: 4 }, hang);
   const content = JSON.stringify({ content: "x".repeat(50) });
-  const refused = await app.post("/tokenize", content);
-  expect([refused.status, (await json(refused)).error.code]).toEqual([429, "bodies_too_large"]);
-  for (const end of ends) end();
-  for (const response of await Promise.all(hanging)) expect(response.status).toBe(400);
   expect((await app.post("/tokenize", content)).status).toBe(200);
+  const refused = await Promise.race(hanging);
+  expect([refused.status, (await json(refused)).error.code]).toEqual([429, "bodies_too_large"]);
+  for (const end of ends.slice(1)) end();
+  expect((await Promise.all(hanging)).map(({ status }) => status)).toEqual([429, 400, 400, 400]);
+  expect((await app.post("/tokenize", content)).status).toBe(200);
+});
+
+it.each([
+  ["brings nothing", () => new Promise<void>(() => {}), { silentMs: 20, wholeMs: 60_000 }, "0.02 s"],
+  [
+    "trickles",
+    () => new Promise<void>((resolve) => setTimeout(resolve, 5)),
+    { silentMs: 60_000, wholeMs: 40 },
+    "0.04 s",
+  ],
+])("a body that %s is given up", async (_, pause, patience, time) => {
+  const body = new ReadableStream<Uint8Array>({
+    pull: async (controller) => {
+      await pause();
+      controller.enqueue(new Uint8Array(1));
+    },
+  });
+  const request = new Request("http://localhost/", { method: "POST", body, duplex: "half" } as RequestInit);
+  const expected = { code: "REQUEST_TOO_SLOW", status: 408, message: expect.stringContaining(time) };
+  await expect(bodyText(request, patience)).rejects.toMatchObject(expected);
 });
 
 it("what is not HTTP is refused, and so are endless heads", async () => {
@@ -66,7 +87,11 @@ it("what is not HTTP is refused, and so are endless heads", async () => {
         "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc",
       ].map((text) => sent(Number(port), text)),
     );
-    for (const answer of answers) expect(answer).toMatch(/^HTTP\/1\.1 4\d\d /);
+    for (const answer of answers) {
+      expect(answer).toMatch(/^HTTP\/1\.1 4\d\d /);
+      expect(answer).toMatch(/^X-Content-Type-Options: nosniff\r$/im);
+      expect(JSON.parse(answer.split("\r\n\r\n")[1]!).error.message).toMatch(/./);
+    }
     expect((await fetch(`${server.url}/health`)).status).toBe(200);
   } finally {
     await server.close(0);

@@ -3,7 +3,9 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { protocolVersion } from "#stellium/cluster/control/messages";
 import { listenForWorkers } from "#stellium/cluster/control/server";
+import { DeviceRegister } from "#stellium/cluster/identity/deviceRegister";
 import { outlineOf, type RankPlan } from "#stellium/cluster/rankPlan";
 import { JoinToken } from "#stellium/cluster/token";
 import { readGguf } from "#stellium/weights/gguf/reader";
@@ -60,7 +62,8 @@ async function freePort(): Promise<number> {
 
 /** A coordinator that speaks the protocol, in this process. */
 function listen(protocol?: number) {
-  return listenForWorkers({ host: "127.0.0.1", token, version: "9.9.9", protocol, onDrop: () => {} });
+  const register = DeviceRegister.unkept(token);
+  return listenForWorkers({ host: "127.0.0.1", register, version: "9.9.9", protocol, onDrop: () => {} });
 }
 
 describe("joining is refused in one line that says why", () => {
@@ -72,12 +75,13 @@ describe("joining is refused in one line that says why", () => {
   });
 
   it("with another version of the protocol", async () => {
-    await using listener = await listen(2);
+    await using listener = await listen(protocolVersion + 1);
     const { code, stderr } = await startJoin(listener.port).ended;
     expect(code).toBe(1);
-    expect(stderr).toMatch(
-      /^stellium: this device speaks version 1 \(Stellium .+\) of the cluster protocol, and the coordinator at .+ speaks version 2 \(Stellium 9\.9\.9\)\. .+\n$/,
-    );
+    const [ours, theirs] = [protocolVersion, protocolVersion + 1];
+    expect(stderr).toMatch(`stellium: this device speaks version ${ours} (Stellium `);
+    expect(stderr).toMatch(/^[^\n]+ the coordinator at .+ speaks version \d+ \(Stellium 9\.9\.9\)\. .+\n$/);
+    expect(stderr).toContain(`speaks version ${theirs} (`);
   });
 
   it("with a plan whose slice is of another model", async () => {

@@ -16,16 +16,28 @@ describe("help", () => {
     for (const args of [[], ["--help"], ["-h"]]) expect((await stellium(args)).stdout).toBe(stdout);
   });
 
-  it.each(["run", "generate", "serve", "join", "cache", "plan", "show", "pull", "ls", "rm", "ps", "demo"])(
-    "explains %s",
-    async (name) => {
-      const { code, stdout } = await stellium(["help", name]);
-      expect(code).toBe(0);
-      await expect(stdout).toMatchFileSnapshot(`help/${name}.txt`);
-      expect((await stellium([name, "--nonsense", "--help"])).stdout).toBe(stdout);
-      expect(Math.max(...stdout.split("\n").map((line) => line.length))).toBeLessThanOrEqual(120);
-    },
-  );
+  it.each([
+    "run",
+    "generate",
+    "serve",
+    "join",
+    "devices",
+    "token",
+    "cache",
+    "plan",
+    "show",
+    "pull",
+    "ls",
+    "rm",
+    "ps",
+    "demo",
+  ])("explains %s", async (name) => {
+    const { code, stdout } = await stellium(["help", name]);
+    expect(code).toBe(0);
+    await expect(stdout).toMatchFileSnapshot(`help/${name}.txt`);
+    expect((await stellium([name, "--nonsense", "--help"])).stdout).toBe(stdout);
+    expect(Math.max(...stdout.split("\n").map((line) => line.length))).toBeLessThanOrEqual(120);
+  });
 });
 
 it("tells its version in little more time than Node takes to start", async () => {

@@ -11,10 +11,10 @@ import { describe, expect, it, vi } from "vitest";
 import { joinCoordinator } from "#stellium/cluster/control/client";
 import { connectSecurely } from "#stellium/cluster/control/secure";
 import { skipIf } from "../skip.ts";
-import { admit, closing, eventually, hello, listen, startDevice, token, version } from "./pair.ts";
+import { admit, closing, eventually, hello, listen, membership, startDevice, token, version } from "./pair.ts";
 
 const host = "127.0.0.1";
-const joinAt = (port: number) => joinCoordinator({ host, port, token, version, hello: () => hello });
+const joinAt = (port: number) => joinCoordinator({ host, port, membership, version, hello: () => hello });
 const codeOf = (code: string) => expect.objectContaining({ code });
 
 /** Sends bytes to a port, and resolves when the other side has dropped the connection, with what it answered. */
@@ -68,7 +68,7 @@ describe("a listener drops", () => {
     const limits = { deadlineMs: 200, mostPending: 4 };
     const { listener, drops } = await listen({ limits });
     const silent = sendRaw(listener.port, "");
-    const authenticated = connectSecurely({ host, port: listener.port }, token).resume();
+    const authenticated = connectSecurely({ host, port: listener.port }, token.credential).resume();
     const started = performance.now();
     await Promise.all([silent, closing(authenticated)]);
     expect(performance.now() - started).toBeLessThan(3000);

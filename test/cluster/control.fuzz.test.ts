@@ -11,7 +11,7 @@ import { protocolVersion } from "#stellium/cluster/control/messages";
 import { connectSecurely, createServer, secureAcceptor } from "#stellium/cluster/control/secure";
 import { workerSide } from "#stellium/cluster/control/sides";
 import { StelliumError } from "#stellium/errors";
-import { closing, hello, listen, startDevice, token, version } from "./pair.ts";
+import { closing, hello, listen, membership, startDevice, token, version } from "./pair.ts";
 import { samples } from "./samples.ts";
 
 const runs = Number(process.env["STELLIUM_FUZZ_RUNS"] ?? 20_000);
@@ -115,7 +115,7 @@ it(
     const frames = fc.sample(hostileFrame([...samples.worker, ...samples.worker.slice(3)]), runs);
     const attacker = async () => {
       for (; frames.length > 0; connections++) {
-        const socket = connectSecurely({ host, port: device.port }, token);
+        const socket = connectSecurely({ host, port: device.port }, token.credential);
         await once(socket, "secureConnect");
         // Some are hostile from their first word.
         if (connections % 20 > 0) socket.write(Buffer.concat([greeting, framed(hello)]));
@@ -130,7 +130,7 @@ it(
     expect(Object.keys(counts!).filter((key) => /^[A-Z_]+$/.test(key) && !known.includes(key))).toEqual([]);
     expect(counts!["PROTOCOL_VIOLATION"]).toBeGreaterThan(1000);
     expect(counts!["message"]).toBeGreaterThan(1000);
-    const joining = joinCoordinator({ host, port: device.port, token, version, hello: () => hello });
+    const joining = joinCoordinator({ host, port: device.port, membership, version, hello: () => hello });
     expect((await joining.next()).value.welcome.rank).toBe(1);
     await joining.return(undefined as never);
     device.child.send("close");
@@ -140,10 +140,10 @@ it(
 );
 
 it("survives 2,000 hostile messages from a coordinator", async () => {
-  const accept = secureAcceptor(token);
+  const accept = secureAcceptor(() => token.credential.key);
   const frames = fc.sample(hostileFrame(samples.coordinator), 2000);
   const server = createServer((raw) => {
-    const socket = accept(raw);
+    const { secure: socket } = accept(raw);
     socket
       .on("error", () => {})
       .once("secure", () => {
@@ -165,7 +165,7 @@ it("survives 2,000 hostile messages from a coordinator", async () => {
 
 /** Connects as a worker and reads until the end, whatever it is. */
 async function endure(port: number): Promise<string> {
-  const socket = connectSecurely({ host, port }, token);
+  const socket = connectSecurely({ host, port }, token.credential);
   await once(socket, "secureConnect");
   const lost = (reason: string) => new StelliumError("COORDINATOR_LOST", { address: "here", reason });
   try {
@@ -183,7 +183,7 @@ async function endure(port: number): Promise<string> {
 it("lets a device fill neither memory nor time", async () => {
   const device = await startDevice("coordinator");
   const announced = Array.from({ length: 30 }, async () => {
-    const socket = connectSecurely({ host, port: device.port }, token).resume();
+    const socket = connectSecurely({ host, port: device.port }, token.credential).resume();
     await once(socket, "secureConnect");
     socket.write(Buffer.concat([greeting, framed(hello)]));
     // 4 MiB announced, a few bytes sent.
@@ -205,7 +205,7 @@ it("does not take more than there is credit for, in data or in credit", async ()
   const { listener, workers } = await listen();
   const piece = Buffer.concat(dataFrame(1, 0, new Uint8Array(4 * 2 ** 20)));
   for (const flood of [Buffer.concat([piece, piece, piece]), Buffer.concat(creditFrame(1))]) {
-    const socket = connectSecurely({ host, port: listener.port }, token);
+    const socket = connectSecurely({ host, port: listener.port }, token.credential);
     await once(socket, "secureConnect");
     socket.write(Buffer.concat([greeting, framed(hello)]));
     socket.resume();

@@ -2,6 +2,8 @@
 // "report" with what it has counted and "close" by closing, after which it has to end by itself.
 import { joinCoordinator } from "#stellium/cluster/control/client";
 import { listenForWorkers } from "#stellium/cluster/control/server";
+import { DeviceRegister } from "#stellium/cluster/identity/deviceRegister";
+import { Membership } from "#stellium/cluster/identity/membership";
 import { JoinToken } from "#stellium/cluster/token";
 
 const [role, port, text] = process.argv.slice(2);
@@ -51,7 +53,8 @@ async function serve({ channel, hello }) {
 
 async function coordinate() {
   const onDrop = (/** @type {string} */ _, /** @type {string} */ reason) => count(reason.replace(/[:(].*/s, "").trim());
-  const listener = await listenForWorkers({ host: "127.0.0.1", token, version: "0.1.0", signal, onDrop });
+  const register = DeviceRegister.unkept(token);
+  const listener = await listenForWorkers({ host: "127.0.0.1", register, version: "0.1.0", signal, onDrop });
   say({ type: "listening", port: listener.port });
   for await (const worker of listener) void serve(worker);
 }
@@ -68,8 +71,10 @@ async function work() {
     cpuVariant: null,
     ggml: "0",
     cache: [],
+    keepsKey: false,
   };
-  const options = { host: "127.0.0.1", port: Number(port), token, version: "0.1.0", hello: () => hello, signal };
+  const membership = Membership.ofToken(token);
+  const options = { host: "127.0.0.1", port: Number(port), membership, version: "0.1.0", hello: () => hello, signal };
   for await (const { channel } of joinCoordinator(options)) {
     say({ type: "joined" });
     const { error, reason } = await channel.ended;

@@ -1,16 +1,22 @@
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
 import { type AddressInfo, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { listenForWorkers } from "#stellium/cluster/control/server";
 import { Announcement } from "#stellium/cluster/discovery/announcement";
 import { locateCoordinator } from "#stellium/cluster/discovery/locate";
 import { serviceType } from "#stellium/cluster/discovery/multicast";
+import { DeviceRegister } from "#stellium/cluster/identity/deviceRegister";
+import { Membership } from "#stellium/cluster/identity/membership";
 import { JoinToken } from "#stellium/cluster/token";
 import { openLoopback, skipWithoutMulticast } from "./multicast.ts";
 
 const host = "127.0.0.1";
 const ours = JoinToken.parse("the token of this cluster");
 const theirs = JoinToken.parse("the token of another one");
+const membership = Membership.ofToken(ours);
 const opened: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of opened.splice(0).reverse()) await close();
@@ -22,8 +28,8 @@ function socket() {
   return mdns;
 }
 
-async function coordinator(token: JoinToken): Promise<number> {
-  const listener = await listenForWorkers({ host, token, version: "0.0.0", onDrop: () => {} });
+async function coordinator(token: JoinToken, register = DeviceRegister.unkept(token)): Promise<number> {
+  const listener = await listenForWorkers({ host, register, version: "0.0.0", onDrop: () => {} });
   const announcement = new Announcement({ host, addresses: listener.addresses });
   opened.push(
     () => listener.close(),
@@ -54,7 +60,7 @@ async function impostor() {
 }
 
 describe("a coordinator is found by multicast DNS", await skipWithoutMulticast(), () => {
-  const locate = () => locateCoordinator({ token: ours, via: host, signal: AbortSignal.timeout(15_000) });
+  const locate = () => locateCoordinator({ membership, via: host, signal: AbortSignal.timeout(15_000) });
 
   it("among others, by its token alone", async () => {
     await coordinator(theirs);
@@ -76,10 +82,24 @@ describe("a coordinator is found by multicast DNS", await skipWithoutMulticast()
     expect(sockets.size).toBeLessThanOrEqual(2);
   });
 
+  it("by a device that it has admitted, among others that know the token and announce themselves", async () => {
+    const cacheDir = mkdtempSync(join(tmpdir(), "stellium-discovery-"));
+    opened.push(() => rmSync(cacheDir, { recursive: true }));
+    const register = await DeviceRegister.open({ cacheDir, token: ours });
+    const admitted = Membership.open(ours, cacheDir);
+    await admitted.keep((await register.issue())!);
+    const [first, second] = [await coordinator(ours), await coordinator(ours)];
+    const found = locateCoordinator({ membership: admitted, via: host, signal: AbortSignal.timeout(15_000) });
+    // Both have been found by a device that has the token alone.
+    expect([first, second]).toContain((await locate()).port);
+    const port = await coordinator(ours, register);
+    expect(await found).toEqual({ host, port });
+  });
+
   it("until the search is stopped", async () => {
     await coordinator(theirs);
     const stop = new AbortController();
-    const found = locateCoordinator({ token: ours, via: host, signal: stop.signal });
+    const found = locateCoordinator({ membership, via: host, signal: stop.signal });
     setTimeout(() => stop.abort(), 300);
     await expect(found).rejects.toMatchObject({ code: "ABORTED" });
   });

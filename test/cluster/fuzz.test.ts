@@ -8,7 +8,7 @@ import { Random } from "../../bench/fuzz/random.mjs";
 import { misdeeds } from "../../bench/fuzz/replacement.mjs";
 import { overhear, strangers } from "../../bench/fuzz/strangers.mjs";
 import { attackCluster, attackLinks, takePlaces } from "../../bench/fuzz.mjs";
-import { admit, closing, eventually, hello, listen, token, version } from "./pair.ts";
+import { admit, closing, eventually, hello, listen, membership, token, version } from "./pair.ts";
 
 const seed = 20_410;
 
@@ -68,7 +68,7 @@ describe("a listener", () => {
     const states: string[] = [];
     const onState = ({ state }: { state: string }) => states.push(state);
     const at = { host: "127.0.0.1", port: listener.port };
-    const joining = joinCoordinator({ ...at, token, version, hello: () => hello, onState });
+    const joining = joinCoordinator({ ...at, membership, version, hello: () => hello, onState });
     const joined = joining.next();
     // The last of them may not have been missed yet.
     while ((await admit(workers).catch(() => undefined))?.hello.name !== hello.name);

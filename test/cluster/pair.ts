@@ -5,10 +5,16 @@ import { type CoordinatorConnection, type JoinState, joinCoordinator } from "#st
 import type { HeartbeatTimes } from "#stellium/cluster/control/heartbeat";
 import type { WorkerHello } from "#stellium/cluster/control/messages";
 import { type ListenOptions, listenForWorkers, type WorkerConnection } from "#stellium/cluster/control/server";
+import { DeviceRegister } from "#stellium/cluster/identity/deviceRegister";
+import { Membership } from "#stellium/cluster/identity/membership";
 import { JoinToken } from "#stellium/cluster/token";
 
 export const version = "0.1.0";
 export const token = JoinToken.parse("correct horse battery staple");
+/** Admits devices by the token, and gives no keys. */
+export const register = DeviceRegister.unkept(token);
+/** A device that joins by the token each time. */
+export const membership = Membership.ofToken(token);
 export const session = "0123456789abcdef";
 
 export const hello: WorkerHello = {
@@ -21,13 +27,14 @@ export const hello: WorkerHello = {
   cpuVariant: "armv8.2_1",
   ggml: "0.9.4",
   cache: [`${"ab".repeat(8)}-${"cd".repeat(8)}`],
+  keepsKey: false,
 };
 
 /** A listener on loopback that logs nothing of what it drops, but collects it. */
 export async function listen(options: Partial<ListenOptions> = {}) {
   const drops: string[] = [];
   const onDrop = (_: string, reason: string) => drops.push(reason);
-  const listener = await listenForWorkers({ host: "127.0.0.1", token, version, onDrop, ...options });
+  const listener = await listenForWorkers({ host: "127.0.0.1", register, version, onDrop, ...options });
   return { listener, drops, workers: listener[Symbol.asyncIterator]() };
 }
 
@@ -52,7 +59,8 @@ export async function connectedPair(options: { heartbeat?: HeartbeatTimes; signa
   const states: JoinState[] = [];
   const { port } = listener;
   const onState = (state: JoinState) => states.push(state);
-  const joining = joinCoordinator({ host: "127.0.0.1", port, token, version, hello: () => hello, onState, ...options });
+  const at = { host: "127.0.0.1", port, membership };
+  const joining = joinCoordinator({ ...at, version, hello: () => hello, onState, ...options });
   const [worker, joined] = await Promise.all([admit(workers), joining.next()]);
   const close = async () => {
     await Promise.all([joining.return(undefined as never), worker.channel.close("the test is over"), listener.close()]);

@@ -31,6 +31,7 @@ const worker: WorkerMessage[] = [
 ];
 
 const coordinator: CoordinatorMessage[] = [
+  { type: "identity", device: "0123456789abcdef".repeat(2), key },
   { type: "welcome", rank: 1, size: 2, session },
   ...beat,
   {
@@ -59,6 +60,7 @@ const coordinator: CoordinatorMessage[] = [
   { type: "trace-request" },
   { type: "clock-request", sequence: 4 },
   { type: "shutdown", reason: "restart" },
+  { type: "shutdown", reason: "removed", removed: true },
 ];
 
 /** At least one of every message. */

@@ -81,4 +81,10 @@ describe("a rank for a device", () => {
     expect(rankKept(["other-1"], free)).toBeUndefined();
     expect(rankKept([], free)).toBeUndefined();
   });
+
+  it("is its former one if it has that slice, too", () => {
+    expect(rankKept(["model-2", "model-3"], free, 3)).toBe(3);
+    expect(rankKept(["model-2", "model-3"], free, 1)).toBe(2);
+    expect(rankKept(["model-2", "model-3"], free, 7)).toBe(2);
+  });
 });

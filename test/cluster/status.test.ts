@@ -106,7 +106,7 @@ describe("a feed", () => {
   });
 
   it("can leave out the token, and nothing else", () => {
-    const join = { joined: 1, wanted: 2, local: false, command: "stellium join a:1 --token secret" };
+    const join = { joined: 1, wanted: 2, local: false, address: "a:1", command: "stellium join a:1 --token secret" };
     const status = { version: "1", join } as ClusterStatus;
     expect(withoutToken(status)).toEqual({ version: "1", join: { ...join, command: null } });
   });

@@ -155,6 +155,7 @@ describe("devices that join", () => {
     let joined: Promise<void> | undefined;
     const model = await loadModel(path, {
       threads: 1,
+      cacheDir,
       cluster: {
         workers: 1,
         listen: "127.0.0.1:0",
@@ -175,7 +176,8 @@ describe("devices that join", () => {
   it("are told what is wrong", async () => {
     const signal = new AbortController().signal;
     await expect(join({ token: "short", address: "127.0.0.1:1", signal })).rejects.toEqual(usage("16"));
-    await expect(join({ token: "long enough for one", address: "nowhere", signal })).rejects.toEqual(usage("nowhere"));
+    const nowhere = { token: "long enough for one", address: "nowhere", cacheDir, signal };
+    await expect(join(nowhere)).rejects.toEqual(usage("nowhere"));
     await expect(join({ token: "long enough for one" } as never)).rejects.toEqual(usage("options.signal"));
   });
 });

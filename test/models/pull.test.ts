@@ -34,6 +34,16 @@ const resolve = (name: string, more?: ResolveOptions) => resolveModel(name, opti
 const hashOf = async (path: string) => sha256(await readFile(path));
 const cache = (...path: string[]) => join(directory, "hub", "models--user--repo", ...path);
 
+/** The modes of all folders and of all files in a folder. */
+async function modesOf(path: string): Promise<{ folders: number[]; files: number[] }> {
+  const entries = await readdir(path, { recursive: true, withFileTypes: true });
+  const modes = async (kind: "isDirectory" | "isFile") => {
+    const paths = entries.filter((entry) => entry[kind]()).map(({ parentPath, name }) => join(parentPath, name));
+    return [...new Set(await Promise.all(paths.map(async (each) => (await stat(each)).mode & 0o777)))];
+  };
+  return { folders: await modes("isDirectory"), files: await modes("isFile") };
+}
+
 /** Waits until partial downloads of the repository have so many bytes. */
 async function partialOf(bytes: number): Promise<void> {
   for (;;) {
@@ -52,6 +62,7 @@ describe("a model of a hub", () => {
     expect(await readdir(cache("blobs"))).toEqual([sha256(large)]);
     if (process.platform !== "win32") expect(await readlink(file!)).toBe(join("..", "..", "blobs", sha256(large)));
     expect(await readFile(cache("refs", "main"), "utf8")).toBe(commit);
+    if (process.platform !== "win32") expect(await modesOf(cache())).toEqual({ folders: [0o700], files: [0o600] });
     hub.asked.length = 0;
     expect(await resolve("user/repo", { offline: true })).toBe(file);
     expect(await resolve("User/Repo:Q4_K_M")).toBe(file);

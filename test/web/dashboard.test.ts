@@ -1,11 +1,15 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
 import { createRequire } from "node:module";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { clusterStatus } from "#stellium/cluster/status/schema";
-import { model, start, until } from "../cli/stellium.ts";
+import { FakeModel } from "../api/fakeModel.ts";
+import { testServer } from "../api/harness.ts";
+import { model, start, stellium, until } from "../cli/stellium.ts";
 import { skipIf } from "../skip.ts";
 import { Complaints, chromiumPath, launch } from "./browser.ts";
 
@@ -80,6 +84,11 @@ async function grown(page: Page, before: number): Promise<number> {
   return textLength(page);
 }
 
+/** A name that does something if it is taken for HTML. */
+function marked(name: string): string {
+  return `"'><img data-test src=x onerror="executed=1"><script data-test>executed=1</script>${name}`;
+}
+
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** What axe-core finds wrong with a page. */
@@ -102,7 +111,8 @@ describe("the dashboard", absent, () => {
     const page = await open();
     await page.getByRole("link", { name: "Cluster" }).click();
     await page.getByRole("heading", { name: "Two devices to come." }).waitFor();
-    line = await joinLine(page);
+    const token = (await stellium(["token"], { env: { STELLIUM_CACHE_DIR: cacheDir } })).stdout.trim();
+    line = (await joinLine(page)).replace("TOKEN", token);
     for (const name of ["first", "second"]) run([...line.split(" ").slice(1), "--name", name]);
     await page.getByRole("heading", { name: "Three devices, ready." }).waitFor();
   });
@@ -214,6 +224,93 @@ describe("the dashboard", absent, () => {
     expect(await answerOf(page).locator("details").getAttribute("open")).toBeNull();
   });
 
+  it("takes no name of a device or model for HTML, wherever names come from", async () => {
+    const [text, name, host] = ["an event", "a device", "a host"].map(marked) as [string, string, string];
+    const step = { computeMs: 1, diskMs: 1, networkMs: 1, cipherMs: 0, waitMs: 1 };
+    const share = { heads: 4, kvHeads: 4, ffnColumns: 384, weightBytes: 1e6, weightFraction: 0.5 };
+    const rates = { bytesSentPerSecond: 0, bytesReceivedPerSecond: 0, diskBytesPerSecond: 0 };
+    const device = { name, host, threads: 1, share, memory: {}, limit: "compute", step, ...rates } as const;
+    const table = [
+      [0, 1],
+      [1, 0],
+    ];
+    const told = clusterStatus.parse({
+      version: marked("a version"),
+      at: Date.now(),
+      state: "mending",
+      model: {
+        ...{ name: marked("a model"), architecture: marked("an architecture"), layers: 1, heads: 8, kvHeads: 8 },
+        ...{ ffnColumns: 768, weightBytes: 2e6, context: 64 },
+      },
+      devices: [
+        { rank: 0, state: "ready", ...device, timeline: { blocks: 1, rows: [[1, 1, 1, 1, 1]] } },
+        { rank: 1, state: "lost", ...device, name: marked("a lost one") },
+      ],
+      speed: { tokensPerSecond: 1, promptTokensPerSecond: 1, stepMs: 1 },
+      slots: [{ id: 0, state: "decode", promptTokens: 1, cachedTokens: 0, generatedTokens: 1, context: 64 }],
+      queued: 0,
+      bottleneck: { rank: 0, limit: "compute" },
+      network: {
+        ...{ wire: marked("a wire"), cipher: marked("a cipher"), asked: "auto", collective: marked("a collective") },
+        ...{ why: marked("a reason"), payloadBytes: 1, predictions: [{ name: marked("a prediction"), ms: 1 }] },
+        ...{ latencyMs: table, megabitsPerSecond: table },
+      },
+      join: { joined: 1, wanted: 1, local: false, address: marked("an address"), command: null },
+      events: [{ id: 0, at: Date.now(), kind: "lost", device: name, text }],
+    });
+    const status = {
+      current: async () => told,
+      subscribe: (listener: (status: typeof told) => void) => {
+        listener(told);
+        return () => {};
+      },
+    };
+    const served = new FakeModel({ pieces: [marked("an answer")] });
+    const server = await testServer({ id: marked("an alias"), served, status });
+    try {
+      const page = await open({}, server.url);
+      await page.getByRole("link", { name: "Cluster" }).click();
+      await page.getByRole("heading", { level: 3, name: marked("a lost one") }).waitFor();
+      for (const each of [text, name, host, marked("a model"), marked("an address")])
+        expect(await page.getByText(each).count(), each).toBeGreaterThan(0);
+      expect(await page.locator("[data-test]").count()).toBe(0);
+      await page.getByRole("link", { name: "Chat" }).click();
+      await say(page, marked("a question"));
+      await answerOf(page).getByText("an answer").waitFor();
+      expect(await page.locator("[data-test]").count()).toBe(0);
+      expect(await page.evaluate("globalThis.executed")).toBe(undefined);
+    } finally {
+      await server.close(0);
+    }
+  });
+
+  it("opens from a link on a page of another site, which can use nothing else of the server", async () => {
+    const other = createServer((_, response) => {
+      response.setHeader("Content-Type", "text/html");
+      response.end(`<a href="${url}/#/cluster">dashboard</a> <a href="${url}/v1/models">models</a>`);
+    });
+    await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+    const page = await (await browser.newContext()).newPage();
+    const elsewhere = `http://localhost:${(other.address() as AddressInfo).port}/`;
+    try {
+      await page.goto(elsewhere);
+      await page.evaluate(`fetch("${url}/v1/models", { mode: "no-cors" }).catch(() => {})`);
+      await page.evaluate(
+        `fetch("${url}/v1/completions", { mode: "no-cors", method: "POST", body: "{}" }).catch(() => {})`,
+      );
+      await page.getByRole("link", { name: "models" }).click();
+      await page.getByText("pages of other sites may not use this server").waitFor();
+      const counted = await (await fetch(`${url}/metrics`)).text();
+      expect(counted).toContain('{route="models",status="403"} 2\n');
+      expect(counted).toContain('{route="completions",status="403"} 1\n');
+      await page.goto(elsewhere);
+      await page.getByRole("link", { name: "dashboard" }).click();
+      await page.getByRole("heading", { name: "Three devices, ready." }).waitFor();
+    } finally {
+      await new Promise((resolve) => other.close(resolve));
+    }
+  });
+
   it.each(["light", "dark"] as const)("can be used by everybody, in %s", async (colorScheme) => {
     const page = await open({ colorScheme });
     await tokens(page.context(), 8);
@@ -263,9 +360,12 @@ describe("the dashboard", absent, () => {
     await page.getByRole("link", { name: "Chat" }).click();
     await page.getByText("the device first was lost").waitFor();
     await page.getByRole("link", { name: "Cluster" }).click();
-    run([...line.split(" ").slice(1), "--name", "third"]);
+    const third = '<img src=x onerror="executed=1">third';
+    run([...line.split(" ").slice(1), "--name", third]);
     await page.getByText("all devices are there again").waitFor();
     await page.getByRole("heading", { name: "Three devices, ready." }).waitFor();
+    await page.locator(".device").getByRole("heading", { name: third }).waitFor();
+    expect(await page.evaluate("globalThis.executed")).toBe(undefined);
     await page.getByRole("link", { name: "Chat" }).click();
     await page.getByRole("button", { name: "Write this answer anew" }).click();
     await grown(page, 0);

@@ -1,8 +1,9 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { makeFolder } from "../../system/makeFolder.ts";
+import { fileMode, makeFolder } from "../../system/makeFolder.ts";
+import { birthOf, isRunningProcess } from "../../system/runningProcess.ts";
 import { cacheDirectory } from "../../weights/sliceDirectory.ts";
 
 const facts = z.object({
@@ -16,6 +17,15 @@ const facts = z.object({
   rank: z.number().int().min(0).max(1000).optional(),
   /** How many devices share the model. */
   devices: z.number().int().min(1).max(1000).optional(),
+  /** Ids of the devices that are connected to it. */
+  connected: z.array(z.string().max(40)).max(1000).optional(),
+  /** Where the token that lets devices join it came from. */
+  token: z
+    .object({
+      from: z.enum(["given", "variable", "memory", "file", "kept"]),
+      path: z.string().max(10_000).optional(),
+    })
+    .optional(),
   /** The most memory it may take. */
   memoryCap: z.number().positive().optional(),
 });
@@ -44,10 +54,10 @@ export function tellOfThisProcess(told: { readonly [K in keyof ProcessFacts]?: P
   try {
     const directory = processDirectory();
     const path = join(directory, `${process.pid}.json`);
-    if (first) makeFolder(directory, 0o700);
+    if (first) makeFolder(directory);
     if (first) process.once("exit", () => forget(path));
     const temporary = `${path}.tmp`;
-    writeFileSync(temporary, JSON.stringify({ ...ownEntry(), ...known }), { mode: 0o600 });
+    writeFileSync(temporary, JSON.stringify({ ...ownEntry(), ...known }), { mode: fileMode });
     renameSync(temporary, path);
   } catch {
     // A list of processes is worth no failure.
@@ -73,7 +83,7 @@ export async function runningProcesses(directory: string): Promise<ListedProcess
 
 async function runningAt(path: string): Promise<ListedProcess | undefined> {
   const listed = await read(path);
-  if (listed !== undefined && isRunning(listed)) return listed;
+  if (listed !== undefined && isRunningProcess(listed)) return listed;
   await rm(path, { force: true }).catch(() => {});
   return undefined;
 }
@@ -86,15 +96,6 @@ async function read(path: string): Promise<ListedProcess | undefined> {
   }
 }
 
-function isRunning({ pid, birth }: ListedProcess): boolean {
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EPERM") return false;
-  }
-  return birth === undefined || birth === birthOf(pid);
-}
-
 function ownEntry() {
   return {
     command: process.argv[2] ?? "",
@@ -102,16 +103,4 @@ function ownEntry() {
     started: Math.round(Date.now() - process.uptime() * 1000),
     birth: birthOf(process.pid),
   };
-}
-
-/** When a process was started, in the system's own count; undefined where it has none that can be read. */
-function birthOf(pid: number): string | undefined {
-  try {
-    // The name, in parentheses, may have spaces. The 22nd field is the time.
-    return readFileSync(`/proc/${pid}/stat`, "utf8")
-      .replace(/^.*\) /s, "")
-      .split(" ")[19];
-  } catch {
-    return undefined;
-  }
 }

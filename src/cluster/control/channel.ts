@@ -24,6 +24,8 @@ export interface ChannelEnd {
   readonly by: "us" | "peer";
   /** What was said in closing, or what went wrong. */
   readonly reason: string;
+  /** Whether the coordinator has removed the device at the other end. */
+  readonly removed?: boolean;
   /** Absent where one side closed it on purpose. */
   readonly error?: StelliumError;
 }
@@ -167,9 +169,13 @@ export class Channel<In extends AnyMessage, Out extends AnyMessage> implements A
     await written;
   }
 
-  /** Says why, lets what was sent go out (for 2 s at most), and closes. Resolves when the socket is closed. */
-  close(reason: string): Promise<void> {
-    this.#finish({ by: "us", reason });
+  /**
+   * Says why, lets what was sent go out (for 2 s at most), and closes. Resolves when the socket is closed.
+   *
+   * @param removed - tells a worker that its key is no longer valid
+   */
+  close(reason: string, removed = false): Promise<void> {
+    this.#finish({ by: "us", reason, ...(removed && { removed }) });
     return this.#wire.closed;
   }
 
@@ -207,7 +213,8 @@ export class Channel<In extends AnyMessage, Out extends AnyMessage> implements A
     if (message.type === "ping") this.#pingBack(message.sequence);
     else if (message.type === "pong") this.#takePong(message.sequence);
     else if (message.type === "leave" || message.type === "shutdown") {
-      this.#finish({ by: "peer", reason: message.reason ?? "" });
+      const { reason = "", removed } = message;
+      this.#finish({ by: "peer", reason, ...(removed && { removed }) });
     } else this.#deliver(message, payload.length + messageCost);
   }
 
@@ -278,9 +285,10 @@ export class Channel<In extends AnyMessage, Out extends AnyMessage> implements A
     this.#announceEnd(end);
   }
 
-  #hangUp({ by, reason, error }: ChannelEnd): void {
+  #hangUp({ by, reason, removed = false, error }: ChannelEnd): void {
     // Another version's peer finds out by itself, from our version.
-    if (by === "us" && this.#greeted) this.#post(this.#options.side.goodbye(fittingText(reason, longestReason)));
+    if (by === "us" && this.#greeted)
+      this.#post(this.#options.side.goodbye(fittingText(reason, longestReason), removed));
     if (by === "peer" && error) this.#wire.cut();
     else this.#wire.end();
   }

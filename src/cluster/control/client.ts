@@ -1,6 +1,6 @@
 import type { TLSSocket } from "node:tls";
 import { reasonOf, StelliumError } from "../../errors.ts";
-import type { JoinToken } from "../token.ts";
+import type { Membership } from "../identity/membership.ts";
 import { onAbort } from "./abort.ts";
 import { type Address, formatAddress } from "./address.ts";
 import { backoffDelay, pause } from "./backoff.ts";
@@ -36,7 +36,7 @@ export type JoinState =
 export interface Joining {
   readonly host: string;
   readonly port: number;
-  readonly token: JoinToken;
+  readonly membership: Membership;
   /** Version of Stellium, told to a coordinator that speaks another protocol. */
   readonly version: string;
   /** Asked at each connection, since what is in the cache changes. */
@@ -54,7 +54,8 @@ export interface Joining {
 /**
  * Joins a coordinator, and joins again whenever the connection has ended: yields each connection, which is closed when
  * the next one is asked for or the loop is left. Waits (0.2 to 10 s, with jitter) for a coordinator that is not there.
- * Throws `TOKEN_REJECTED`, `VERSION_MISMATCH`, `ABORTED`, and `PROTOCOL_VIOLATION` where something else answers.
+ * Throws `TOKEN_REJECTED`, `DEVICE_UNKNOWN`, `DEVICE_REMOVED`, `VERSION_MISMATCH`, `ABORTED`, and `PROTOCOL_VIOLATION` if
+ * something else answers.
  */
 export async function* joinCoordinator(first: Joining): AsyncGenerator<CoordinatorConnection, never> {
   const { onState, signal, relocate } = first;
@@ -66,6 +67,7 @@ export async function* joinCoordinator(first: Joining): AsyncGenerator<Coordinat
     if (!failed) attempt = 0;
     const error = failed ? outcome : yield* lend(outcome, options);
     if (signal?.aborted) throwAborted();
+    if (error.code === "DEVICE_REMOVED") throw error;
     const delayMs = backoffDelay(attempt);
     onState?.({ state: "waiting", delayMs, error });
     await pause(delayMs, signal).catch(throwAborted);
@@ -73,9 +75,11 @@ export async function* joinCoordinator(first: Joining): AsyncGenerator<Coordinat
   }
 }
 
-/** Whether a coordinator with this token answers there: a handshake, and no more than that. Never rejects. */
-export async function acceptsToken(options: Pick<Joining, "host" | "port" | "token" | "signal">): Promise<boolean> {
-  const socket = connectSecurely(options, options.token);
+/** Whether this device's coordinator answers there: a handshake, and no more than that. Never rejects. */
+export async function isCoordinatorAt(
+  options: Pick<Joining, "host" | "port" | "membership" | "signal">,
+): Promise<boolean> {
+  const socket = connectSecurely(options, options.membership.credential);
   const deadline = setTimeout(() => socket.destroy(new Error("no answer in time")), connectDeadlineMs);
   try {
     await secured(socket, options);
@@ -90,19 +94,28 @@ export async function acceptsToken(options: Pick<Joining, "host" | "port" | "tok
   }
 }
 
-/** Hands a connection to the loop's body, and tells how it ended. */
+/** Hands a connection to the loop's body, and returns how it ended. */
 async function* lend(
   connection: CoordinatorConnection,
-  { host, port, onState }: Joining,
+  options: Joining,
 ): AsyncGenerator<CoordinatorConnection, StelliumError> {
   const { rank, size } = connection.welcome;
-  onState?.({ state: "joined", rank, size });
+  options.onState?.({ state: "joined", rank, size });
   try {
     yield connection;
   } finally {
     await connection.channel.close("the device left");
   }
-  const { error, reason } = await connection.channel.ended;
+  return await endOf(connection.channel, options);
+}
+
+/** How a connection ended, as an error. A device that its coordinator has removed remembers that. */
+async function endOf(
+  channel: CoordinatorChannel,
+  { host, port, membership }: Pick<Joining, "host" | "port" | "membership">,
+): Promise<StelliumError> {
+  const { error, reason, removed, by } = await channel.ended;
+  if (by === "peer" && removed && membership.isAdmitted) return await membership.leave();
   return error ?? new StelliumError("COORDINATOR_LOST", { address: formatAddress({ host, port }), reason });
 }
 
@@ -119,8 +132,8 @@ async function tryToJoin(options: Joining): Promise<CoordinatorConnection | Stel
 }
 
 async function connectOnce(options: Joining): Promise<CoordinatorConnection> {
-  const { host, port, token, onState } = options;
-  const socket = connectSecurely({ host, port }, token);
+  const { onState } = options;
+  const socket = connectSecurely(options, options.membership.credential);
   const deadline = setTimeout(() => socket.destroy(new Error("no answer in time")), connectDeadlineMs);
   try {
     await secured(socket, options);
@@ -135,13 +148,16 @@ async function connectOnce(options: Joining): Promise<CoordinatorConnection> {
 }
 
 /** Waits for the handshake; what comes after, the channel stops by the signal itself. */
-function secured(socket: TLSSocket, { host, port, signal }: Pick<Joining, "host" | "port" | "signal">): Promise<void> {
+function secured(
+  socket: TLSSocket,
+  { host, port, membership, signal }: Pick<Joining, "host" | "port" | "membership" | "signal">,
+): Promise<void> {
   const address = formatAddress({ host, port });
   const forget = onAbort(signal, () => socket.destroy());
   const handshake = new Promise<void>((resolve, reject) => {
     const fail = (error: Error) => {
       socket.destroy();
-      reject(connectionError(error, address));
+      reject(connectionError(error, address, membership));
     };
     const closed = () => fail(new Error("it closed the connection"));
     socket.once("error", fail).once("close", closed);
@@ -153,9 +169,10 @@ function secured(socket: TLSSocket, { host, port, signal }: Pick<Joining, "host"
   return handshake.finally(forget);
 }
 
-function connectionError(error: Error, address: string): StelliumError {
+function connectionError(error: Error, address: string, { isAdmitted, path }: Membership): StelliumError {
   const refusal = refusalOf(error);
-  if (refusal === "token") return new StelliumError("TOKEN_REJECTED", { address }, { cause: error });
+  const refused = isAdmitted ? "DEVICE_UNKNOWN" : "TOKEN_REJECTED";
+  if (refusal === "key") return new StelliumError(refused, { address, path }, { cause: error });
   // A name with several addresses fails with an error for all of them, which has a code and no message.
   const unreachable = reasonOf(error) || ("code" in error ? String(error.code) : error.name);
   const reason = refusal === "stranger" ? "it is no Stellium coordinator" : unreachable;
@@ -164,17 +181,25 @@ function connectionError(error: Error, address: string): StelliumError {
 }
 
 /** Says hello and waits for the place, for as long as the coordinator lives: it may wait for other devices. */
-async function introduce(channel: CoordinatorChannel, { hello, host, port }: Joining): Promise<Welcome> {
+async function introduce(channel: CoordinatorChannel, options: Joining): Promise<Welcome> {
   try {
-    await channel.send(await hello());
-    const { value } = await channel.next();
+    await channel.send(await options.hello());
+    const { value } = await afterIdentity(channel, options.membership);
     if (value?.type === "welcome") return value;
-    const { reason } = value ? { reason: "it did not say welcome" } : await channel.ended;
-    throw new StelliumError("COORDINATOR_LOST", { address: formatAddress({ host, port }), reason });
+    throw new StelliumError("COORDINATOR_LOST", { address: formatAddress(options), reason: "it did not say welcome" });
   } catch (error) {
+    if (!channel.isOpen) throw await endOf(channel, options);
     await channel.close(`the device could not join: ${reasonOf(error)}`);
     throw error;
   }
+}
+
+/** The first message besides the key that this device is given when it is admitted. */
+async function afterIdentity(channel: CoordinatorChannel, membership: Membership) {
+  const first = await channel.next();
+  if (first.value?.type !== "identity" || membership.isAdmitted) return first;
+  await membership.keep(first.value);
+  return await channel.next();
 }
 
 function channelOptions(options: Joining): ChannelOptions<CoordinatorMessage, WorkerMessage> {

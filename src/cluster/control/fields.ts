@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { deviceIdPattern } from "../identity/credential.ts";
 
 /** Bounded fields that messages are made of: no string, array or number of a message is without a limit. */
 
@@ -43,6 +44,8 @@ export const host = z.string().regex(/^[0-9A-Za-z.:%_-]{1,253}$/, "is no host");
 /** See `sliceName`. */
 export const sliceNameField = z.string().regex(/^[0-9a-f]{16}-[0-9a-f]{16}$/, "is no slice's name");
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "is no SHA-256 in hex");
+/** See `deviceIdPattern`. */
+export const deviceId = z.string().regex(deviceIdPattern, "is no id of a device");
 /** A key of 32 bytes, in base64. */
 export const key = z.string().regex(/^[A-Za-z0-9+/]{43}=$/, "is no key of 32 bytes in base64");
 export const longestReason = 512;

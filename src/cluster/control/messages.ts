@@ -5,9 +5,9 @@ import * as field from "./fields.ts";
  * Version of the control protocol. It has to grow with every change of the tables below; a test compares them with
  * `tableFingerprint`.
  */
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 /** SHA-256 of the tables' JSON Schemas. */
-export const tableFingerprint = "36df035e1b2d5079a836b2586d5ff7e5e5cfd89f870833ec76493c43682f8c6a";
+export const tableFingerprint = "866f54528e7bb0aea05db4eea1941899bb8b36befb104d123dab86b1d0786f22";
 
 /**
  * The first message of both sides. It is read before anything else is, and its form is the same in all versions: what a
@@ -56,6 +56,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     ggml: field.textField(64),
     /** Slices on its disk, by their names. */
     cache: z.array(field.sliceNameField).max(mostSliceNames),
+    /** Whether it can keep a key of its own on its disk. */
+    keepsKey: z.boolean(),
   }),
   z.strictObject({ type: z.literal("slice-request"), blocks: field.blocks }),
   z.strictObject({ type: z.literal("slice-progress"), bytes: field.amount, total: field.amount }),
@@ -96,6 +98,8 @@ export const workerMessage = z.discriminatedUnion("type", [
 /** What the coordinator says. A plan takes the place of the one before. */
 export const coordinatorMessage = z.discriminatedUnion("type", [
   ...heartbeat,
+  /** For a device that was admitted by the token: what it proves from its next connection on. Comes before `welcome`. */
+  z.strictObject({ type: z.literal("identity"), device: field.deviceId, key: field.key }),
   z.strictObject({
     type: z.literal("welcome"),
     rank: field.rank,
@@ -149,7 +153,8 @@ export const coordinatorMessage = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("profile-request") }),
   z.strictObject({ type: z.literal("trace-request") }),
   z.strictObject({ type: z.literal("clock-request"), sequence: field.amount }),
-  z.strictObject({ type: z.literal("shutdown"), reason: field.reason }),
+  /** `removed`: this device's key is no longer valid. */
+  z.strictObject({ type: z.literal("shutdown"), reason: field.reason, removed: z.boolean().optional() }),
 ]);
 
 export type WorkerMessage = z.infer<typeof workerMessage>;

@@ -1,16 +1,17 @@
 import type { Server, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { reasonOf, StelliumError } from "../../errors.ts";
-import type { JoinToken } from "../token.ts";
+import { log } from "../../log.ts";
+import type { Standing } from "../identity/deviceRegister.ts";
 import { onAbort } from "./abort.ts";
 import { type Address, formatAddress, plainHost, reachableHosts } from "./address.ts";
 import { Admission, type AdmissionLimits, defaultLimits } from "./admission.ts";
 import { Channel, type ChannelOptions } from "./channel.ts";
+import { ConnectedDevices, type DeviceRules } from "./connectedDevices.ts";
 import { fittingText } from "./fields.ts";
-import type { HeartbeatTimes } from "./heartbeat.ts";
 import { Inbox } from "./inbox.ts";
 import type { CoordinatorMessage, WorkerHello, WorkerMessage } from "./messages.ts";
-import { createServer, secureAcceptor } from "./secure.ts";
+import { type AcceptedSocket, createServer, secureAcceptor } from "./secure.ts";
 import { coordinatorSide } from "./sides.ts";
 
 /** Devices that have joined and that nobody has taken yet; more have to wait outside. */
@@ -19,8 +20,10 @@ const mostUntaken = 64;
 /** The coordinator's end of a channel. */
 export type WorkerChannel = Channel<WorkerMessage, CoordinatorMessage>;
 
-/** A worker that knows the token and has said who it is. It expects a `welcome`. */
+/** A worker that knows the token, or has a key, and has said who it is. It expects a `welcome`. */
 export interface WorkerConnection {
+  /** Its id; undefined if it has no key of its own. */
+  readonly device: string | undefined;
   readonly hello: WorkerHello;
   /** Where it connected from. */
   readonly remoteAddress: string;
@@ -28,17 +31,15 @@ export interface WorkerConnection {
 }
 
 /** How to listen. */
-export interface ListenOptions {
+export interface ListenOptions extends DeviceRules {
   /** Default `0.0.0.0`. */
   readonly host?: string | undefined;
   /** Default 0: any free port. */
   readonly port?: number | undefined;
-  readonly token: JoinToken;
   /** Version of Stellium, told to a peer that speaks another protocol. */
   readonly version: string;
   /** Stops listening and closes all channels. */
   readonly signal?: AbortSignal | undefined;
-  readonly heartbeat?: HeartbeatTimes | undefined;
   readonly limits?: AdmissionLimits | undefined;
   /** Version of the protocol; another than ours only in tests. */
   readonly protocol?: number | undefined;
@@ -57,9 +58,10 @@ export function listenForWorkers(options: ListenOptions): Promise<WorkerListener
 export class WorkerListener implements AsyncDisposable {
   readonly #options: ListenOptions;
   readonly #server: Server;
-  readonly #secure: (socket: Socket) => TLSSocket;
+  readonly #secure: (socket: Socket) => AcceptedSocket;
   readonly #admission: Admission;
   readonly #joined = new Inbox<WorkerConnection>();
+  readonly #connected: ConnectedDevices;
   #forgetSignal = () => {};
   #closed: Promise<void> | undefined;
 
@@ -73,7 +75,8 @@ export class WorkerListener implements AsyncDisposable {
 
   private constructor(options: ListenOptions) {
     this.#options = options;
-    this.#secure = secureAcceptor(options.token);
+    this.#secure = secureAcceptor((identity) => options.register.keyFor(identity));
+    this.#connected = new ConnectedDevices(options);
     this.#admission = new Admission(options.limits ?? defaultLimits);
     this.#server = createServer((socket) => this.#accept(socket));
   }
@@ -122,6 +125,7 @@ export class WorkerListener implements AsyncDisposable {
     return new Promise((resolve, reject) => {
       this.#server.once("error", (error) => {
         this.#forgetSignal();
+        this.#connected[Symbol.dispose]();
         const detail = `cannot listen on ${formatAddress({ host, port })}: ${reasonOf(error)}`;
         reject(new StelliumError("BAD_USAGE", { detail }, { cause: error }));
       });
@@ -134,6 +138,7 @@ export class WorkerListener implements AsyncDisposable {
 
   async #close(): Promise<void> {
     this.#forgetSignal();
+    this.#connected[Symbol.dispose]();
     // The server reports its end only after that of all connections, also of those that go on.
     this.#server.close();
     this.#admission.close();
@@ -144,7 +149,7 @@ export class WorkerListener implements AsyncDisposable {
 
   #accept(socket: Socket): void {
     const from = plainHost(socket.remoteAddress);
-    const secure = this.#secure(socket);
+    const { secure, identity } = this.#secure(socket);
     this.#admission.enter(secure);
     const refused = (error?: NodeJS.ErrnoException) => {
       secure.off("close", refused);
@@ -154,25 +159,51 @@ export class WorkerListener implements AsyncDisposable {
     secure.on("error", ignore).once("error", refused).once("close", refused);
     secure.once("secure", () => {
       secure.off("error", refused).off("close", refused);
-      this.#greet(secure, from).catch((error: unknown) => this.#turnAway(from, error));
+      const standing = this.#options.register.standingOf(identity());
+      if (standing === undefined) {
+        secure.destroy();
+        return this.#drop(from, "it resumed a session, which proves no identity");
+      }
+      this.#greet(secure, from, standing).catch((error: unknown) => this.#turnAway(from, error));
     });
   }
 
-  async #greet(secure: TLSSocket, from: string): Promise<void> {
+  async #greet(secure: TLSSocket, from: string, standing: Standing): Promise<void> {
     let peer = from;
     const channel: WorkerChannel = await Channel.open(
       secure,
       this.#channelOptions(() => peer),
     );
+    if (standing.by === "key" && standing.removed) return channel.close("it was removed", true);
     const hello = await firstHello(channel);
     peer = hello.name;
     this.#admission.leave(secure);
     if (this.#closed || this.#joined.length >= mostUntaken)
       return channel.close("the coordinator takes no more devices");
-    const worker = { hello, remoteAddress: from, channel };
+    const device = standing.by === "key" ? standing.device : await this.#issueKey(channel, hello);
+    if (device !== undefined) await this.#connected.endOfEarlier(device);
+    this.#take({ device, hello, remoteAddress: from, channel });
+  }
+
+  #take(worker: WorkerConnection): void {
+    const { device, channel } = worker;
+    const other = device === undefined ? undefined : this.#connected.get(device);
+    if (other !== undefined) return void channel.close(twiceReason(other));
+    if (this.#closed) return void channel.close("the coordinator stopped");
+    if (!channel.isOpen) return;
+    if (device !== undefined) this.#connected.add(device, worker);
     this.#joined.push(worker, () => {});
     // One that has gone again takes no room among those that wait.
     void channel.ended.then(() => this.#joined.remove(worker));
+  }
+
+  /** Gives a device that was admitted by the token a key of its own, if both sides can keep one. Returns its id. */
+  async #issueKey(channel: WorkerChannel, { name, keepsKey }: WorkerHello): Promise<string | undefined> {
+    const issued = keepsKey ? await this.#options.register.issue() : undefined;
+    if (issued === undefined) return undefined;
+    await channel.send({ type: "identity", ...issued });
+    log("info", `admitted ${name} by the token; from now on it has a key of its own`, { id: issued.device });
+    return issued.device;
   }
 
   #channelOptions(peer: () => string): ChannelOptions<WorkerMessage, CoordinatorMessage> {
@@ -197,6 +228,11 @@ export class WorkerListener implements AsyncDisposable {
 }
 
 function ignore(): void {}
+
+function twiceReason({ hello, remoteAddress }: WorkerConnection): string {
+  const connected = `a device with the same key is connected already (${hello.name}, from ${remoteAddress})`;
+  return `${connected}; if one has a copy of the other's disk, delete the folder "joined" from its cache directory`;
+}
 
 async function firstHello(channel: WorkerChannel): Promise<WorkerHello> {
   const { value } = await channel.next();

@@ -7,6 +7,7 @@ import { type CoordinatorMessage, coordinatorMessage, type WorkerMessage, worker
 export interface AnyMessage {
   readonly type: string;
   readonly reason?: string;
+  readonly removed?: boolean | undefined;
   readonly sequence?: number;
 }
 
@@ -14,14 +15,14 @@ export interface AnyMessage {
 export interface Side<In, Out> {
   readonly receives: z.ZodType<In>;
   readonly sends: z.ZodType<Out>;
-  readonly goodbye: (reason: string) => Out;
+  readonly goodbye: (reason: string, removed: boolean) => Out;
 }
 
 /** The coordinator's end. */
 export const coordinatorSide: Side<WorkerMessage, CoordinatorMessage> = {
   receives: workerMessage,
   sends: coordinatorMessage,
-  goodbye: (reason) => ({ type: "shutdown", reason }),
+  goodbye: (reason, removed) => ({ type: "shutdown", reason, ...(removed && { removed }) }),
 };
 
 /** A worker's end. */

@@ -3,12 +3,12 @@ import type { MulticastDNS, ResponsePacket } from "multicast-dns";
 import { StelliumError } from "../../errors.ts";
 import { onAbort } from "../control/abort.ts";
 import { type Address, formatAddress, parseAddress } from "../control/address.ts";
-import { acceptsToken } from "../control/client.ts";
-import type { JoinToken } from "../token.ts";
+import { isCoordinatorAt } from "../control/client.ts";
+import type { Membership } from "../identity/membership.ts";
 import { openMulticast, serviceType } from "./multicast.ts";
 
 const questionEveryMs = 1000;
-/** An address that did not accept the token is tried again after so long. */
+/** An address where this device's coordinator did not answer is tried again after so long. */
 const triedForMs = 5000;
 /** Strangers may announce what they like: so many addresses are remembered, and so many tried at once. */
 const mostRemembered = 64;
@@ -18,7 +18,7 @@ const mostHosts = 4;
 
 /** What to look for, and where. */
 export interface LocateOptions {
-  readonly token: JoinToken;
+  readonly membership: Membership;
   /** Address of the network interface to look on; all of them if absent. */
   readonly via?: string | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -27,9 +27,9 @@ export interface LocateOptions {
 }
 
 /**
- * Finds the coordinator that has this token, by multicast DNS, for as long as it takes. Whoever announces itself is no
- * more than an address to try: that it knows the token, it has to prove in a handshake that does not give the token away.
- * Throws `ABORTED`.
+ * Finds this device's coordinator by multicast DNS, for as long as it takes. An announcement is no more than an address to
+ * try: in a handshake that gives nothing away, a program there has to prove that it knows this device's key, or the token
+ * if the device has no key yet. Throws `ABORTED`.
  */
 export async function locateCoordinator(options: LocateOptions): Promise<Address> {
   using search = new Search(options);
@@ -37,7 +37,7 @@ export async function locateCoordinator(options: LocateOptions): Promise<Address
 }
 
 class Search implements Disposable {
-  /** The first coordinator that has the token. */
+  /** The first address where the coordinator answers. */
   readonly found: Promise<Address>;
   readonly #options: LocateOptions;
   readonly #mdns: MulticastDNS;
@@ -82,9 +82,10 @@ class Search implements Disposable {
   async #try(address: Address): Promise<void> {
     if (this.#tries >= mostTries || !this.#isDue(formatAddress(address))) return;
     this.#tries++;
-    const accepted = await acceptsToken({ ...address, token: this.#options.token, signal: this.#ended.signal });
+    const { membership } = this.#options;
+    const found = await isCoordinatorAt({ ...address, membership, signal: this.#ended.signal });
     this.#tries--;
-    if (accepted) this.#resolve(address);
+    if (found) this.#resolve(address);
   }
 
   /** Whether an address has not been tried lately. */

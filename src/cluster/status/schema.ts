@@ -135,7 +135,9 @@ export const clusterStatus = z.object({
       wanted: z.int(),
       /** Whether the devices are processes of this machine. */
       local: z.boolean(),
-      /** The whole line, with the token; null for who may not see it. */
+      /** Where they join. */
+      address: z.string(),
+      /** The whole line, with the token; null for a client without the API key. */
       command: z.string().nullable(),
     })
     .nullable(),

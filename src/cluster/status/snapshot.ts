@@ -1,5 +1,7 @@
 import { hostname } from "node:os";
+import { printable } from "../../weights/gguf/printable.ts";
 import { sliceBytes } from "../../weights/slice.ts";
+import { joinCommand } from "../clusterOptions.ts";
 import type { Team } from "../team.ts";
 import type { PlannedTeam, StatusBoard } from "./board.ts";
 import { type CountedTimes, type Limits, limitsOf } from "./limits.ts";
@@ -59,7 +61,7 @@ function modelOf({ model, description }: PlannedTeam, context: number | null): C
   const { blockCount, headCount, headCountKv, feedForwardLength } = description.hyperparameters;
   const weights = description.blocks.flatMap((block) => block.weights);
   return {
-    name: String(model.metadata.get("general.name") ?? "").slice(0, 256),
+    name: printable(String(model.metadata.get("general.name") ?? ""), { limit: 256 }),
     architecture: String(model.metadata.get("general.architecture")),
     layers: blockCount,
     heads: headCount,
@@ -152,11 +154,6 @@ function networkOf({ planned, running }: StatusBoard): NetworkStatus | null {
 }
 
 function joinOf({ entrance }: Team): ClusterStatus["join"] {
-  const { address, token, joined, wanted, local } = entrance;
-  return { joined, wanted, local, command: `stellium join ${address} --token ${shellWord(token.text)}` };
-}
-
-/** As a shell takes it for one word. */
-function shellWord(text: string): string {
-  return /^[\w.:@%+=,/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+  const { address, joined, wanted, local } = entrance;
+  return { joined, wanted, local, address, command: joinCommand(entrance) };
 }

@@ -22,21 +22,37 @@ function Alone(): JSX.Element {
 
 function Line({ join }: { join: NonNullable<ClusterStatus["join"]> }): JSX.Element {
   const { joined, wanted, local, command } = join;
+  const count = `${joined} of ${wanted} have joined.`;
+  // Only a client with the API key gets the token of processes that are on one machine.
+  if (local && command === null) return <p>{count} They are processes of one machine.</p>;
   return (
     <>
       <p>
-        {joined} of {wanted} have joined.{" "}
-        {joined < wanted ? "Run this line there:" : "One more waits, and takes the place of one that is lost:"}
+        {count} {joined < wanted ? "Run this line there:" : "One more waits, and takes the place of one that is lost:"}
       </p>
-      {command === null ? (
-        <p class="note">The line holds a secret. It is shown on the coordinator itself, and to who has the API key.</p>
-      ) : (
-        <div class="command">
-          <code>{command}</code>
-          <CopyButton text={command} label="Copy the join line" words />
-        </div>
-      )}
+      {command === null ? <WithoutToken join={join} /> : <Command text={command} />}
       {local && <p class="note">These devices are processes of one machine: the line works there.</p>}
     </>
+  );
+}
+
+function WithoutToken({ join: { address } }: { join: NonNullable<ClusterStatus["join"]> }): JSX.Element {
+  return (
+    <>
+      <Command text={`stellium join ${address} --token TOKEN`} />
+      <p class="note">
+        TOKEN is a secret. <code>stellium token</code> prints it on the coordinator, for the user who started it. A
+        server with an API key shows the whole line here.
+      </p>
+    </>
+  );
+}
+
+function Command({ text }: { text: string }): JSX.Element {
+  return (
+    <div class="command">
+      <code>{text}</code>
+      <CopyButton text={text} label="Copy the join line" words />
+    </div>
   );
 }
