@@ -251,6 +251,7 @@ describe("what a coordinator keeps", () => {
     expect((await DeviceRegister.open({ cacheDir })).token.text).toBe(made.token.text);
     const before = made.token.credential.key;
     const renewed = await new DeviceRecords(cacheDir).renewToken();
+    made.refresh();
     expect(made.keyFor("stellium")).toEqual(renewed.credential.key);
     expect(made.keyFor("stellium")).not.toEqual(before);
     expect(made.token.text).toBe(renewed.text);

@@ -22,6 +22,7 @@ export interface AcceptedSocket {
  * no certificate.
  */
 export function secureAcceptor(keyFor: (identity: string) => Buffer): (socket: Socket) => AcceptedSocket {
+  // A session ticket would let its holder in without a key, even after the key was taken back.
   const secureContext = createSecureContext({ ...protocol, secureOptions: constants.SSL_OP_NO_TICKET });
   return (socket) => {
     let identity: string | undefined;

@@ -7,6 +7,8 @@ import { JoinToken } from "../token.ts";
 import { deviceOf, tokenIdentity } from "./credential.ts";
 import { DeviceRecords, mostRecords, type Sighting } from "./deviceRecords.ts";
 
+/** Handshakes look at the disk again after this long, so that many of them do not keep this process busy. */
+const freshForMs = 100;
 /** A device that connects again and again wears out no disk. */
 const sightingEveryMs = 10_000;
 
@@ -33,8 +35,9 @@ export interface IssuedKey {
 }
 
 /**
- * Whom the coordinator lets in: devices that know the token, and those that it has given keys. It looks at what is kept
- * on the disk at each handshake, so that `stellium devices rm` and `stellium token --rotate` act on a running coordinator.
+ * The devices that the coordinator lets in: those that know the token, and those that it has given keys. It looks at what
+ * is kept on the disk at handshakes and every second, so that `stellium devices rm` and `stellium token --rotate` act on a
+ * running coordinator.
  */
 export class DeviceRegister {
   readonly #records: DeviceRecords | undefined;
@@ -45,6 +48,7 @@ export class DeviceRegister {
   #keys = new Map<string, Buffer>();
   #removed = new Map<string, Buffer>();
   #isReadable = true;
+  #readAt = 0;
   /** When it was last stored that a device was seen. */
   readonly #storedAt = new Map<string, number>();
 
@@ -81,6 +85,7 @@ export class DeviceRegister {
   /** Takes over what has changed on the disk. What cannot be read stays as it was. */
   refresh(): void {
     const records = this.#records;
+    this.#readAt = performance.now();
     if (!records?.exists) return;
     try {
       // In this order, since removing moves a file from the first folder to the second.
@@ -97,7 +102,7 @@ export class DeviceRegister {
 
   /** The key that an identity has to prove. For an unknown one it is a key that nobody has, so that it fails alike. */
   keyFor(identity: string): Buffer {
-    this.refresh();
+    if (performance.now() - this.#readAt > freshForMs) this.refresh();
     const device = deviceOf(identity) ?? "";
     const known = identity === tokenIdentity ? this.#tokenKey : (this.#keys.get(device) ?? this.#removed.get(device));
     return known ?? randomBytes(32);
