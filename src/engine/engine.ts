@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
 import { StelliumError } from "../errors.ts";
-import { blockName } from "../model/blocks/definitions.ts";
+import { blockName, sumsOf } from "../model/blocks/definitions.ts";
 import { openGgml } from "../native/ggml.ts";
 import { allocateNative, type NativeMemory } from "../native/memory.ts";
 import { shutdownSocket } from "../native/sockets.ts";
@@ -63,8 +63,8 @@ export class Engine implements AsyncDisposable {
     if (signal?.aborted) throw aborted(signal);
     const from = origin ?? { kind: "gguf", files: description.files };
     if (from.kind === "slice" && from.placement.cached) beginReading(from.map.files[0]!);
-    const blocks = description.blocks.length;
-    const memory = engineMemory(options, { ...description.hyperparameters, blocks });
+    const sums = description.blocks.flatMap(sumsOf).length;
+    const memory = engineMemory(options, { ...description.hyperparameters, sums });
     const setup: EngineSetup = { description, options, origin: from, shared: memory };
     const worker = new Worker(new URL("./engineThread.js", import.meta.url), { workerData: setup });
     const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));

@@ -1,5 +1,6 @@
 import { StelliumError } from "../errors.ts";
 import { type Batch, countTokens } from "../model/batch.ts";
+import { passedOn } from "../model/blocks/definitions.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import type { Ggml } from "../native/ggml.ts";
 import { closeSocket, listenOn } from "../native/sockets.ts";
@@ -198,12 +199,13 @@ export class EngineLoop implements Disposable {
 
   #link(): number {
     const setup = takeExchange<LinkSetup>(this.#shared);
-    const { embeddingLength } = this.#parts.description.hyperparameters;
+    const { hyperparameters, blocks, share } = this.#parts.description;
+    const values = { usual: hyperparameters.embeddingLength, exact: passedOn(blocks, share).steering };
     if (this.#listener === undefined) throw new StelliumError("ENGINE_FAILED", { reason: "it does not listen" });
     this.#links = new RankLinks({
       listener: this.#listener,
       setup,
-      embeddingLength,
+      values,
       batch: this.#parts.options.batch,
       communication: () => this.#communicate(),
       recorder: this.#recorder,

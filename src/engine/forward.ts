@@ -11,9 +11,9 @@ import {
   shapeKey,
 } from "../model/batch.ts";
 import type { PassResults } from "../model/blocks/block.ts";
-import { windowsOf } from "../model/blocks/definitions.ts";
+import { passedOn, windowsOf } from "../model/blocks/definitions.ts";
 import type { GraphBuilder } from "../model/graphBuilder.ts";
-import type { Hyperparameters } from "../model/hyperparameters.ts";
+import { type Hyperparameters, positionChannels } from "../model/hyperparameters.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import { type Ggml, type GraphAllocator, graphStatus, required, type Tensor } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
@@ -101,6 +101,8 @@ export class Forward implements Disposable {
     const size = {
       ...{ embeddingLength, tokens: tokensOfLane(batch, reducer.lanes), slotCells: kv.slotCells },
       ...{ windows: this.#windows, temperature: description.hyperparameters.temperature },
+      channels: positionChannels(description.hyperparameters.rope),
+      passed: passedOn(description.blocks, description.share),
     };
     this.#lanes = Array.from({ length: reducer.lanes }, () => new Lane(ggml, backend.device, size));
     const type = ggml.deviceBufferType(backend.device);
@@ -202,11 +204,13 @@ export class Forward implements Disposable {
   }
 
   /** Computes a graph. Returns whether that came to its end. */
-  #compute(group: Group, { builder }: Segment, index: number): boolean {
+  #compute(group: Group, segment: Segment, index: number): boolean {
     const { ggml, backend } = this.#parts;
+    const { builder } = segment;
     const { subject } = this.#segments[index]!;
     const { tokens } = group.layout.shape;
     const [started, begun] = [performance.now(), this.#recorder.now()];
+    this.#choose(this.#lanes[group.lane]!, segment);
     const status = ggml.compute(backend.backend, builder.graph);
     this.#recorder.end(spanKind.compute, begun, subject, tokens);
     this.#computeMs += performance.now() - started;
@@ -217,9 +221,17 @@ export class Forward implements Disposable {
     return true;
   }
 
+  /** Lets the segment's block choose, if it does, what the graph works on. */
+  #choose(lane: Lane, { choice }: Segment): void {
+    if (choice === undefined || choice.block.empty) return;
+    const { block, step, columns, leaves } = choice;
+    step.choose(block, lane.partialValues(leaves * columns), lane.chosenValues(step, columns));
+  }
+
   /** A rank that was stopped says so by its sums, so that all ranks stop at the same block. */
   #reduce(lane: number, segment: Segment, subject: number): void {
-    const partial = this.#lanes[lane]!.partialSums(segment.columns);
+    const { leaves, columns, exact } = segment;
+    const partial = this.#lanes[lane]!.partialSums(leaves, columns, exact);
     if (this.#aborted) partial.values.fill(Number.NaN);
     else if (segment.empty) partial.values.fill(0);
     this.#parts.reducer.start(lane, partial, subject);

@@ -151,13 +151,14 @@ export function takeExchange<T>({ control: cells, exchange }: EngineMemory): T {
 export interface ResultSize {
   readonly vocabularySize: number;
   readonly embeddingLength: number;
-  readonly blocks: number;
+  /** Sums over all ranks in one pass. */
+  readonly sums: number;
 }
 
 /** Allocates the memory of an engine. Where nobody asks for logits, there are no hidden states to be read either. */
 export function engineMemory(
   options: EngineOptions,
-  { vocabularySize, embeddingLength, blocks }: ResultSize,
+  { vocabularySize, embeddingLength, sums }: ResultSize,
 ): EngineMemory {
   const { outputs, batch, slots = 1 } = options;
   const shared = (bytes: number) => new SharedArrayBuffer(bytes);
@@ -170,7 +171,7 @@ export function engineMemory(
     tokens: new Int32Array(shared(4 * batch)),
     results: new Float32Array(shared(4 * results)),
     statistics: new Float64Array(shared(8 * statistic.length)),
-    profile: profileMemory(blocks),
+    profile: profileMemory(sums),
     exchange: new Uint8Array(shared(exchangeBytes)),
     trace: options.trace ? engineTrace() : undefined,
   };

@@ -8,6 +8,8 @@ export interface PartialSums {
   readonly values: Float32Array;
   /** Where they are, for other threads of this process. */
   readonly address: Pointer;
+  /** Whether they are added up in f32, whatever the wire type: a few values that steer what is computed next. */
+  readonly exact: boolean;
 }
 
 /**

@@ -27,12 +27,12 @@ export interface ProfileMemory {
   readonly times: Float32Array;
 }
 
-/** Allocates what a step of so many blocks leaves behind; its tokens may go in two groups. */
-export function profileMemory(blocks: number): ProfileMemory {
+/** Allocates what a step of so many sums leaves behind; its tokens may go in two groups. */
+export function profileMemory(sums: number): ProfileMemory {
   return {
     counts: new Int32Array(new SharedArrayBuffer(8)),
     totals: new Float64Array(new SharedArrayBuffer(8 * profiledParts.length)),
-    times: new Float32Array(new SharedArrayBuffer(4 * profiledParts.length * (2 * blocks + 1))),
+    times: new Float32Array(new SharedArrayBuffer(4 * profiledParts.length * (2 * sums + 1))),
   };
 }
 

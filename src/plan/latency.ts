@@ -1,8 +1,9 @@
 import { chooseCollective, type LinkMeasurements, predictMs } from "../collective/choose.ts";
 import type { CollectiveName } from "../collective/collective.ts";
 import { type WireName, wireBytes } from "../collective/wireBlock.ts";
+import type { BlockSum } from "../model/blocks/definitions.ts";
 import type { DeviceMemory } from "./deviceMemory.ts";
-import { type PassBounds, type PassTiming, stepBounds, type TimedDevice, type WindowRule } from "./passTiming.ts";
+import { type PassBounds, type PassTiming, stepBounds, sum, type TimedDevice, type WindowRule } from "./passTiming.ts";
 import { type DeviceTimes, simulate } from "./simulation.ts";
 import { isSteady, isTightlySteady } from "./steadyState.ts";
 
@@ -85,8 +86,20 @@ function stepOf(cluster: PlannedCluster, tokens: number, network: NetworkPredict
   const devices = cluster.devices.map((device) => stepDevice(device, tokens, cluster.promptSpeedup));
   const { blockWork } = cluster.devices[0]!.memory;
   const last = blockWork.length - 1;
-  const syncMs = blockWork.map(({ sums }, i) => sums * network.allReduceMs + (i === last ? network.broadcastMs : 0));
+  const sumMs = sumTimes(cluster, tokens, network);
+  const syncMs = blockWork.map(({ sums }, i) => sum(sums.map(sumMs)) + (i === last ? network.broadcastMs : 0));
   return { devices, syncMs };
+}
+
+/** Milliseconds of a sum: those of one of hidden states are known. */
+function sumTimes(cluster: PlannedCluster, tokens: number, { collective, allReduceMs }: NetworkPrediction) {
+  const { devices, link, collective: asked } = cluster;
+  const measurements = alike(devices.length, link);
+  return ({ length, exact }: BlockSum): number => {
+    if (collective === "solo" || !exact) return allReduceMs;
+    const bytes = wireBytes("f32", tokens * length);
+    return predictMs(asked === "auto" ? chooseCollective(measurements, bytes).name : asked, measurements, bytes);
+  };
 }
 
 /** Only the last token of a prompt has outputs. */

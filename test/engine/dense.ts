@@ -79,6 +79,9 @@ export const nearTie = { F32: 1e-3, quantized: 1e-2, elsewhere: 0.35, deepElsewh
  */
 export const rounding: Record<string, number> = { F32: 0.05, Q4_K: 0.8 };
 
+/** More than all rounding of a reference that is computed in one pass: what another fact makes of it. */
+export const noticed = 0.2;
+
 /** Two sequences that follow the same reference side by side, the first one some tokens ahead. Returns the worse difference. */
 export async function sideBySide(
   engine: Engine,

@@ -69,13 +69,13 @@ export class Communication implements Disposable {
   }
 
   /** Starts adding up values in place, which must not be touched before `wait`. */
-  start(lane: number, { values, address }: PartialSums, subject: number): void {
+  start(lane: number, { values, address, exact }: PartialSums, subject: number): void {
     const { cells, addresses } = this.#memory;
     const slot = slotOf(this.#given);
     addresses[slot] = address;
     cells[orderCell.elements + slot] = values.length;
     cells[orderCell.subjects + slot] = subject;
-    this.#sums.set(lane, this.#give(order.sum));
+    this.#sums.set(lane, this.#give(exact ? order.exactSum : order.sum));
   }
 
   /** Waits for the sum that was started last in a lane, if any. Throws `LINK_LOST`. */

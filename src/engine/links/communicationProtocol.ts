@@ -1,5 +1,6 @@
 import type { TraceMemory } from "../../trace/recorder.ts";
 import type { LinkSetup } from "./rankLinks.ts";
+import type { SumSizes } from "./reduction.ts";
 
 /** Orders that may be under way at once: one sum for each lane, and closing the links. A power of two. */
 export const orderSlots = 4;
@@ -34,8 +35,11 @@ export const orderCell = {
   length: 4 + 4 * orderSlots,
 } as const;
 
-/** What may be ordered: to open links (`OpenOrder`), to take a collective (`ReductionChoice`), a sum, to close the links, to end. */
-export const order = { open: 1, choose: 2, sum: 3, close: 4, end: 5 } as const;
+/**
+ * What may be ordered: to open links (`OpenOrder`), to take a collective (`ReductionChoice`), a sum by the links' wire
+ * type or in f32, to close the links, to end.
+ */
+export const order = { open: 1, choose: 2, sum: 3, exactSum: 4, close: 5, end: 6 } as const;
 
 /** How it went. */
 export const outcome = { done: 0, failed: 1 } as const;
@@ -47,8 +51,7 @@ export const linkFigures = ["count", "wireMs", "waitMs", "cipherMs", "bytesSent"
 export interface OpenOrder {
   readonly listener: number;
   readonly setup: LinkSetup;
-  /** Values of the largest sum. */
-  readonly maxElements: number;
+  readonly largest: SumSizes;
   /** Milliseconds to open them in. */
   readonly deadlineMs: number;
 }

@@ -17,7 +17,7 @@ import type { Reducer } from "../reducer.ts";
 import type { Communication } from "./communication.ts";
 import { openDeadline, openLinkSet, sumDeadline } from "./linkSets.ts";
 import { inlineReducer, overlappingReducer } from "./rankReducers.ts";
-import { openReduction } from "./reduction.ts";
+import { openReductions, type SumSizes, sumGroups, sumSizes } from "./reduction.ts";
 
 /** How this rank is linked to the others. Plain data: it comes over the control channel. */
 export interface LinkSetup {
@@ -59,8 +59,9 @@ const idleDeadline = 1e9;
 export interface RankLinksParts {
   readonly listener: Socket;
   readonly setup: LinkSetup;
-  readonly embeddingLength: number;
-  /** Most tokens of one step. */
+  /** Values per token of hidden states, and of the largest sum in f32. */
+  readonly values: SumSizes;
+  /** Most tokens of one pass. */
   readonly batch: number;
   /** Gives this rank's communication thread, where one is of use. */
   readonly communication: () => Communication;
@@ -73,6 +74,7 @@ export class RankLinks implements Disposable {
   #network: RankNetwork | undefined;
   readonly #links: ReadonlyMap<number, Link>;
   readonly #sums: Group;
+  readonly #exact: Group;
   readonly #idle: Group;
   readonly #recorder: Recorder;
   /** Where steps are divided. */
@@ -81,7 +83,7 @@ export class RankLinks implements Disposable {
   readonly #before: LinkStatistics;
 
   /** Opens the links. Blocks; throws `LINK_LOST`. */
-  constructor({ listener, setup, embeddingLength, batch, communication, recorder = noRecorder }: RankLinksParts) {
+  constructor({ listener, setup, values, batch, communication, recorder = noRecorder }: RankLinksParts) {
     const { rank, size, overlap = true, deadlineMs = openDeadline } = setup;
     const deadline = performance.now() + deadlineMs;
     const divides = overlap && size > 1 && batch >= dividedTokens;
@@ -91,18 +93,21 @@ export class RankLinks implements Disposable {
     this.#links = openLinkSet("engine", listener, setup, deadlineMs);
     const group = { rank, size, links: this.#links, wire: openWire(setup.wire) };
     const inline = divides ? Math.min(batch, dividedTokens - 1) : batch;
-    this.#sums = new Group({ ...group, maxElements: embeddingLength * inline, deadlineMs: sumDeadline });
+    const groups = sumGroups(group, sumSizes(values, inline));
+    this.#sums = groups.usual;
+    this.#exact = groups.exact;
     this.#idle = new Group({ ...group, maxElements: 0, deadlineMs: idleDeadline });
     try {
-      const maxElements = embeddingLength * tokensOfLane(batch, 2);
-      this.#communication?.open({ listener, setup, maxElements, deadlineMs: deadline - performance.now() });
-      this.reducer = this.#openReducer(setup, { ...group, maxElements: embeddingLength * batch }, embeddingLength);
+      const largest = sumSizes(values, tokensOfLane(batch, 2));
+      this.#communication?.open({ listener, setup, largest, deadlineMs: deadline - performance.now() });
+      this.reducer = this.#openReducer(setup, { ...group, maxElements: values.usual * batch }, values.usual);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
     }
     this.#before = this.#sums.statistics();
     this.#sums.recorder = recorder;
+    this.#exact.recorder = recorder;
     this.#idle.recorder = recorder;
   }
 
@@ -113,10 +118,10 @@ export class RankLinks implements Disposable {
   #openReducer(setup: LinkSetup, largest: Omit<GroupOptions, "deadlineMs">, embeddingLength: number): Reducer {
     const { collective } = setup;
     const tuning = collective === "auto" ? tuned(setup, largest) : undefined;
-    const reduction = openReduction({ collective, tuning }, this.#sums);
-    const token = reduction.choiceFor?.(this.#sums.wire.bytes(embeddingLength));
+    const reductions = openReductions({ collective, tuning }, { usual: this.#sums, exact: this.#exact });
+    const token = reductions.usual.collective.choiceFor?.(this.#sums.wire.bytes(embeddingLength));
     this.#network = tuning && token && { measurements: rounded(tuning.measurements), token };
-    const inline = inlineReducer(reduction, this.#sums.wire, this.#recorder);
+    const inline = inlineReducer(reductions, this.#recorder);
     if (this.#communication === undefined) return inline;
     this.#communication.choose({ collective, tuning });
     return overlappingReducer(inline, this.#communication, this.#recorder);
