@@ -146,9 +146,9 @@ export class GraphBuilder implements Disposable {
     return this.first(this.#ggml.cont(this.#context, lasts), rows * count);
   }
 
-  /** Row `index` of (rows, columns), of 4-byte elements: (1, columns). */
-  row(tensor: Tensor, index: number, rows: number, columns: number): Tensor {
-    return this.#ggml.view2d(this.#context, tensor, 1, columns, 4 * rows, 4 * index);
+  /** `count` values behind the first `skipped` of each of `columns` columns of `length` values of 4 bytes. */
+  partOfColumns(tensor: Tensor, length: number, columns: number, skipped: number, count: number): Tensor {
+    return this.#ggml.view2d(this.#context, tensor, count, columns, 4 * length, 4 * skipped);
   }
 
   /** The last `count` of `columns` columns of `width` elements, which follow on each other. */

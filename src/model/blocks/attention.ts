@@ -197,7 +197,7 @@ function appendNormedAttention(context: BlockContext, block: Attention, flow: Fl
   const asking = askingTokens(block, context);
   const roots = builder.root(partial!, block.norm);
   const normedTogether = (part: Part) => {
-    const root = builder.row(roots, rows[part], rowCount, shape.tokens);
+    const root = builder.partOfColumns(roots, rowCount, shape.tokens, rows[part], 1);
     const divided = builder.divideColumns(kept![rows[part]]!, root);
     return builder.multiply(divided, context.weight(block, `attn_${part}_norm.weight`)!);
   };

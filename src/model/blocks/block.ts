@@ -32,7 +32,7 @@ export type Block = AttentionBlock | FeedForwardBlock | HeadBlock;
 export type BlockKind = Block["kind"];
 
 /** A block as one rank computes it: `weights` are the rank's parts. */
-export type RankBlock<B extends Block = Block> = B & {
+export type RankBlock<B extends BlockFacts = Block> = B & {
   /** Whether the rank has no share of it: it decides nothing and adds nothing to the sums then. */
   readonly empty: boolean;
   /** Whether one rank has all of it, so that no rank needs anything of the others for its share. The same on all ranks. */
@@ -64,9 +64,9 @@ export interface BlockContext {
   /** Cells of a sequence: which of a model's RoPE factors apply. */
   readonly slotCells: number;
   /** The keys and values of a block; only blocks with a share of them ask. */
-  cells(block: RankBlock): CellTensors;
+  cells(block: RankBlock<BlockFacts>): CellTensors;
   /** The tensor of a block's weight by its role, or null if the rank has none. */
-  weight(block: RankBlock, role: string): Tensor | null;
+  weight(block: RankBlock<BlockFacts>, role: string): Tensor | null;
   /** The tensor of a weight that belongs to no block, or null. */
   shared(role: string): Tensor | null;
 }
@@ -123,7 +123,7 @@ export interface PassResults {
 export type StepEnd = Flow | { readonly results: PassResults } | null;
 
 /** A step that computes: part of a graph. Neighbouring ones with nothing between them share one graph. */
-export interface ComputeStep<B extends Block> {
+export interface ComputeStep<B extends BlockFacts> {
   readonly does: "compute";
   /** Whether all of its weights are `resident`, so that the rest of the block may leave the window before. */
   readonly resident?: boolean;
@@ -145,7 +145,7 @@ export interface SumStep {
  * rank decides for itself, so all of them need the same bits. After a sum they have those; without one, all ranks have to
  * compute `partial` from replicated weights, on CPUs that round alike.
  */
-export interface ChooseStep<B extends Block> {
+export interface ChooseStep<B extends BlockFacts> {
   readonly does: "choose";
   /** Ids and weights that it gives each token. */
   readonly ids: number;
@@ -160,7 +160,7 @@ export interface ChooseStep<B extends Block> {
 }
 
 /** One thing after the other that a block does. */
-export type BlockStep<B extends Block> = ComputeStep<B> | SumStep | ChooseStep<B>;
+export type BlockStep<B extends BlockFacts> = ComputeStep<B> | SumStep | ChooseStep<B>;
 
 /** Cost of a block on one rank. */
 export interface BlockCost {
@@ -173,7 +173,7 @@ export interface BlockCost {
 }
 
 /** A kind of block, in one place. */
-export interface BlockDefinition<B extends Block> {
+export interface BlockDefinition<B extends BlockFacts> {
   /** Finds the weights of a layer's block, and the facts about it. Throws `MODEL_UNSUPPORTED`. */
   describe(finder: TensorFinder, architecture: Architecture, h: Hyperparameters, layer: number): B;
   /** In order; the same on all ranks. */
@@ -185,7 +185,7 @@ export interface BlockDefinition<B extends Block> {
 }
 
 /** Adds the sum over all ranks to the hidden states, under the block's last norm, if it has one. */
-export const addSum: ComputeStep<Block> = {
+export const addSum: ComputeStep<BlockFacts> = {
   does: "compute",
   resident: true,
   append(context, block, { hidden, partial, columns }) {
@@ -196,17 +196,17 @@ export const addSum: ComputeStep<Block> = {
 };
 
 /** `input` under a block's norm of this role. */
-function normedBy(context: BlockContext, block: RankBlock, role: string, input: Tensor): Tensor {
+function normedBy(context: BlockContext, block: RankBlock<BlockFacts>, role: string, input: Tensor): Tensor {
   return context.builder.norm(input, context.weight(block, role)!, block.norm);
 }
 
 /** The hidden states under the block's first norm, if it has one. */
-export function blockInput(context: BlockContext, block: RankBlock, hidden: Tensor): Tensor {
+export function blockInput(context: BlockContext, block: RankBlock<BlockFacts>, hidden: Tensor): Tensor {
   return block.before === undefined ? hidden : normedBy(context, block, block.before, hidden);
 }
 
 /** weight . input (+ bias) */
-export function project(context: BlockContext, block: RankBlock, stem: string, input: Tensor): Tensor {
+export function project(context: BlockContext, block: RankBlock<BlockFacts>, stem: string, input: Tensor): Tensor {
   const product = context.builder.matMul(context.weight(block, `${stem}.weight`)!, input);
   const bias = context.weight(block, `${stem}.bias`);
   return bias === null ? product : context.builder.add(product, bias);
