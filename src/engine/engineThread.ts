@@ -18,7 +18,7 @@ import {
   type EngineReady,
   type EngineSetup,
   failureOf,
-  putExchange,
+  putMessage,
   statistic,
   type WeightOrigin,
 } from "./protocol.ts";
@@ -32,7 +32,7 @@ const leastLoaders = 2;
 try {
   await main();
 } catch (error) {
-  putExchange(shared, failureOf(error));
+  putMessage(shared, failureOf(error));
   parentPort!.postMessage({ failed: true });
 }
 

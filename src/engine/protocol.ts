@@ -7,7 +7,7 @@ import { loadCounter } from "../weights/loader.ts";
 import type { BlockMap } from "../weights/window/blockMap.ts";
 import type { WindowPlacement } from "../weights/window/blockWeights.ts";
 import type { CellPlace } from "./cellFile.ts";
-import { readJson, writeJson } from "./exchange.ts";
+import { readJson, writeJson } from "./sharedJson.ts";
 import { commandInts } from "./rankCommand.ts";
 import { type ProfileMemory, profileMemory } from "./stepProfile.ts";
 
@@ -52,7 +52,7 @@ export interface EngineSetup {
   readonly shared: EngineMemory;
 }
 
-/** Memory that both threads see: on the way of a token they exchange no messages. */
+/** Memory that both threads see: on the way of a token no messages pass between them. */
 export interface EngineMemory {
   /** See `control`. */
   readonly control: Int32Array;
@@ -71,7 +71,7 @@ export interface EngineMemory {
   /** What the last step was made of. */
   readonly profile: ProfileMemory;
   /** What goes with a command, and its result or failure, as UTF-8 JSON. */
-  readonly exchange: Uint8Array;
+  readonly message: Uint8Array;
   /** What each thread records, where they do. */
   readonly trace: EngineTrace | undefined;
 }
@@ -85,7 +85,7 @@ export const control = {
   response: 1,
   command: 2,
   status: 3,
-  exchangeBytes: 4,
+  messageBytes: 4,
   length: 5,
 } as const;
 
@@ -134,17 +134,17 @@ export const statistic = {
   length: 16,
 } as const;
 
-/** Bytes of `EngineMemory.exchange`: addresses and keys of 63 peers fit. */
-const exchangeBytes = 64 * 1024;
+/** Bytes of `EngineMemory.message`: addresses and keys of 63 peers fit. */
+const messageBytes = 64 * 1024;
 
-/** Writes a value to the exchange. */
-export function putExchange({ control: cells, exchange }: EngineMemory, value: unknown): void {
-  cells[control.exchangeBytes] = writeJson(exchange, value);
+/** Writes the value that goes with a command, or comes of it. */
+export function putMessage({ control: cells, message }: EngineMemory, value: unknown): void {
+  cells[control.messageBytes] = writeJson(message, value);
 }
 
-/** Reads what the other side wrote to the exchange. */
-export function takeExchange<T>({ control: cells, exchange }: EngineMemory): T {
-  return readJson<T>(exchange, cells[control.exchangeBytes]!);
+/** Reads what the other side wrote. */
+export function takeMessage<T>({ control: cells, message }: EngineMemory): T {
+  return readJson<T>(message, cells[control.messageBytes]!);
 }
 
 /** What decides how large the memory of an engine is. */
@@ -172,7 +172,7 @@ export function engineMemory(
     results: new Float32Array(shared(4 * results)),
     statistics: new Float64Array(shared(8 * statistic.length)),
     profile: profileMemory(sums),
-    exchange: new Uint8Array(shared(exchangeBytes)),
+    message: new Uint8Array(shared(messageBytes)),
     trace: options.trace ? engineTrace() : undefined,
   };
 }

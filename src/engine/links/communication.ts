@@ -3,7 +3,7 @@ import type { LinkStatistics } from "../../collective/group.ts";
 import { type ErrorFacts, StelliumError } from "../../errors.ts";
 import { type Socket, shutdownSocket } from "../../native/sockets.ts";
 import type { TraceMemory } from "../../trace/recorder.ts";
-import { readJson, writeJson } from "../exchange.ts";
+import { readJson, writeJson } from "../sharedJson.ts";
 import type { PartialSums } from "../reducer.ts";
 import {
   type CommunicationStart,
@@ -25,7 +25,7 @@ const patienceMs = 8_000;
 
 /**
  * The engine thread's end of its communication thread, which adds up over a second set of links. They share memory: on
- * the way of a sum they exchange no messages.
+ * the way of a sum no messages pass between them.
  */
 export class Communication implements Disposable {
   readonly #memory = communicationMemory();
@@ -131,11 +131,11 @@ export class Communication implements Disposable {
   }
 
   #put(value: unknown): void {
-    this.#memory.cells[orderCell.exchangeBytes] = writeJson(this.#memory.exchange, value);
+    this.#memory.cells[orderCell.messageBytes] = writeJson(this.#memory.message, value);
   }
 
   #take<T>(): T {
-    return readJson<T>(this.#memory.exchange, this.#memory.cells[orderCell.exchangeBytes]!);
+    return readJson<T>(this.#memory.message, this.#memory.cells[orderCell.messageBytes]!);
   }
 }
 

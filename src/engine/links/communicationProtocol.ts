@@ -14,7 +14,7 @@ export interface CommunicationMemory {
   /** See `linkFigures`. */
   readonly statistics: Float64Array;
   /** What goes with an order, and what comes of it, as UTF-8 JSON. The failure of a sum stays until links are opened. */
-  readonly exchange: Uint8Array;
+  readonly message: Uint8Array;
 }
 
 /**
@@ -26,7 +26,7 @@ export const orderCell = {
   done: 1,
   /** Not 0: the thread has ended. */
   ended: 2,
-  exchangeBytes: 3,
+  messageBytes: 3,
   /** The first of `orderSlots` each. */
   orders: 4,
   elements: 4 + orderSlots,
@@ -63,14 +63,14 @@ export interface CommunicationStart {
 }
 
 /** Measurements between 64 ranks fit. Pages that are not written to are never backed by the system. */
-const exchangeBytes = 512 * 1024;
+const messageBytes = 512 * 1024;
 
 export function communicationMemory(): CommunicationMemory {
   return {
     cells: new Int32Array(new SharedArrayBuffer(4 * orderCell.length)),
     addresses: new BigInt64Array(new SharedArrayBuffer(8 * orderSlots)),
     statistics: new Float64Array(new SharedArrayBuffer(8 * linkFigures.length)),
-    exchange: new Uint8Array(new SharedArrayBuffer(exchangeBytes)),
+    message: new Uint8Array(new SharedArrayBuffer(messageBytes)),
   };
 }
 

@@ -5,7 +5,7 @@ import type { Pointer } from "../../native/ggml.ts";
 import { viewFloats } from "../../native/memory.ts";
 import { openRecorder } from "../../trace/recorder.ts";
 import { spanKind } from "../../trace/spans.ts";
-import { readJson, writeJson } from "../exchange.ts";
+import { readJson, writeJson } from "../sharedJson.ts";
 import { FirstValues } from "../firstValues.ts";
 import { failureOf } from "../protocol.ts";
 import {
@@ -29,7 +29,7 @@ import {
 
 // The communication thread: adds up over links of its own while the engine thread computes. It blocks on purpose.
 const { memory, trace } = workerData as CommunicationStart;
-const { cells, addresses, statistics, exchange } = memory;
+const { cells, addresses, statistics, message } = memory;
 const recorder = openRecorder(trace);
 
 let groups: SumGroups | undefined;
@@ -125,9 +125,9 @@ function publishFigures(): void {
 }
 
 function take<T>(): T {
-  return readJson<T>(exchange, cells[orderCell.exchangeBytes]!);
+  return readJson<T>(message, cells[orderCell.messageBytes]!);
 }
 
 function give(value: unknown): void {
-  cells[orderCell.exchangeBytes] = writeJson(exchange, value);
+  cells[orderCell.messageBytes] = writeJson(message, value);
 }
