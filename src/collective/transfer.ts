@@ -143,7 +143,7 @@ interface DueFrame {
   readonly link: Link | undefined;
   /** Where it comes to lie, if it comes over a link. */
   readonly place: FramePlace | undefined;
-  /** Whether it is the first of its message. */
+  /** True if it is the first of its message. */
   readonly first: boolean;
   readonly take: Prepared;
 }

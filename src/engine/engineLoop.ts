@@ -131,7 +131,7 @@ export class EngineLoop implements Disposable {
     return status.done;
   }
 
-  /** Reads the embedding rows of a step's tokens. */
+  /** Reads the embedding rows of a pass's tokens. */
   #embed(step: Batch): Float32Array {
     const rows = this.#rowsOf(step);
     const started = this.#recorder.now();
@@ -162,12 +162,12 @@ export class EngineLoop implements Disposable {
     return { slots, context, batch };
   }
 
-  /** Room for the embedding rows of a step. */
+  /** Room for the embedding rows of a pass. */
   #rowsOf(step: Batch): Float32Array {
     return this.#embeddings.subarray(0, countTokens(step) * this.#parts.description.hyperparameters.embeddingLength);
   }
 
-  /** Computes a step. Where the head is sharded, rank 0 has all logits among the results then. */
+  /** Computes a pass. Where the head is sharded, rank 0 has all logits among the results then. */
   #take(step: Batch, rows: Float32Array, results: Float32Array): boolean {
     try {
       return this.#compute(step, rows, results);

@@ -14,14 +14,7 @@ import { ggufMap } from "../weights/window/ggufMap.ts";
 import type { ReaderTrace } from "../weights/window/reader.ts";
 import { EngineLoop } from "./engineLoop.ts";
 import { KvCache } from "./kvCache.ts";
-import {
-  type EngineReady,
-  type EngineSetup,
-  failureOf,
-  putMessage,
-  statistic,
-  type WeightOrigin,
-} from "./protocol.ts";
+import { type EngineReady, type EngineSetup, failureOf, putMessage, statistic, type WeightOrigin } from "./protocol.ts";
 
 // The engine thread: loads the weights, then does what it is asked to, one thing after the other. It blocks on purpose.
 const setup = workerData as EngineSetup;

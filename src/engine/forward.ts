@@ -35,7 +35,7 @@ export interface ForwardParts {
   readonly description: RankDescription;
   readonly weights: Weights;
   readonly kv: KvCache;
-  /** Most tokens of one step. */
+  /** Most tokens of one pass. */
   readonly batch: number;
   /** Adds up what the ranks computed, behind every block. */
   readonly reducer: Reducer;
@@ -44,16 +44,16 @@ export interface ForwardParts {
   readonly recorder?: Recorder | undefined;
 }
 
-/** Graphs kept for further steps of the same shape: those of decoding, and of full and last batches of a prompt. */
+/** Graphs kept for further passes of the same shape: those of decoding, and of full and last batches of a prompt. */
 const keptShapes = 6;
 
-/** The graphs of one step shape in one lane. */
+/** The graphs of one pass shape in one lane. */
 interface ShapedGraphs extends Disposable {
   readonly segments: readonly Segment[];
   readonly results: PassResults;
 }
 
-/** The tokens of a step that pass through the blocks together. */
+/** The tokens of a pass that go through the blocks together. */
 interface Group {
   readonly lane: number;
   readonly graphs: ShapedGraphs;
@@ -64,9 +64,9 @@ interface Group {
   readonly logitsFrom: number;
 }
 
-/** Takes steps through the blocks. */
+/** Computes forward passes. */
 export class Forward implements Disposable {
-  /** What this rank has of the last step's logits, where it has not all rows of the head. */
+  /** What this rank has of the last pass's logits, where it has not all rows of the head. */
   readonly logits: OwnLogits | undefined;
   readonly #parts: ForwardParts;
   readonly #segments: readonly SegmentPlan[];
@@ -76,7 +76,7 @@ export class Forward implements Disposable {
   readonly #recorder: Recorder;
   readonly #allocator: GraphAllocator;
   readonly #graphs = new Map<string, ShapedGraphs>();
-  /** Where the results of the step under way go. */
+  /** Where the results of the current pass go. */
   #results: Float32Array = new Float32Array(0);
   #computeMs = 0;
   /** Counts how often the buffer of the graphs has grown. */
@@ -114,12 +114,12 @@ export class Forward implements Disposable {
     return this.#computeMs;
   }
 
-  /** Whether no other rank waits for sums of the last step from this one, however that ended. */
+  /** True if no other rank waits for sums of the last pass from this one, however that ended. */
   get settled(): boolean {
     return this.#settled;
   }
 
-  /** Whether no rank was stopped before the head in the last step: the same on all ranks. */
+  /** True if no rank was stopped before the head in the last pass: the same on all ranks. */
   get sound(): boolean {
     return this.#sound;
   }
@@ -130,11 +130,11 @@ export class Forward implements Disposable {
   }
 
   /**
-   * Computes a step. Where ranks share the blocks, the tokens of a large one go in several groups, which leapfrog: while
+   * Computes a pass. Where ranks share the blocks, the tokens of a large one go in several groups, which leapfrog: while
    * the sums of one group are on their way, the other is computed.
    *
    * @param embeddings - (embedding length, tokens), the tokens' rows of the embedding
-   * @param results - row by row in order of the step's parts, filled in on the rank that has the head; see also `logits`
+   * @param results - row by row in order of the pass's parts, filled in on the rank that has the head; see also `logits`
    * @returns whether it was computed to its end, and not stopped by the abort flag of any rank
    * @throws what acquiring a block does
    */
@@ -163,7 +163,7 @@ export class Forward implements Disposable {
     disposeAll(this.#lanes);
   }
 
-  /** Divides a step's tokens among the lanes and fills those. */
+  /** Divides a pass's tokens among the lanes and fills those. */
   #prepare(step: Batch, embeddings: Float32Array): Group[] {
     const { embeddingLength } = this.#parts.description.hyperparameters;
     const tokens = countTokens(step);
@@ -323,7 +323,7 @@ export class Forward implements Disposable {
   }
 }
 
-/** Values of all results of a step. */
+/** Values of all results of a pass. */
 function resultElements(step: Batch, { embeddingLength, vocabularySize }: Hyperparameters): number {
   return step.reduce((sum, { outputs, hidden }) => sum + outputs * (hidden ? embeddingLength : vocabularySize), 0);
 }

@@ -23,7 +23,7 @@ type ChosenCounts = Pick<ChooseStep<RankBlock>, "ids" | "weights">;
 /** How large a lane is. */
 export interface LaneSize {
   readonly embeddingLength: number;
-  /** Most tokens of a step. */
+  /** Most tokens of a pass. */
   readonly tokens: number;
   /** Cells of each slot of the KV cache. */
   readonly slotCells: number;
@@ -38,7 +38,7 @@ export interface LaneSize {
 
 const maskedF16 = 0xfc00;
 
-/** The tensors through which tokens enter the graphs of a step, and in which they are kept between graphs. */
+/** The tensors through which tokens enter the graphs of a pass, and in which they are kept between graphs. */
 export class Lane implements Disposable {
   readonly #ggml: Ggml;
   readonly #context: Context;
@@ -93,7 +93,7 @@ export class Lane implements Disposable {
     return columnsOf(builder, this.#hidden, this.#size.embeddingLength, columns);
   }
 
-  /** (values, columns): what the steps before have left to be added up, or to choose from. */
+  /** (values, columns): what the passes before have left to be added up, or to choose from. */
   partial(builder: GraphBuilder, values: number, columns: number): Tensor {
     return columnsOf(builder, this.#partial, values, columns);
   }
@@ -140,7 +140,7 @@ export class Lane implements Disposable {
     };
   }
 
-  /** @param embeddings - (embedding length, tokens), in the order of the step's parts */
+  /** @param embeddings - (embedding length, tokens), in the order of the pass's parts */
   fill({ runs, shape }: BatchLayout, embeddings: Float32Array): void {
     const { slotCells } = this.#size;
     const positions = runs.flatMap(({ tokens, position }) => Array.from({ length: tokens }, (_, i) => position + i));

@@ -7,8 +7,8 @@ import { loadCounter } from "../weights/loader.ts";
 import type { BlockMap } from "../weights/window/blockMap.ts";
 import type { WindowPlacement } from "../weights/window/blockWeights.ts";
 import type { CellPlace } from "./cellFile.ts";
-import { readJson, writeJson } from "./sharedJson.ts";
 import { commandInts } from "./rankCommand.ts";
+import { readJson, writeJson } from "./sharedJson.ts";
 import { type ProfileMemory, profileMemory } from "./stepProfile.ts";
 
 /** How an engine is set up. */
@@ -23,14 +23,14 @@ export interface EngineOptions {
   readonly slots?: number | undefined;
   /** Cells that all copies beside the KV cache may have together; none if absent. */
   readonly storedCells?: number | undefined;
-  /** Most tokens of one step. */
+  /** Most tokens of one pass. */
   readonly batch: number;
   readonly kvType: KvType;
-  /** Most tokens of one step that may have logits. */
+  /** Most tokens of one pass that may have logits. */
   readonly outputs: number;
   /** One graph for all blocks, or one for each. */
   readonly graphs: "whole" | "block";
-  /** Whether its threads record what they do; not if absent. */
+  /** True if its threads record what they do; not if absent. */
   readonly trace?: boolean | undefined;
 }
 
@@ -62,13 +62,13 @@ export interface EngineMemory {
   readonly abortFlag: BigInt64Array;
   /** What all ranks are to do; see `rankCommand.ts`. */
   readonly rankCommand: Int32Array;
-  /** Ids of the tokens of a step, in order of its parts. */
+  /** Ids of the tokens of a pass, in order of its parts. */
   readonly tokens: Int32Array;
-  /** Rows of logits and hidden states, in order of a step's parts. */
+  /** Rows of logits and hidden states, in order of a pass's parts. */
   readonly results: Float32Array;
   /** See `statistic`. */
   readonly statistics: Float64Array;
-  /** What the last step was made of. */
+  /** What the last pass was made of. */
   readonly profile: ProfileMemory;
   /** What goes with a command, and its result or failure, as UTF-8 JSON. */
   readonly message: Uint8Array;
@@ -90,7 +90,7 @@ export const control = {
 } as const;
 
 /**
- * What the engine thread is asked to do: what `rankCommand` says, a step or a move of cells; end; open a socket for links
+ * What the engine thread is asked to do: what `rankCommand` says, a pass or a move of cells; end; open a socket for links
  * (`LinkListener`); open the links to the other ranks (`LinkSetup`); do what rank 0 does, until the links are closed;
  * write copies of cells to a file (`CellKeeping`), or take them from one (`CellBringing`).
  */

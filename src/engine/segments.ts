@@ -40,7 +40,7 @@ export interface SegmentPlan {
   readonly steps: readonly PlannedStep[];
   /** Values per token of the `partial` that it leaves, if they are others than those of the hidden states. */
   readonly leaves: number | undefined;
-  /** Whether all ranks add up after it. */
+  /** True if all ranks add up after it. */
   readonly sums: boolean;
   /** Index of the block that has to be brought into memory for it, if any. */
   readonly streamed: number | undefined;
@@ -50,9 +50,9 @@ export interface SegmentPlan {
 
 /** Rules for cutting the steps of all blocks into segments. */
 export interface Cutting {
-  /** Whether sums separate segments. */
+  /** True if sums separate segments. */
   readonly separate: boolean;
-  /** Whether a block has to be brought into memory. */
+  /** True if a block has to be brought into memory. */
   streams(block: number): boolean;
 }
 
@@ -136,10 +136,10 @@ export interface Segment {
   readonly columns: number;
   /** Values of each of them. */
   readonly leaves: number;
-  /** Whether all ranks add up after it; and if so, whether in f32 whatever the wire type. */
+  /** True if all ranks add up after it; and if so, whether in f32 whatever the wire type. */
   readonly sums: boolean;
   readonly exact: boolean;
-  /** Whether this rank has no share of it: its part of the sums is zero. */
+  /** True if this rank has no share of it: its part of the sums is zero. */
   readonly empty: boolean;
 }
 

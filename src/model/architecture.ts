@@ -25,11 +25,11 @@ export interface Architecture {
   readonly ropeFactors?: readonly ("freqs" | "longrope")[];
   /** Layers whose attention has RoPE: only `sliding` ones (all, if there are none), or all but every Nth. Default all. */
   readonly ropeLayers?: "sliding" | { readonly allButEvery: number };
-  /** Whether a key `rope.scaling.finetuned` that is false takes RoPE from all layers. Default false. */
+  /** True if a key `rope.scaling.finetuned` that is false takes RoPE from all layers. Default false. */
   readonly ropeSwitch?: boolean;
   /** Layers of a size whose attention is scaled by the root of embedding values a head, not of a key's. Default none. */
   readonly scaleByEmbeddingAt?: number;
-  /** Whether the scale of attention is on Q, before the product with K: it rounds differently. Default false. */
+  /** True if the scale of attention is on Q, before the product with K: it rounds differently. Default false. */
   readonly scalesQueries?: boolean;
   /** Default `rms`. */
   readonly norm?: "rms" | "layer";
@@ -37,13 +37,13 @@ export interface Architecture {
   readonly norms?: "before" | "after" | "both";
   /** Name of the norm before the feed-forward matrices. Default `ffn_norm`. */
   readonly feedForwardNorm?: "ffn_norm" | "post_attention_norm";
-  /** Whether feed-forward takes attention's input, under the same norm, so that one sum serves both. Default false. */
+  /** True if feed-forward takes attention's input, under the same norm, so that one sum serves both. Default false. */
   readonly parallel?: boolean;
   /** Norms of Q and of K before RoPE: of each head by itself, or of all heads together. Default none. */
   readonly qkNorm?: "head" | "all";
   /** Function of the gate. Default `silu`. */
   readonly activation?: "silu" | "gelu";
-  /** Whether `ffn_up` holds the gate's rows, followed by its own. Default false. */
+  /** True if `ffn_up` holds the gate's rows, followed by its own. Default false. */
   readonly fusedGate?: boolean;
   readonly biases?: Biases;
   /** Layers that see only a window of tokens, if the model has a window. Default none. */
@@ -52,13 +52,13 @@ export interface Architecture {
   readonly embeddingScale?: "root" | "key";
   /** Effect of the key `logit_scale` on the logits. Default none. */
   readonly logitScale?: "multiply" | "divide";
-  /** Whether the key `residual_scale` is a factor on what a block adds. Default false. */
+  /** True if the key `residual_scale` is a factor on what a block adds. Default false. */
   readonly residualScale?: boolean;
   /** Soft caps on attention scores and on logits, without the keys `attn_logit_softcapping` and `final_...`; 0: none. */
   readonly softcaps?: { readonly attention?: number; readonly logits?: number };
-  /** Whether the key `attention.scale` is the scale of attention. Default false. */
+  /** True if the key `attention.scale` is the scale of attention. Default false. */
   readonly attentionScale?: boolean;
-  /** Whether the key `attention.temperature_scale` makes queries of later tokens larger. Default false. */
+  /** True if the key `attention.temperature_scale` makes queries of later tokens larger. Default false. */
   readonly temperatureScale?: boolean;
 }
 

@@ -67,7 +67,7 @@ export interface Hyperparameters {
   readonly attentionSoftcap: number;
   readonly temperature: TemperatureScale | undefined;
   readonly rope: RopeParameters;
-  /** Whether any layer has RoPE. */
+  /** True if any layer has RoPE. */
   readonly turns: boolean;
   readonly sliding: SlidingWindow | undefined;
   readonly embeddingScale: number;

@@ -26,7 +26,7 @@ export interface Weight extends TensorSlice {
   /** A matrix is multiplied, in any type and layout; a vector is added or scaled by, in F32. */
   readonly kind: "matrix" | "vector";
   readonly split: Split;
-  /** Whether it is always in memory: it is read at other times than the rest of its block. */
+  /** True if it is always in memory: it is read at other times than the rest of its block. */
   readonly resident?: boolean;
 }
 

@@ -57,7 +57,7 @@ export class TensorFinder {
     return unasked.length;
   }
 
-  /** Whether there is a tensor of this name, whatever its shape. */
+  /** True if there is a tensor of this name, whatever its shape. */
   has(name: string): boolean {
     return this.#model.tensors.has(name);
   }

@@ -48,7 +48,7 @@ export interface DeviceMemory {
   readonly totalBytes: number;
   /** The least cap that would do. */
   readonly leastCapBytes: number;
-  /** Whether the cap is at least that. Where it is not, the plan is that for the least cap. */
+  /** True if the cap is at least that. If it is not, the plan is that for the least cap. */
   readonly fits: boolean;
 }
 

@@ -8,7 +8,7 @@ import type { RankDescription } from "./rankDescription.ts";
 export interface MemoryPlan {
   readonly weights: number;
   readonly kv: number;
-  /** Inputs and intermediate results of the largest step. */
+  /** Inputs and intermediate results of the largest pass. */
   readonly compute: number;
   /** Node, the native libraries and the vocabulary. */
   readonly runtime: number;
@@ -20,11 +20,11 @@ export interface MemoryDemand {
   readonly context: number;
   readonly batch: number;
   readonly kvType: KvType;
-  /** Most tokens of a step that have logits. */
+  /** Most tokens of a pass that have logits. */
   readonly outputs: number;
   /** Sequences side by side; 1 if absent. */
   readonly slots?: number | undefined;
-  /** Whether threads record what they do. */
+  /** True if threads record what they do. */
   readonly trace?: boolean | undefined;
 }
 

@@ -3,8 +3,8 @@ import type { LinkStatistics } from "../../collective/group.ts";
 import { type ErrorFacts, StelliumError } from "../../errors.ts";
 import { type Socket, shutdownSocket } from "../../native/sockets.ts";
 import type { TraceMemory } from "../../trace/recorder.ts";
-import { readJson, writeJson } from "../sharedJson.ts";
 import type { PartialSums } from "../reducer.ts";
+import { readJson, writeJson } from "../sharedJson.ts";
 import {
   type CommunicationStart,
   communicationMemory,

@@ -5,9 +5,9 @@ import type { Pointer } from "../../native/ggml.ts";
 import { viewFloats } from "../../native/memory.ts";
 import { openRecorder } from "../../trace/recorder.ts";
 import { spanKind } from "../../trace/spans.ts";
-import { readJson, writeJson } from "../sharedJson.ts";
 import { FirstValues } from "../firstValues.ts";
 import { failureOf } from "../protocol.ts";
+import { readJson, writeJson } from "../sharedJson.ts";
 import {
   type CommunicationStart,
   linkFigures,

@@ -30,7 +30,7 @@ export interface LinkSetup {
   readonly collective: CollectiveName | "auto";
   /** On rank 0: where it keeps what `auto` learned of a network. It is on this device, and crosses no channel. */
   readonly tuningDirectory?: string | undefined;
-  /** Whether large steps are divided, so that one part is computed while the sums of the other travel; true if absent. */
+  /** True if large passes are divided, so that one part is computed while the sums of the other travel; true if absent. */
   readonly overlap?: boolean | undefined;
   /** Milliseconds to open all links in; 20,000 if absent. */
   readonly deadlineMs?: number | undefined;
@@ -52,7 +52,7 @@ export interface RankNetwork {
   readonly token: Choice;
 }
 
-/** Between steps a rank waits for as long as nobody asks for anything. */
+/** Between passes a rank waits for as long as nobody asks for anything. */
 const idleDeadline = 1e9;
 
 /** What links are opened with. */
@@ -77,7 +77,7 @@ export class RankLinks implements Disposable {
   readonly #exact: Group;
   readonly #idle: Group;
   readonly #recorder: Recorder;
-  /** Where steps are divided. */
+  /** Where passes are divided. */
   readonly #communication: Communication | undefined;
   /** What opening and measuring the links took: it is no part of the figures. */
   readonly #before: LinkStatistics;
@@ -163,7 +163,7 @@ export class RankLinks implements Disposable {
     return this.#sums.times.waitMs;
   }
 
-  /** Tells all other ranks what is done next and, for a step, its tokens' rows of the embedding. */
+  /** Tells all other ranks what is done next and, for a pass, its tokens' rows of the embedding. */
   announce(command: Int32Array, embeddings: Float32Array): void {
     const started = this.#recorder.now();
     broadcast(this.#sums, 0, bytesOf(command));
@@ -176,7 +176,7 @@ export class RankLinks implements Disposable {
     broadcast(this.#idle, 0, bytesOf(command));
   }
 
-  /** Waits for the embedding rows of a step that was announced. */
+  /** Waits for the embedding rows of a pass that was announced. */
   receiveRows(embeddings: Float32Array): void {
     const started = this.#recorder.now();
     broadcast(this.#sums, 0, bytesOf(embeddings));

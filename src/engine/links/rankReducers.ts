@@ -27,7 +27,7 @@ export function inlineReducer({ usual, exact: inF32 }: Reductions, recorder: Rec
   };
 }
 
-/** Sums up what a divided step computed in the communication thread, and what another one did in this. */
+/** Sums up what a divided pass computed in the communication thread, and what another one did in this. */
 export function overlappingReducer(inline: Reducer, communication: Communication, recorder: Recorder): Reducer {
   const underWay = new Map<number, { readonly values: Float32Array; readonly subject: number }>();
   let divided = false;

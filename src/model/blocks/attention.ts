@@ -28,15 +28,15 @@ export interface AttentionBlock extends BlockFacts {
   /** Factor on Q.K before the softmax, and what scores are capped at softly after that; 0: not. */
   readonly scale: number;
   readonly softcap: number;
-  /** Whether the factor is on Q. */
+  /** True if the factor is on Q. */
   readonly scalesQueries: boolean;
   /** Null if it has no RoPE. */
   readonly rope: RopeParameters | null;
   /** Tokens that a token sees, itself included; 0: all before it. */
   readonly window: number;
-  /** Whether tokens have no effect on each other after it: those without outputs ask for nothing. */
+  /** True if tokens have no effect on each other after it: those without outputs ask for nothing. */
   readonly last: boolean;
-  /** Whether the layer's feed-forward takes the same input, so that one sum serves both. */
+  /** True if the layer's feed-forward takes the same input, so that one sum serves both. */
   readonly parallel: boolean;
   /** Norms of Q and K before RoPE. */
   readonly qkNorm: Architecture["qkNorm"] | undefined;

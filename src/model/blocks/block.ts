@@ -33,9 +33,9 @@ export type BlockKind = Block["kind"];
 
 /** A block as one rank computes it: `weights` are the rank's parts. */
 export type RankBlock<B extends BlockFacts = Block> = B & {
-  /** Whether the rank has no share of it: it decides nothing and adds nothing to the sums then. */
+  /** True if the rank has no share of it: it decides nothing and adds nothing to the sums then. */
   readonly empty: boolean;
-  /** Whether one rank has all of it, so that no rank needs anything of the others for its share. The same on all ranks. */
+  /** True if one rank has all of it, and its share depends on no other rank. The same on all ranks. */
   readonly undivided: boolean;
   /** Of those, the ones that are always in memory; `weights` are the others. */
   readonly resident: readonly Weight[];
@@ -125,7 +125,7 @@ export type StepEnd = Flow | { readonly results: PassResults } | null;
 /** A step that computes: part of a graph. Neighbouring ones with nothing between them share one graph. */
 export interface ComputeStep<B extends BlockFacts> {
   readonly does: "compute";
-  /** Whether all of its weights are `resident`, so that the rest of the block may leave the window before. */
+  /** True if all of its weights are `resident`, so that the rest of the block may leave the window before. */
   readonly resident?: boolean;
   /**
    * Values per token of the `partial` that it leaves, if it is not to be added to the hidden states but steers what the

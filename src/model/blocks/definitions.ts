@@ -51,7 +51,7 @@ export function costOf(block: RankBlock, share: RankShare, slots = 1): BlockCost
 export interface BlockSum {
   /** Values per token. */
   readonly length: number;
-  /** Whether they are added up in f32, whatever the wire type. */
+  /** True if they are added up in f32, whatever the wire type. */
   readonly exact: boolean;
 }
 
