@@ -19,6 +19,13 @@ const base = {
   // Sharper attention makes more of rounding, over 300 tokens and 8 layers, than it shows.
   ...{ ropeBase: 1e4, epsilon: 1e-5, preTokenizer: "gpt-2", sharpness: 1.4 },
 };
+/** @param {number} factor @returns {Required<Shape>["keys"]} */
+const linearScaling = (factor) => ({
+  "rope.scaling.type": { type: "string", value: "linear" },
+  "rope.scaling.factor": { type: "f32", value: factor },
+});
+/** Pairs of values that RoPE turns by each of four positions; of text, by the last one not at all. @param {number[]} pairs @returns {Required<Shape>["keys"]} */
+const sections = (...pairs) => ({ "rope.dimension_sections": { type: "i32s", value: Int32Array.from(pairs) } });
 const qkv = ["attn_q", "attn_k", "attn_v"];
 const projections = [...qkv, "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 /** @type {Omit<Shape, "architecture">} Heads that are wider together than the hidden states. */
@@ -37,20 +44,16 @@ const gemma2 = {
     attn_logit_softcapping: { type: "f32", value: 1 },
     final_logit_softcapping: { type: "f32", value: 5 },
     // So that RoPE of sliding layers being scaled matters.
-    "rope.scaling.type": { type: "string", value: "linear" },
-    "rope.scaling.factor": { type: "f32", value: 4 },
+    ...linearScaling(4),
+    "rope.freq_base_swa": { type: "f32", value: 100 },
   },
 };
 
 /** @type {Shape} */
 const gemma3 = {
   ...wideHeads,
-  ...{ architecture: "gemma3", norms: "both", qkNorm: true, layers: 12, ropeBase: 1e6 },
-  keys: {
-    "attention.sliding_window": { type: "u32", value: 40 },
-    "rope.scaling.type": { type: "string", value: "linear" },
-    "rope.scaling.factor": { type: "f32", value: 8 },
-  },
+  ...{ architecture: "gemma3", norms: "both", qkNorm: "head", layers: 12, ropeBase: 1e6 },
+  keys: { "attention.sliding_window": { type: "u32", value: 40 }, ...linearScaling(8) },
 };
 
 /** llama.cpp looks for tokens of its own where a model's name has "phi3" in it. @type {Shape} */
@@ -66,8 +69,8 @@ const phi3 = {
 /** @type {Shape} */
 const exaone4 = {
   ...base,
-  ...{ architecture: "exaone4", norms: "after", qkNorm: true, ropeFactors: true },
-  keys: { "attention.sliding_window": { type: "u32", value: 64 } },
+  ...{ architecture: "exaone4", norms: "after", qkNorm: "head", ropeFactors: true },
+  keys: { "attention.sliding_window": { type: "u32", value: 64 }, ...linearScaling(4) },
 };
 
 /** @type {Shape} */
@@ -77,6 +80,9 @@ const cohere2 = {
   keys: {
     "attention.sliding_window": { type: "u32", value: 64 },
     logit_scale: { type: "f32", value: 0.5 },
+    ...linearScaling(2),
+    // Of no effect here.
+    "rope.freq_base_swa": { type: "f32", value: 100 },
   },
 };
 
@@ -92,15 +98,27 @@ const granite = {
   },
 };
 
+/** @type {Shape} */
+const glm4 = { ...base, architecture: "glm4", norms: "both", biases: qkv, fusedGate: true, ropeDimensions: 16 };
+
+/** llama.cpp has no tied head here. @type {Shape} */
+const olmo2 = { ...base, architecture: "olmo2", norms: "after", qkNorm: "all" };
+
 /** Tiny models of architectures that vary on known facts. Every fact changes what they say. */
 export const denseShapes = {
   "tiny-gemma2": gemma2,
   "tiny-gemma2-deep": {
     ...{ ...gemma2, ...deep, layers: 46, sharpness: 1.6 },
-    // Caps that leave the scale of attention its effect, and the window that is the architecture's own.
-    keys: { attn_logit_softcapping: { type: "f32", value: 20 }, final_logit_softcapping: { type: "f32", value: 20 } },
+    // The caps and the window that are the architecture's own.
+    keys: {},
   },
   "tiny-gemma3": gemma3,
+  "tiny-gemma3-base": { ...gemma3, keys: { ...gemma3.keys, "rope.freq_base_swa": { type: "f32", value: 500 } } },
+  "tiny-gemma3-global": {
+    ...gemma3,
+    layers: 4,
+    keys: { ...linearScaling(8), final_logit_softcapping: { type: "f32", value: 5 } },
+  },
   "tiny-gemma3-deep": { ...gemma3, ...deep, layers: 62 },
   "tiny-phi-long": phi3,
   "tiny-phi-short": {
@@ -129,14 +147,25 @@ export const denseShapes = {
     ...granite,
     keys: { ...granite.keys, "rope.scaling.finetuned": { type: "bool", value: false } },
   },
-  "tiny-glm4": {
-    ...base,
-    ...{ architecture: "glm4", norms: "both", biases: qkv, fusedGate: true, ropeDimensions: 16 },
+  "tiny-granite-long": {
+    ...granite,
+    ...{ ropeFactors: false, longRope: true },
+    keys: {
+      ...granite.keys,
+      "rope.scaling.type": { type: "string", value: "longrope" },
+      "rope.scaling.original_context_length": { type: "u32", value: 400 },
+      "rope.scaling.attn_factor": { type: "f32", value: 1.19 },
+    },
   },
+  "tiny-glm4": glm4,
+  "tiny-glm4-fused": { ...glm4, fusedQkv: true },
+  "tiny-glm4-sections": { ...glm4, keys: sections(3, 1, 2, 2) },
   "tiny-exaone4": exaone4,
   "tiny-exaone4-deep": {
     ...exaone4,
     ...{ layers: 64, feedForward: 256, heads: 4, kvHeads: 1, headSize: 64 },
+    // The window that is the architecture's own.
+    keys: linearScaling(4),
   },
   "tiny-seed_oss": { ...wideHeads, architecture: "seed_oss", feedForwardNorm: "post_attention_norm", biases: qkv },
   "tiny-ernie4_5": { ...base, architecture: "ernie4_5", biases: qkv, tiedHead: true },
@@ -150,6 +179,28 @@ export const denseShapes = {
         value: [true, false, false, true, true, false, true, false],
       },
     },
+  },
+  "tiny-olmo2": olmo2,
+  "tiny-olmo2-window": {
+    ...olmo2,
+    keys: {
+      "attention.sliding_window": { type: "u32", value: 64 },
+      "rope.scaling.type": { type: "string", value: "yarn" },
+      "rope.scaling.factor": { type: "f32", value: 8 },
+      "rope.scaling.original_context_length": { type: "u32", value: 64 },
+      "rope.scaling.attn_factor": { type: "f32", value: 1.3 },
+    },
+  },
+  "tiny-qwen2vl": {
+    ...base,
+    ...{ architecture: "qwen2vl", biases: qkv, tiedHead: true, keys: sections(4, 3, 5, 4) },
+    // llama.cpp 0.5.0 does not read the key, and computes with 0; later ones read it.
+    epsilon: 0,
+  },
+  "tiny-qwen3vl": {
+    ...base,
+    ...{ architecture: "qwen3vl", qkNorm: "head", biases: qkv, tiedHead: true },
+    keys: { ...sections(4, 3, 2, 7), n_deepstack_layers: { type: "u32", value: 3 } },
   },
   "tiny-command-r": {
     ...base,

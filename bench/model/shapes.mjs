@@ -23,7 +23,7 @@ import { denseShapes } from "./denseShapes.mjs";
  * @property {"before" | "after" | "both"} [norms] Where a block has norms. Default before its matrices.
  * @property {string} [feedForwardNorm] Name of the norm before the feed-forward matrices. Default `ffn_norm`.
  * @property {boolean} [parallel] Feed-forward takes attention's input, under the same norm.
- * @property {boolean} [qkNorm] Each head of Q and of K has a norm.
+ * @property {"head" | "all"} [qkNorm] Norms of Q and of K: of each head by itself, or of all heads together.
  * @property {number} [sharpness] How different scores of attention are: mean of the norms before it. Default 2.
  * @property {readonly string[]} [biases] Projections that have one.
  * @property {boolean} [fusedQkv] Q, K and V are the rows of one matrix.
@@ -47,7 +47,7 @@ const qwen = { ropeBase: 1e6, epsilon: 1e-6, preTokenizer: "qwen2" };
 /** @type {Pick<Shape, "architecture" | "ropeBase" | "epsilon" | "preTokenizer" | "biases">} */
 const qwen2 = { ...qwen, architecture: "qwen2", biases: ["attn_q", "attn_k", "attn_v"] };
 /** @type {Pick<Shape, "architecture" | "ropeBase" | "epsilon" | "preTokenizer" | "qkNorm">} */
-const qwen3 = { ...qwen, architecture: "qwen3", qkNorm: true };
+const qwen3 = { ...qwen, architecture: "qwen3", qkNorm: "head" };
 const llama2 = { ...llama, headSize: 128, vocabulary: 32000, context: 4096 };
 const size8b = { layers: 32, embedding: 4096, feedForward: 14336, heads: 32, kvHeads: 8 };
 const size70b = { layers: 80, embedding: 8192, feedForward: 28672, heads: 64, kvHeads: 8 };

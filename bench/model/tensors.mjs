@@ -108,13 +108,14 @@ function attentionOutlines(shape, prefix) {
   const { embedding, heads, kvHeads, headSize, qkNorm, fusedQkv } = shape;
   const query = heads * headSize;
   const keyValue = kvHeads * headSize;
-  /** @param {string} part */
-  const headNorm = (part) => (qkNorm ? [vector("norm", `${prefix}${part}.weight`, headSize)] : []);
+  /** @param {string} part @param {number} heads */
+  const headNorm = (part, heads) =>
+    qkNorm ? [vector("norm", `${prefix}${part}.weight`, qkNorm === "all" ? heads * headSize : headSize)] : [];
   const all = fusedQkv
     ? projection(shape, prefix, "attn_qkv", embedding, query + 2 * keyValue)
     : [
-        ...[...projection(shape, prefix, "attn_q", embedding, query), ...headNorm("attn_q_norm")],
-        ...[...projection(shape, prefix, "attn_k", embedding, keyValue), ...headNorm("attn_k_norm")],
+        ...[...projection(shape, prefix, "attn_q", embedding, query), ...headNorm("attn_q_norm", heads)],
+        ...[...projection(shape, prefix, "attn_k", embedding, keyValue), ...headNorm("attn_k_norm", kvHeads)],
         ...projection(shape, prefix, "attn_v", embedding, keyValue),
       ];
   return [...all, ...projection(shape, prefix, "attn_output", query, embedding)];

@@ -16,7 +16,7 @@ const embeddingBody = z.looseObject({
 
 const mostInputs = 2048;
 
-/** `POST /v1/embeddings`: the mean of the last hidden states of each input's tokens, of length 1. */
+/** `POST /v1/embeddings`: the last hidden states of each input's tokens, pooled as the model says, of length 1. */
 export async function embeddings(api: Api, c: ApiContext): Promise<Response> {
   const body = await readBody(c.req.raw, embeddingBody);
   const model = loadedModel(api);

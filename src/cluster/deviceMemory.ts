@@ -1,5 +1,6 @@
-import { type WireName, wireBytes } from "../collective/wireBlock.ts";
+import type { WireName } from "../collective/wireBlock.ts";
 import { linkBytes } from "../engine/links/linkMemory.ts";
+import { passedOn } from "../model/blocks/definitions.ts";
 import { planBatch } from "../plan/batch.ts";
 import { type DeviceMemory, planDeviceMemory } from "../plan/deviceMemory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
@@ -23,13 +24,13 @@ export interface RankDemand {
 /** Plans a rank's memory under its cap, with all sequences that may be side by side, and the copies beside them. */
 export function deviceMemory(demand: RankDemand, shared: SharedEngineOptions): DeviceMemory {
   const { description, rooms, cap, windowBlocks, hostBytes, ranks, wire } = demand;
-  const { embeddingLength } = description.hyperparameters;
-  const encoded = { bytes: (elements: number) => wireBytes(wire, elements) };
+  const { hyperparameters, blocks, share } = description;
+  const values = { usual: hyperparameters.embeddingLength, exact: passedOn(blocks, share).steering };
   return planDeviceMemory(description, {
     ...shared,
     outputs: description.rank === 0 ? shared.slots : 0,
     kvBytes: plannedKvBytes(description, shared),
-    linkBytes: linkBytes(ranks, encoded, embeddingLength, shared.batch),
+    linkBytes: linkBytes(ranks, wire, values, shared.batch),
     capBytes: cap?.bytes,
     windowBlocks,
     hostBytes,

@@ -59,16 +59,20 @@ export class Group implements Disposable {
   readonly encoded: Uint8Array;
   readonly pollSet: PollSet;
   /** Counters of transfers. */
-  readonly times = { wireMs: 0, waitMs: 0 };
+  readonly times: { wireMs: number; waitMs: number; count: number };
   /** When the collective under way has to end: a time of `performance.now()`. */
   deadline = 0;
   readonly #links: ReadonlyMap<number, Link>;
   readonly #allLinks: readonly Link[];
   #recorder = noRecorder;
-  #count = 0;
   #lost: StelliumError | undefined;
 
-  constructor({ rank, size, links, wire, deadlineMs, maxElements }: GroupOptions) {
+  /** @param counters - of another group of the same links, if both are to count as one */
+  constructor(
+    { rank, size, links, wire, deadlineMs, maxElements }: GroupOptions,
+    counters = { wireMs: 0, waitMs: 0, count: 0 },
+  ) {
+    this.times = counters;
     this.rank = rank;
     this.size = size;
     this.wire = wire;
@@ -112,7 +116,7 @@ export class Group implements Disposable {
   run(collective: Prepared): void {
     if (this.#lost !== undefined) throw this.#lost;
     this.deadline = performance.now() + this.deadlineMs;
-    this.#count++;
+    this.times.count++;
     try {
       collective();
     } catch (error) {
@@ -144,7 +148,6 @@ export class Group implements Disposable {
   statistics(): LinkStatistics {
     const sum = (of: (link: Link) => number) => this.#allLinks.reduce((total, link) => total + of(link), 0);
     return {
-      count: this.#count,
       ...this.times,
       cipherMs: this.cipherMs,
       bytesSent: sum((link) => link.bytesSent),

@@ -47,12 +47,12 @@ export class Link implements Disposable {
     this.#incoming = new Direction(receiving, maxPayload);
   }
 
-  /** Whether part of a frame has still to be sent. */
+  /** True if part of a frame has still to be sent. */
   get sending(): boolean {
     return this.#outgoing.done < this.#outgoing.end;
   }
 
-  /** Whether part of the next frame has come already. */
+  /** True if part of the next frame has come already. */
   get receiving(): boolean {
     return this.#incoming.done > 0;
   }

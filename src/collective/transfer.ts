@@ -30,7 +30,7 @@ export function transfer(group: Group, outgoing: readonly Outgoing[], incoming: 
 
 /**
  * Sends everything, at the same time, and receives everything, at the same time: no rank stops receiving because it
- * sends, so that ranks cannot block each other whatever the sizes. Both sides cut what they exchange into frames alike.
+ * sends, so that ranks cannot block each other whatever the sizes. Both sides cut what they send each other into frames alike.
  * The first frames of all messages are taken in the order given, then the second ones, and so on: each place of a sum
  * gets its summands in that order, and no sender is held up until all of another's message has come.
  *
@@ -143,7 +143,7 @@ interface DueFrame {
   readonly link: Link | undefined;
   /** Where it comes to lie, if it comes over a link. */
   readonly place: FramePlace | undefined;
-  /** Whether it is the first of its message. */
+  /** True if it is the first of its message. */
   readonly first: boolean;
   readonly take: Prepared;
 }

@@ -29,6 +29,6 @@ function prepare(group: Group, values: Float32Array): Prepared {
 /** Sends a rank's sum up, and takes the result that comes down. */
 function viaParent(group: Group, parent: number, values: Float32Array, bytes: Uint8Array): Prepared {
   const outgoing = [{ link: group.link(parent), bytes }];
-  const exchange = new Transfer(group, outgoing, [keeping(group, parent, values, bytes)]);
-  return () => exchange.run();
+  const transfer = new Transfer(group, outgoing, [keeping(group, parent, values, bytes)]);
+  return () => transfer.run();
 }

@@ -47,7 +47,7 @@ function recalled(group: Group, look: LinkLook, memory: TuningMemory | undefined
   return fits && isAlike(known.look, look) ? known : undefined;
 }
 
-/** Whether every device's links are about as they were, by the best of each: one that was disturbed says little. */
+/** True if every device's links are about as they were, by the best of each: one that was disturbed says little. */
 export function isAlike(before: LinkLook, now: LinkLook): boolean {
   const tables = (look: LinkLook) => [look.latencyMs, look.glanceMs, transposed(look.glanceMs)];
   const best = (look: LinkLook) =>

@@ -54,7 +54,7 @@ function write(directory: string, path: string, tuning: Tuning): void {
   }
 }
 
-/** Whether a value from a file is what `tune` would have found. */
+/** True if a value from a file is what `tune` would have found. */
 function isTuning(value: Partial<Tuning> | undefined): value is Tuning {
   const { look, measurements, trials } = value ?? {};
   const size = look?.size;

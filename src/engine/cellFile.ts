@@ -64,7 +64,7 @@ function writeWhole(file: number, bytes: Uint8Array, offset: number): void {
   }
 }
 
-/** Whether all of it could be read. */
+/** True if all of it could be read. */
 function readWhole(file: number, bytes: Uint8Array, offset: number): boolean {
   try {
     for (let done = 0; done < bytes.length; ) {

@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
 import { StelliumError } from "../errors.ts";
-import { blockName } from "../model/blocks/definitions.ts";
+import { blockName, sumsOf } from "../model/blocks/definitions.ts";
 import { openGgml } from "../native/ggml.ts";
 import { allocateNative, type NativeMemory } from "../native/memory.ts";
 import { shutdownSocket } from "../native/sockets.ts";
@@ -45,7 +45,7 @@ const progressInterval = 100;
 const running = new Uint8Array([0, 0]);
 const stopping = new Uint8Array([1, 0]);
 
-/** The main thread's end of the engine thread. One step at a time. */
+/** The main thread's end of the engine thread. One pass at a time. */
 export class Engine implements AsyncDisposable {
   readonly description: RankDescription;
   readonly options: EngineOptions;
@@ -63,8 +63,8 @@ export class Engine implements AsyncDisposable {
     if (signal?.aborted) throw aborted(signal);
     const from = origin ?? { kind: "gguf", files: description.files };
     if (from.kind === "slice" && from.placement.cached) beginReading(from.map.files[0]!);
-    const blocks = description.blocks.length;
-    const memory = engineMemory(options, { ...description.hyperparameters, blocks });
+    const sums = description.blocks.flatMap(sumsOf).length;
+    const memory = engineMemory(options, { ...description.hyperparameters, sums });
     const setup: EngineSetup = { description, options, origin: from, shared: memory };
     const worker = new Worker(new URL("./engineThread.js", import.meta.url), { workerData: setup });
     const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
@@ -113,10 +113,10 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Takes a step of one part, or of several, each of another slot. `signal` stops it within one operation of a block;
-   * what it wrote to the KV cache is then void, and the next step may start from the same positions.
+   * Computes a forward pass of one part, or of several, each of another slot. `signal` stops it within one operation of a block;
+   * what it wrote to the KV cache is then void, and the next pass may start from the same positions.
    *
-   * @returns rows in order of the parts, valid until the next step: logits, (vocabulary size, outputs), or hidden
+   * @returns rows in order of the parts, valid until the next pass: logits, (vocabulary size, outputs), or hidden
    * states, (embedding length, outputs)
    */
   async step(request: StepRequest | readonly StepRequest[], signal?: AbortSignal): Promise<Float32Array> {
@@ -167,7 +167,7 @@ export class Engine implements AsyncDisposable {
     this.#network = network;
   }
 
-  /** Takes the steps that rank 0 takes, until the links are lost: rejects with `LINK_LOST` then. */
+  /** Takes part in the passes of rank 0 until the links are lost: rejects with `LINK_LOST` then. */
   async follow(): Promise<never> {
     await this.#request(command.follow, {});
     throw new Error("unreachable: following ends by an error");
@@ -184,12 +184,12 @@ export class Engine implements AsyncDisposable {
     return this.#network;
   }
 
-  /** What all steps were made of, in milliseconds of the engine thread; see `profileFigures`. */
+  /** What all passes were made of, in milliseconds of the engine thread; see `profileFigures`. */
   get stepFigures(): Readonly<Record<string, number>> {
     return profileFigures(this.#memory.profile);
   }
 
-  /** What the last step was made of, block after block: milliseconds by `profiledParts`. */
+  /** What the last pass was made of, block after block: milliseconds by `profiledParts`. */
   get profile(): Float32Array {
     return readProfile(this.#memory.profile);
   }
@@ -220,7 +220,7 @@ export class Engine implements AsyncDisposable {
     return this.#memory.statistics[statistic.computeBytes]!;
   }
 
-  /** Stops the step under way, if any, and frees everything. */
+  /** Stops the pass under way, if any, and frees everything. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;

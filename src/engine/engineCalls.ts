@@ -1,5 +1,5 @@
 import { type ErrorFacts, StelliumError } from "../errors.ts";
-import { command, control, type EngineMemory, putExchange, status, takeExchange } from "./protocol.ts";
+import { command, control, type EngineMemory, putMessage, status, takeMessage } from "./protocol.ts";
 import { encodeCommand, type RankCommand } from "./rankCommand.ts";
 
 /** The main thread's end of what the engine thread is asked to do: one thing at a time, by memory that they share. */
@@ -19,9 +19,9 @@ export class EngineCalls {
 
   /** Asks for something that takes and gives a value. Throws what that meets. */
   async request<T>(what: number, value: unknown): Promise<T> {
-    putExchange(this.#memory, value);
+    putMessage(this.#memory, value);
     await this.#command(what);
-    return takeExchange<T>(this.#memory);
+    return takeMessage<T>(this.#memory);
   }
 
   /** Asks the thread to end; nobody waits for an answer. */
@@ -31,7 +31,7 @@ export class EngineCalls {
 
   /** Answers in place of a thread that failed, which may have done so before it saw what it was asked. */
   answerFailed(reason: string): void {
-    putExchange(this.#memory, { code: "ENGINE_FAILED", values: { reason } });
+    putMessage(this.#memory, { code: "ENGINE_FAILED", values: { reason } });
     this.#answer(status.failed);
   }
 
@@ -69,6 +69,6 @@ export class EngineCalls {
 
 /** What the engine thread says that it met. */
 export function engineFailure(memory: EngineMemory): StelliumError {
-  const { code, values } = takeExchange<ErrorFacts>(memory);
+  const { code, values } = takeMessage<ErrorFacts>(memory);
   return new StelliumError(code, values);
 }

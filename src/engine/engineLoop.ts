@@ -1,5 +1,6 @@
 import { StelliumError } from "../errors.ts";
 import { type Batch, countTokens } from "../model/batch.ts";
+import { passedOn } from "../model/blocks/definitions.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import type { Ggml } from "../native/ggml.ts";
 import { closeSocket, listenOn } from "../native/sockets.ts";
@@ -23,10 +24,10 @@ import {
   type EngineMemory,
   type EngineOptions,
   failureOf,
-  putExchange,
+  putMessage,
   statistic,
   status,
-  takeExchange,
+  takeMessage,
 } from "./protocol.ts";
 import { commandInts, decodeCommand } from "./rankCommand.ts";
 import { soloReducer } from "./reducer.ts";
@@ -113,7 +114,7 @@ export class EngineLoop implements Disposable {
       // The other ranks may wait for what this one will not do. Of a lost link they are told otherwise.
       const leaves = asked === command.follow || !this.#forward.settled;
       if (leaves && failure.code !== "LINK_LOST") this.#links?.cut();
-      putExchange(this.#shared, failure);
+      putMessage(this.#shared, failure);
       return status.failed;
     }
   }
@@ -130,7 +131,7 @@ export class EngineLoop implements Disposable {
     return status.done;
   }
 
-  /** Reads the embedding rows of a step's tokens. */
+  /** Reads the embedding rows of a pass's tokens. */
   #embed(step: Batch): Float32Array {
     const rows = this.#rowsOf(step);
     const started = this.#recorder.now();
@@ -161,12 +162,12 @@ export class EngineLoop implements Disposable {
     return { slots, context, batch };
   }
 
-  /** Room for the embedding rows of a step. */
+  /** Room for the embedding rows of a pass. */
   #rowsOf(step: Batch): Float32Array {
     return this.#embeddings.subarray(0, countTokens(step) * this.#parts.description.hyperparameters.embeddingLength);
   }
 
-  /** Computes a step. Where the head is sharded, rank 0 has all logits among the results then. */
+  /** Computes a pass. Where the head is sharded, rank 0 has all logits among the results then. */
   #take(step: Batch, rows: Float32Array, results: Float32Array): boolean {
     try {
       return this.#compute(step, rows, results);
@@ -188,22 +189,23 @@ export class EngineLoop implements Disposable {
   }
 
   #listen(): number {
-    const { host, port } = takeExchange<{ host: string; port: number }>(this.#shared);
+    const { host, port } = takeMessage<{ host: string; port: number }>(this.#shared);
     this.#closeLinks();
     const listening = listenOn(host, port);
     this.#listener = listening.socket;
-    putExchange(this.#shared, { port: listening.port });
+    putMessage(this.#shared, { port: listening.port });
     return status.done;
   }
 
   #link(): number {
-    const setup = takeExchange<LinkSetup>(this.#shared);
-    const { embeddingLength } = this.#parts.description.hyperparameters;
+    const setup = takeMessage<LinkSetup>(this.#shared);
+    const { hyperparameters, blocks, share } = this.#parts.description;
+    const values = { usual: hyperparameters.embeddingLength, exact: passedOn(blocks, share).steering };
     if (this.#listener === undefined) throw new StelliumError("ENGINE_FAILED", { reason: "it does not listen" });
     this.#links = new RankLinks({
       listener: this.#listener,
       setup,
-      embeddingLength,
+      values,
       batch: this.#parts.options.batch,
       communication: () => this.#communicate(),
       recorder: this.#recorder,
@@ -213,19 +215,19 @@ export class EngineLoop implements Disposable {
     this.#stored[Symbol.dispose]();
     this.#forward = this.#openForward();
     this.#shared.statistics[statistic.openingBytes] = this.#links.openingBytes;
-    putExchange(this.#shared, { sockets: this.#links.sockets, network: this.#links.network });
+    putMessage(this.#shared, { sockets: this.#links.sockets, network: this.#links.network });
     return status.done;
   }
 
   #keepCells(): number {
-    const { path, keys } = takeExchange<CellKeeping>(this.#shared);
-    putExchange(this.#shared, writeCells(this.#stored, path, keys));
+    const { path, keys } = takeMessage<CellKeeping>(this.#shared);
+    putMessage(this.#shared, writeCells(this.#stored, path, keys));
     return status.done;
   }
 
   #bringCells(): number {
-    const { path, places } = takeExchange<CellBringing>(this.#shared);
-    putExchange(this.#shared, readCells(this.#stored, path, places));
+    const { path, places } = takeMessage<CellBringing>(this.#shared);
+    putMessage(this.#shared, readCells(this.#stored, path, places));
     return status.done;
   }
 

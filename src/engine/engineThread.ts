@@ -13,14 +13,7 @@ import { ggufMap } from "../weights/window/ggufMap.ts";
 import type { ReaderTrace } from "../weights/window/pieceReader.ts";
 import { EngineLoop } from "./engineLoop.ts";
 import { KvCache } from "./kvCache.ts";
-import {
-  type EngineReady,
-  type EngineSetup,
-  failureOf,
-  putExchange,
-  statistic,
-  type WeightOrigin,
-} from "./protocol.ts";
+import { type EngineReady, type EngineSetup, failureOf, putMessage, statistic, type WeightOrigin } from "./protocol.ts";
 
 // The engine thread: loads the weights, then does what it is asked to, one thing after the other. It blocks on purpose.
 const setup = workerData as EngineSetup;
@@ -31,7 +24,7 @@ const leastLoaders = 2;
 try {
   await main();
 } catch (error) {
-  putExchange(shared, failureOf(error));
+  putMessage(shared, failureOf(error));
   parentPort!.postMessage({ failed: true });
 }
 

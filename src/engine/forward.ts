@@ -11,9 +11,9 @@ import {
   shapeKey,
 } from "../model/batch.ts";
 import type { PassResults } from "../model/blocks/block.ts";
-import { windowsOf } from "../model/blocks/definitions.ts";
+import { passedOn, windowsOf } from "../model/blocks/definitions.ts";
 import type { GraphBuilder } from "../model/graphBuilder.ts";
-import type { Hyperparameters } from "../model/hyperparameters.ts";
+import { type Hyperparameters, positionChannels } from "../model/hyperparameters.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import { type Ggml, type GraphAllocator, graphStatus, required, type Tensor } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
@@ -35,7 +35,7 @@ export interface ForwardParts {
   readonly description: RankDescription;
   readonly weights: Weights;
   readonly kv: KvCache;
-  /** Most tokens of one step. */
+  /** Most tokens of one pass. */
   readonly batch: number;
   /** Adds up what the ranks computed, behind every block. */
   readonly reducer: Reducer;
@@ -44,16 +44,16 @@ export interface ForwardParts {
   readonly recorder?: Recorder | undefined;
 }
 
-/** Graphs kept for further steps of the same shape: those of decoding, and of full and last batches of a prompt. */
+/** Graphs kept for further passes of the same shape: those of decoding, and of full and last batches of a prompt. */
 const keptShapes = 6;
 
-/** The graphs of one step shape in one lane. */
+/** The graphs of one pass shape in one lane. */
 interface ShapedGraphs extends Disposable {
   readonly segments: readonly Segment[];
   readonly results: PassResults;
 }
 
-/** The tokens of a step that pass through the blocks together. */
+/** The tokens of a pass that go through the blocks together. */
 interface Group {
   readonly lane: number;
   readonly graphs: ShapedGraphs;
@@ -64,9 +64,9 @@ interface Group {
   readonly logitsFrom: number;
 }
 
-/** Takes steps through the blocks. */
+/** Computes forward passes. */
 export class Forward implements Disposable {
-  /** What this rank has of the last step's logits, where it has not all rows of the head. */
+  /** What this rank has of the last pass's logits, where it has not all rows of the head. */
   readonly logits: OwnLogits | undefined;
   readonly #parts: ForwardParts;
   readonly #segments: readonly SegmentPlan[];
@@ -76,7 +76,7 @@ export class Forward implements Disposable {
   readonly #recorder: Recorder;
   readonly #allocator: GraphAllocator;
   readonly #graphs = new Map<string, ShapedGraphs>();
-  /** Where the results of the step under way go. */
+  /** Where the results of the current pass go. */
   #results: Float32Array = new Float32Array(0);
   #computeMs = 0;
   /** Counts how often the buffer of the graphs has grown. */
@@ -101,6 +101,8 @@ export class Forward implements Disposable {
     const size = {
       ...{ embeddingLength, tokens: tokensOfLane(batch, reducer.lanes), slotCells: kv.slotCells },
       ...{ windows: this.#windows, temperature: description.hyperparameters.temperature },
+      channels: positionChannels(description.hyperparameters.rope),
+      passed: passedOn(description.blocks, description.share),
     };
     this.#lanes = Array.from({ length: reducer.lanes }, () => new Lane(ggml, backend.device, size));
     const type = ggml.deviceBufferType(backend.device);
@@ -112,12 +114,12 @@ export class Forward implements Disposable {
     return this.#computeMs;
   }
 
-  /** Whether no other rank waits for sums of the last step from this one, however that ended. */
+  /** True if no other rank waits for sums of the last pass from this one, however that ended. */
   get settled(): boolean {
     return this.#settled;
   }
 
-  /** Whether no rank was stopped before the head in the last step: the same on all ranks. */
+  /** True if no rank was stopped before the head in the last pass: the same on all ranks. */
   get sound(): boolean {
     return this.#sound;
   }
@@ -128,11 +130,11 @@ export class Forward implements Disposable {
   }
 
   /**
-   * Computes a step. Where ranks share the blocks, the tokens of a large one go in several groups, which leapfrog: while
+   * Computes a pass. Where ranks share the blocks, the tokens of a large one go in several groups, which leapfrog: while
    * the sums of one group are on their way, the other is computed.
    *
    * @param embeddings - (embedding length, tokens), the tokens' rows of the embedding
-   * @param results - row by row in order of the step's parts, filled in on the rank that has the head; see also `logits`
+   * @param results - row by row in order of the pass's parts, filled in on the rank that has the head; see also `logits`
    * @returns whether it was computed to its end, and not stopped by the abort flag of any rank
    * @throws what acquiring a block does
    */
@@ -161,7 +163,7 @@ export class Forward implements Disposable {
     disposeAll(this.#lanes);
   }
 
-  /** Divides a step's tokens among the lanes and fills those. */
+  /** Divides a pass's tokens among the lanes and fills those. */
   #prepare(step: Batch, embeddings: Float32Array): Group[] {
     const { embeddingLength } = this.#parts.description.hyperparameters;
     const tokens = countTokens(step);
@@ -202,11 +204,13 @@ export class Forward implements Disposable {
   }
 
   /** Computes a graph. Returns whether that came to its end. */
-  #compute(group: Group, { builder }: Segment, index: number): boolean {
+  #compute(group: Group, segment: Segment, index: number): boolean {
     const { ggml, backend } = this.#parts;
+    const { builder } = segment;
     const { subject } = this.#segments[index]!;
     const { tokens } = group.layout.shape;
     const [started, begun] = [performance.now(), this.#recorder.now()];
+    this.#choose(this.#lanes[group.lane]!, segment);
     const status = ggml.compute(backend.backend, builder.graph);
     this.#recorder.end(spanKind.compute, begun, subject, tokens);
     this.#computeMs += performance.now() - started;
@@ -217,9 +221,17 @@ export class Forward implements Disposable {
     return true;
   }
 
+  /** Lets the segment's block choose, if it does, what the graph works on. */
+  #choose(lane: Lane, { choice }: Segment): void {
+    if (choice === undefined || choice.block.empty) return;
+    const { block, step, columns, leaves } = choice;
+    step.choose(block, lane.partialValues(leaves * columns), lane.chosenValues(step, columns));
+  }
+
   /** A rank that was stopped says so by its sums, so that all ranks stop at the same block. */
   #reduce(lane: number, segment: Segment, subject: number): void {
-    const partial = this.#lanes[lane]!.partialSums(segment.columns);
+    const { leaves, columns, exact } = segment;
+    const partial = this.#lanes[lane]!.partialSums(leaves, columns, exact);
     if (this.#aborted) partial.values.fill(Number.NaN);
     else if (segment.empty) partial.values.fill(0);
     this.#parts.reducer.start(lane, partial, subject);
@@ -311,7 +323,7 @@ export class Forward implements Disposable {
   }
 }
 
-/** Values of all results of a step. */
+/** Values of all results of a pass. */
 function resultElements(step: Batch, { embeddingLength, vocabularySize }: Hyperparameters): number {
   return step.reduce((sum, { outputs, hidden }) => sum + outputs * (hidden ? embeddingLength : vocabularySize), 0);
 }

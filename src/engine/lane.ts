@@ -1,5 +1,6 @@
 import { type BatchLayout, type BatchShape, type ColumnSpan, type Run, seenCells } from "../model/batch.ts";
-import type { PassInputs } from "../model/blocks/block.ts";
+import type { ChooseStep, ChosenInputs, ChosenValues, PassInputs, RankBlock } from "../model/blocks/block.ts";
+import type { PassedOn } from "../model/blocks/definitions.ts";
 import type { GraphBuilder } from "../model/graphBuilder.ts";
 import type { TemperatureScale } from "../model/hyperparameters.ts";
 import {
@@ -11,27 +12,33 @@ import {
   required,
   type Tensor,
 } from "../native/ggml.ts";
-import { viewFloats } from "../native/memory.ts";
+import { viewFloats, viewIntegers } from "../native/memory.ts";
 import { tensorTypes } from "../native/tensorTypes.ts";
 import { describingContext } from "../weights/layout.ts";
 import { FirstValues } from "./firstValues.ts";
 import type { PartialSums } from "./reducer.ts";
 
+type ChosenCounts = Pick<ChooseStep<RankBlock>, "ids" | "weights">;
+
 /** How large a lane is. */
 export interface LaneSize {
   readonly embeddingLength: number;
-  /** Most tokens of a step. */
+  /** Most tokens of a pass. */
   readonly tokens: number;
   /** Cells of each slot of the KV cache. */
   readonly slotCells: number;
   /** Windows of tokens that attention blocks have (0: none), each once. */
   readonly windows: readonly number[];
   readonly temperature: TemperatureScale | undefined;
+  /** Numbers that say where a token is: see `positionChannels`. */
+  readonly channels: number;
+  /** What blocks pass on between their graphs. */
+  readonly passed: PassedOn;
 }
 
 const maskedF16 = 0xfc00;
 
-/** The tensors through which tokens enter the graphs of a step, and in which they are kept between graphs. */
+/** The tensors through which tokens enter the graphs of a pass, and in which they are kept between graphs. */
 export class Lane implements Disposable {
   readonly #ggml: Ggml;
   readonly #context: Context;
@@ -41,7 +48,13 @@ export class Lane implements Disposable {
   readonly #partial: Tensor;
   /** `partial` as the host sees it. */
   readonly #partialAddress: Pointer;
-  readonly #partialValues: FirstValues;
+  readonly #partialValues: FirstValues<Float32Array>;
+  readonly #kept: Tensor;
+  /** The ids and weights of a choice, as graphs and as the host see them. */
+  readonly #ids: Tensor;
+  readonly #weights: Tensor;
+  readonly #idValues: FirstValues<Int32Array>;
+  readonly #weightValues: FirstValues<Float32Array>;
   readonly #positions: Tensor;
   readonly #cells: Tensor;
   /** By window. */
@@ -52,52 +65,88 @@ export class Lane implements Disposable {
     const { F32, F16, I32, I64 } = tensorTypes;
     this.#ggml = ggml;
     this.#size = size;
-    this.#context = describingContext(ggml, 5 + size.windows.length);
-    this.#hidden = ggml.newTensor2d(this.#context, F32.id, size.embeddingLength, size.tokens);
-    this.#partial = ggml.newTensor2d(this.#context, F32.id, size.embeddingLength, size.tokens);
-    this.#positions = ggml.newTensor1d(this.#context, I32.id, size.tokens);
-    this.#cells = ggml.newTensor1d(this.#context, I64.id, size.tokens);
-    const mask = () => ggml.newTensor1d(this.#context, F16.id, size.tokens * size.slotCells);
-    this.#masks = new Map(size.windows.map((window) => [window, mask()]));
-    if (size.temperature) this.#queryScales = ggml.newTensor1d(this.#context, F32.id, size.tokens);
+    this.#context = describingContext(ggml, 8 + size.windows.length);
+    const perToken = ({ id }: { id: number }, values: number) =>
+      ggml.newTensor1d(this.#context, id, Math.max(1, values * size.tokens));
+    const { steering, kept, ids, weights } = size.passed;
+    const partial = Math.max(size.embeddingLength, steering);
+    this.#hidden = perToken(F32, size.embeddingLength);
+    this.#partial = perToken(F32, partial);
+    this.#kept = perToken(F32, kept);
+    this.#ids = perToken(I32, ids);
+    this.#weights = perToken(F32, weights);
+    this.#positions = perToken(I32, size.channels);
+    this.#cells = perToken(I64, 1);
+    this.#masks = new Map(size.windows.map((window) => [window, perToken(F16, size.slotCells)]));
+    if (size.temperature) this.#queryScales = perToken(F32, 1);
     const buffer = ggml.allocateTensors(this.#context, ggml.deviceBufferType(device));
     this.#buffer = required(buffer, "making room for inputs");
-    this.#partialAddress = required(ggml.getData(this.#partial), "reading partial sums");
-    this.#partialValues = new FirstValues(viewFloats(this.#partialAddress, size.embeddingLength * size.tokens));
+    const addressOf = (tensor: Tensor) => required(ggml.getData(tensor), "reading inputs");
+    this.#partialAddress = addressOf(this.#partial);
+    this.#partialValues = new FirstValues(viewFloats(this.#partialAddress, partial * size.tokens));
+    this.#idValues = new FirstValues(viewIntegers(addressOf(this.#ids), ids * size.tokens));
+    this.#weightValues = new FirstValues(viewFloats(addressOf(this.#weights), weights * size.tokens));
   }
 
   /** (embedding length, columns): hidden states. */
   hidden(builder: GraphBuilder, columns: number): Tensor {
-    return this.#columns(builder, this.#hidden, columns);
+    return columnsOf(builder, this.#hidden, this.#size.embeddingLength, columns);
   }
 
-  /** (embedding length, columns): what the block before adds to the hidden states. */
-  partial(builder: GraphBuilder, columns: number): Tensor {
-    return this.#columns(builder, this.#partial, columns);
+  /** (values, columns): what the passes before have left to be added up, or to choose from. */
+  partial(builder: GraphBuilder, values: number, columns: number): Tensor {
+    return columnsOf(builder, this.#partial, values, columns);
   }
 
   /** The first columns of `partial` as the host sees them. */
-  partialSums(columns: number): PartialSums {
-    const values = this.#partialValues.of(this.#size.embeddingLength * columns);
-    return { address: this.#partialAddress, values };
+  partialSums(values: number, columns: number, exact: boolean): PartialSums {
+    return { address: this.#partialAddress, values: this.partialValues(values * columns), exact };
+  }
+
+  /** The first values of `partial`. */
+  partialValues(count: number): Float32Array {
+    return this.#partialValues.of(count);
+  }
+
+  /** (values, columns) of each tensor that a block keeps, which has `values` per token. */
+  kept(builder: GraphBuilder, values: readonly number[], columns: number): Tensor[] {
+    let skipped = 0;
+    return values.map((count) => {
+      const elements = builder.slice(this.#kept, skipped, count * columns, 4);
+      skipped += count * columns;
+      return builder.reshape(elements, count, columns);
+    });
+  }
+
+  /** What a choice hands over to the graph that follows it. */
+  chosen(builder: GraphBuilder, { ids, weights }: ChosenCounts, columns: number): ChosenInputs {
+    return {
+      ids: columnsOf(builder, this.#ids, ids, columns),
+      weights: columnsOf(builder, this.#weights, weights, columns),
+    };
+  }
+
+  /** The same as the host sees it. */
+  chosenValues({ ids, weights }: ChosenCounts, columns: number): ChosenValues {
+    return { ids: this.#idValues.of(ids * columns), weights: this.#weightValues.of(weights * columns) };
   }
 
   inputs(builder: GraphBuilder, { tokens, spans }: BatchShape): PassInputs {
     return {
-      positions: builder.first(this.#positions, tokens),
+      positions: (count) => this.#lastPositions(builder, tokens, count),
       cells: builder.first(this.#cells, tokens),
       queryScales: this.#queryScales ? builder.reshape(builder.first(this.#queryScales, tokens), 1, 1, tokens) : null,
       masks: (window) => this.#masksOf(builder, spans, window),
     };
   }
 
-  /** @param embeddings - (embedding length, tokens), in the order of the step's parts */
+  /** @param embeddings - (embedding length, tokens), in the order of the pass's parts */
   fill({ runs, shape }: BatchLayout, embeddings: Float32Array): void {
     const { slotCells } = this.#size;
     const positions = runs.flatMap(({ tokens, position }) => Array.from({ length: tokens }, (_, i) => position + i));
     const slots = runs.flatMap(({ tokens, slot }) => Array<number>(tokens).fill(slot));
     this.#fillHidden(runs, embeddings);
-    this.#set(this.#positions, Int32Array.from(positions));
+    this.#fillPositions(positions);
     this.#set(
       this.#cells,
       BigInt64Array.from(positions, (position, i) => BigInt(slots[i]! * slotCells + position)),
@@ -111,9 +160,19 @@ export class Lane implements Disposable {
     this.#ggml.free(this.#context);
   }
 
-  #columns(builder: GraphBuilder, states: Tensor, columns: number): Tensor {
-    const { embeddingLength } = this.#size;
-    return builder.reshape(builder.first(states, embeddingLength * columns), embeddingLength, columns);
+  /** The last `count` of `tokens` numbers of each channel, one channel after the other. */
+  #lastPositions(builder: GraphBuilder, tokens: number, count: number): Tensor {
+    const { channels } = this.#size;
+    const all = builder.first(this.#positions, channels * tokens);
+    return channels === 1 ? builder.last(all, tokens, count) : builder.lastOfRows(all, channels, tokens, count);
+  }
+
+  /** Text is at the same place in time, height and width; the channel that may follow is of no use to it. */
+  #fillPositions(positions: readonly number[]): void {
+    const { channels } = this.#size;
+    const values = new Int32Array(channels * positions.length);
+    for (let i = 0; i < Math.min(channels, 3); i++) values.set(positions, i * positions.length);
+    this.#set(this.#positions, values);
   }
 
   #fillHidden(runs: readonly Run[], embeddings: Float32Array): void {
@@ -154,6 +213,11 @@ export class Lane implements Disposable {
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     this.#ggml.setTensor(tensor, bytes, offset, bytes.length);
   }
+}
+
+/** (values, columns): the first ones of a tensor. */
+function columnsOf(builder: GraphBuilder, tensor: Tensor, values: number, columns: number): Tensor {
+  return builder.reshape(builder.first(tensor, values * columns), values, columns);
 }
 
 /**

@@ -1,7 +1,7 @@
 import type { RankDescription } from "../plan/rankDescription.ts";
 import type { RankLinks } from "./links/rankLinks.ts";
 
-/** The logits of a step that one rank computes where the head is sharded: those of its rows of the vocabulary. */
+/** The logits of a pass that one rank computes where the head is sharded: those of its rows of the vocabulary. */
 export class OwnLogits {
   readonly #width: number;
   #offsets: readonly number[] = [];
@@ -12,7 +12,7 @@ export class OwnLogits {
     this.#width = width;
   }
 
-  /** Where each row of logits of the step belongs among its results, of which rank 0 has all. */
+  /** Where each row of logits of the pass belongs among its results, of which rank 0 has all. */
   get offsets(): readonly number[] {
     return this.#offsets;
   }
@@ -34,7 +34,7 @@ export class OwnLogits {
   }
 }
 
-/** Brings the logits of a step, of which each rank has those of its rows of the vocabulary, to rank 0 as they are. */
+/** Brings the logits of a pass, of which each rank has those of its rows of the vocabulary, to rank 0 as they are. */
 export class LogitCollector {
   readonly #rank: number;
   readonly #shares: RankDescription["shares"];
@@ -45,9 +45,9 @@ export class LogitCollector {
   }
 
   /**
-   * Called by all ranks behind a step that none of them stopped before the head. Throws `LINK_LOST`.
+   * Called by all ranks after a pass that none of them stopped before the head. Throws `LINK_LOST`.
    *
-   * @param results - of the step, on rank 0: its logits are written to where they belong
+   * @param results - of the pass, on rank 0: its logits are written to where they belong
    */
   collect({ offsets, values }: OwnLogits, links: RankLinks | undefined, results: Float32Array): void {
     if (offsets.length === 0) return;

@@ -7,8 +7,8 @@ import { loadCounter } from "../weights/loader.ts";
 import type { BlockMap } from "../weights/window/blockMap.ts";
 import type { WindowPlacement } from "../weights/window/blockWeights.ts";
 import type { CellPlace } from "./cellFile.ts";
-import { readJson, writeJson } from "./exchange.ts";
 import { commandInts } from "./rankCommand.ts";
+import { readJson, writeJson } from "./sharedJson.ts";
 import { type ProfileMemory, profileMemory } from "./stepProfile.ts";
 
 /** How an engine is set up. */
@@ -23,14 +23,14 @@ export interface EngineOptions {
   readonly slots?: number | undefined;
   /** Cells that all copies beside the KV cache may have together; none if absent. */
   readonly storedCells?: number | undefined;
-  /** Most tokens of one step. */
+  /** Most tokens of one pass. */
   readonly batch: number;
   readonly kvType: KvType;
-  /** Most tokens of one step that may have logits. */
+  /** Most tokens of one pass that may have logits. */
   readonly outputs: number;
   /** One graph for all blocks, or one for each. */
   readonly graphs: "whole" | "block";
-  /** Whether its threads record what they do; not if absent. */
+  /** True if its threads record what they do; not if absent. */
   readonly trace?: boolean | undefined;
 }
 
@@ -52,7 +52,7 @@ export interface EngineSetup {
   readonly shared: EngineMemory;
 }
 
-/** Memory that both threads see: on the way of a token they exchange no messages. */
+/** Memory that both threads see: on the way of a token no messages pass between them. */
 export interface EngineMemory {
   /** See `control`. */
   readonly control: Int32Array;
@@ -62,16 +62,16 @@ export interface EngineMemory {
   readonly abortFlag: BigInt64Array;
   /** What all ranks are to do; see `rankCommand.ts`. */
   readonly rankCommand: Int32Array;
-  /** Ids of the tokens of a step, in order of its parts. */
+  /** Ids of the tokens of a pass, in order of its parts. */
   readonly tokens: Int32Array;
-  /** Rows of logits and hidden states, in order of a step's parts. */
+  /** Rows of logits and hidden states, in order of a pass's parts. */
   readonly results: Float32Array;
   /** See `statistic`. */
   readonly statistics: Float64Array;
-  /** What the last step was made of. */
+  /** What the last pass was made of. */
   readonly profile: ProfileMemory;
   /** What goes with a command, and its result or failure, as UTF-8 JSON. */
-  readonly exchange: Uint8Array;
+  readonly message: Uint8Array;
   /** What each thread records, where they do. */
   readonly trace: EngineTrace | undefined;
 }
@@ -85,12 +85,12 @@ export const control = {
   response: 1,
   command: 2,
   status: 3,
-  exchangeBytes: 4,
+  messageBytes: 4,
   length: 5,
 } as const;
 
 /**
- * What the engine thread is asked to do: what `rankCommand` says, a step or a move of cells; end; open a socket for links
+ * What the engine thread is asked to do: what `rankCommand` says, a pass or a move of cells; end; open a socket for links
  * (`LinkListener`); open the links to the other ranks (`LinkSetup`); do what rank 0 does, until the links are closed;
  * write copies of cells to a file (`CellKeeping`), or take them from one (`CellBringing`).
  */
@@ -134,30 +134,31 @@ export const statistic = {
   length: 16,
 } as const;
 
-/** Bytes of `EngineMemory.exchange`: addresses and keys of 63 peers fit. */
-const exchangeBytes = 64 * 1024;
+/** Bytes of `EngineMemory.message`: addresses and keys of 63 peers fit. */
+const messageBytes = 64 * 1024;
 
-/** Writes a value to the exchange. */
-export function putExchange({ control: cells, exchange }: EngineMemory, value: unknown): void {
-  cells[control.exchangeBytes] = writeJson(exchange, value);
+/** Writes the value that goes with a command, or comes of it. */
+export function putMessage({ control: cells, message }: EngineMemory, value: unknown): void {
+  cells[control.messageBytes] = writeJson(message, value);
 }
 
-/** Reads what the other side wrote to the exchange. */
-export function takeExchange<T>({ control: cells, exchange }: EngineMemory): T {
-  return readJson<T>(exchange, cells[control.exchangeBytes]!);
+/** Reads what the other side wrote. */
+export function takeMessage<T>({ control: cells, message }: EngineMemory): T {
+  return readJson<T>(message, cells[control.messageBytes]!);
 }
 
 /** What decides how large the memory of an engine is. */
 export interface ResultSize {
   readonly vocabularySize: number;
   readonly embeddingLength: number;
-  readonly blocks: number;
+  /** Sums over all ranks in one pass. */
+  readonly sums: number;
 }
 
 /** Allocates the memory of an engine. Where nobody asks for logits, there are no hidden states to be read either. */
 export function engineMemory(
   options: EngineOptions,
-  { vocabularySize, embeddingLength, blocks }: ResultSize,
+  { vocabularySize, embeddingLength, sums }: ResultSize,
 ): EngineMemory {
   const { outputs, batch, slots = 1 } = options;
   const shared = (bytes: number) => new SharedArrayBuffer(bytes);
@@ -170,8 +171,8 @@ export function engineMemory(
     tokens: new Int32Array(shared(4 * batch)),
     results: new Float32Array(shared(4 * results)),
     statistics: new Float64Array(shared(8 * statistic.length)),
-    profile: profileMemory(blocks),
-    exchange: new Uint8Array(shared(exchangeBytes)),
+    profile: profileMemory(sums),
+    message: new Uint8Array(shared(messageBytes)),
     trace: options.trace ? engineTrace() : undefined,
   };
 }

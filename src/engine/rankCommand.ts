@@ -17,7 +17,7 @@ export type RankCommand = { readonly step: Batch } | CellMove;
 export interface CommandLimits {
   readonly slots: number;
   readonly context: number;
-  /** Most tokens of a step. */
+  /** Most tokens of a pass. */
   readonly batch: number;
 }
 
@@ -56,7 +56,7 @@ export function decodeCommand(ints: Int32Array, limits: CommandLimits): RankComm
   return command;
 }
 
-/** Whether a step keeps to the limits. */
+/** True if a pass keeps to the limits. */
 export function stepFits(step: Batch, { slots, context, batch }: CommandLimits): boolean {
   const partFits = ({ slot, tokens, position, outputs }: BatchPart) =>
     within(slot, 0, slots - 1) &&
@@ -71,7 +71,7 @@ export function stepFits(step: Batch, { slots, context, batch }: CommandLimits):
   );
 }
 
-/** Whether a move keeps to the limits. */
+/** True if a move keeps to the limits. */
 export function moveFits(command: CellMove, { slots, context }: CommandLimits): boolean {
   const slotFits = (slot: number) => within(slot, 0, slots - 1);
   const keyFits = (key: number) => within(key, 0, mostKeys - 1);

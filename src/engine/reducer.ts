@@ -8,6 +8,8 @@ export interface PartialSums {
   readonly values: Float32Array;
   /** Where they are, for other threads of this process. */
   readonly address: Pointer;
+  /** True if they are added up in f32, whatever the wire type: a few values that steer what is computed next. */
+  readonly exact: boolean;
 }
 
 /**
@@ -15,11 +17,11 @@ export interface PartialSums {
  * group of tokens be computed while the sums of another travel.
  */
 export interface Reducer {
-  /** Whether blocks have to be separate graphs for it. */
+  /** True if blocks have to be separate graphs for it. */
   readonly separates: boolean;
-  /** How many groups the tokens of a step are divided into, at most. */
+  /** How many groups the tokens of a pass are divided into, at most. */
   readonly lanes: number;
-  /** Begins a step of so many tokens. Returns how many groups they are divided into: as many on all ranks. */
+  /** Begins a pass of `tokens` tokens. Returns the number of groups they are divided into: the same on all ranks. */
   begin(tokens: number): number;
   /**
    * Starts adding up `partial`, in place. It must not be touched before `wait`.

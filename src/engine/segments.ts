@@ -1,7 +1,19 @@
 import type { BatchShape } from "../model/batch.ts";
-import type { BlockContext, ComputeStep, Flow, PassResults, RankBlock, StepEnd } from "../model/blocks/block.ts";
-import { stepsOf } from "../model/blocks/definitions.ts";
+import {
+  type BlockContext,
+  type BlockStep,
+  type ChooseStep,
+  type ComputeStep,
+  type Flow,
+  joinParts,
+  joinWhole,
+  type PassResults,
+  type RankBlock,
+  type StepEnd,
+} from "../model/blocks/block.ts";
+import { costOf, stepsOf } from "../model/blocks/definitions.ts";
 import { GraphBuilder } from "../model/graphBuilder.ts";
+import type { RankShare } from "../model/split.ts";
 import type { Ggml, Tensor } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { severalBlocks } from "../trace/spans.ts";
@@ -15,10 +27,20 @@ interface PlannedStep {
   readonly step: ComputeStep<RankBlock>;
 }
 
-/** Steps that are computed by one graph: neighbours with nothing between them, neither a sum nor the reading of weights. */
+/** A choice, and the block it belongs to. */
+interface PlannedChoice {
+  readonly block: RankBlock;
+  readonly step: ChooseStep<RankBlock>;
+}
+
+/** Steps that are computed by one graph: neighbours with nothing between them, no sum, no choice and no reading of weights. */
 export interface SegmentPlan {
+  /** What is chosen before it, if anything. */
+  readonly choice: PlannedChoice | undefined;
   readonly steps: readonly PlannedStep[];
-  /** Whether all ranks add up after it. */
+  /** Values per token of the `partial` that it leaves, if they are others than those of the hidden states. */
+  readonly leaves: number | undefined;
+  /** True if all ranks add up after it. */
   readonly sums: boolean;
   /** Index of the block that has to be brought into memory for it, if any. */
   readonly streamed: number | undefined;
@@ -28,48 +50,96 @@ export interface SegmentPlan {
 
 /** Rules for cutting the steps of all blocks into segments. */
 export interface Cutting {
-  /** Whether sums separate segments. */
+  /** True if sums separate segments. */
   readonly separate: boolean;
-  /** Whether a block has to be brought into memory. */
+  /** True if a block has to be brought into memory. */
   streams(block: number): boolean;
 }
 
-/**
- * Cuts the steps of all blocks into segments. Resident steps after a sum belong to the next segment, so that the weights
- * of their block may leave memory before the sum.
- */
-export function planSegments(blocks: readonly RankBlock[], { separate, streams }: Cutting): SegmentPlan[] {
-  const segments: { steps: PlannedStep[]; sums: boolean; owner: number }[] = [];
-  let waiting: PlannedStep[] = [];
+/** Cuts the steps of all blocks into segments. */
+export function planSegments(blocks: readonly RankBlock[], cutting: Cutting): SegmentPlan[] {
+  const planner = new SegmentPlanner(cutting);
   for (const [owner, block] of blocks.entries()) {
-    for (const step of stepsOf(block)) {
-      const last = segments.at(-1);
-      if (step.does === "sum") last!.sums = separate;
-      else if (step.resident) waiting.push({ block, step });
-      else {
-        const apart = last === undefined || last.sums || (last.owner !== owner && [last.owner, owner].some(streams));
-        if (apart) segments.push({ steps: [...waiting, { block, step }], sums: false, owner });
-        else Object.assign(last, { owner }).steps.push(...waiting, { block, step });
-        waiting = [];
-      }
-    }
+    for (const step of stepsOf(block)) planner.add(owner, block, step);
   }
-  segments.at(-1)?.steps.push(...waiting);
-  return segments.map(({ steps, sums, owner }) => {
-    const owners = new Set(steps.filter(({ step }) => !step.resident).map(({ block }) => block));
-    const subject = owners.size === 1 ? owner : severalBlocks;
-    return { steps, sums, subject, streamed: streams(owner) ? owner : undefined };
-  });
+  return planner.end();
+}
+
+/** A segment that further steps may join. */
+interface OpenSegment {
+  readonly choice: PlannedChoice | undefined;
+  readonly steps: PlannedStep[];
+  owner: number;
+  leaves: number | undefined;
+  sums: boolean;
+}
+
+/**
+ * Takes steps in order. Resident ones wait for the next segment, so that the weights of their block may leave memory
+ * before a sum that they follow.
+ */
+class SegmentPlanner {
+  readonly #cutting: Cutting;
+  readonly #segments: OpenSegment[] = [];
+  #waiting: PlannedStep[] = [];
+  #choice: PlannedChoice | undefined;
+
+  constructor(cutting: Cutting) {
+    this.#cutting = cutting;
+  }
+
+  add(owner: number, block: RankBlock, step: BlockStep<RankBlock>): void {
+    if (step.does === "compute") {
+      this.#waiting.push({ block, step });
+      if (!step.resident) this.#place(owner);
+      return;
+    }
+    if (this.#waiting.length > 0) this.#place(owner);
+    if (step.does === "sum") this.#segments.at(-1)!.sums = this.#cutting.separate;
+    else this.#choice = { block, step };
+  }
+
+  end(): SegmentPlan[] {
+    this.#segments.at(-1)?.steps.push(...this.#waiting);
+    return this.#segments.map(({ choice, steps, leaves, sums, owner }) => {
+      const owners = new Set(steps.filter(({ step }) => !step.resident).map(({ block }) => block));
+      const subject = owners.size > 1 ? severalBlocks : owner;
+      return { choice, steps, leaves, sums, subject, streamed: this.#cutting.streams(owner) ? owner : undefined };
+    });
+  }
+
+  /** Puts the waiting steps into the last segment, or a new one. */
+  #place(owner: number): void {
+    const last = this.#segments.at(-1);
+    const { leaves } = this.#waiting.at(-1)!.step;
+    if (last === undefined || this.#choice !== undefined || last.sums || this.#streamsBetween(last.owner, owner)) {
+      this.#segments.push({ choice: this.#choice, steps: this.#waiting, owner, leaves, sums: false });
+    } else {
+      last.steps.push(...this.#waiting);
+      Object.assign(last, { owner, leaves });
+    }
+    this.#waiting = [];
+    this.#choice = undefined;
+  }
+
+  #streamsBetween(from: number, to: number): boolean {
+    return from !== to && [from, to].some((block) => this.#cutting.streams(block));
+  }
 }
 
 /** A graph. What follows from it for the next one is in the lane's tensors. */
 export interface Segment {
   readonly builder: GraphBuilder;
+  /** What is chosen before it, and from how much. */
+  readonly choice: (PlannedChoice & { readonly columns: number; readonly leaves: number }) | undefined;
   /** Tokens whose partial sums there are. */
   readonly columns: number;
-  /** Whether all ranks add up after it. */
+  /** Values of each of them. */
+  readonly leaves: number;
+  /** True if all ranks add up after it; and if so, whether in f32 whatever the wire type. */
   readonly sums: boolean;
-  /** Whether this rank has no share of it: its part of the sums is zero. */
+  readonly exact: boolean;
+  /** True if this rank has no share of it: its part of the sums is zero. */
   readonly empty: boolean;
 }
 
@@ -93,23 +163,26 @@ export function buildSegments(
   lane: Lane,
   shape: BatchShape,
 ): { segments: Segment[]; results: PassResults } {
+  const { embeddingLength } = parts.description.hyperparameters;
   const segments: Segment[] = [];
-  let [columns, partial] = [shape.tokens, false];
-  for (const { steps, sums } of plans) {
+  let carried: Carried = { columns: shape.tokens, leaves: embeddingLength, partial: false, kept: [] };
+  for (const { choice, steps, sums, leaves: own } of plans) {
     const perStep = nodesPerStep + nodesPerSpan * (shape.spans.length - 1);
     const builder = new GraphBuilder(parts.ggml, (steps.length + 2) * perStep);
     const context = blockContext(parts, builder, lane, shape);
-    const hidden = lane.hidden(builder, columns);
-    const start = { hidden, partial: partial ? lane.partial(builder, columns) : null, columns };
-    const end = appendSteps(context, steps, start);
+    const chosen = choice && lane.chosen(builder, choice.step, carried.columns);
+    const end = appendSteps(context, steps, { ...takeUp(builder, lane, carried), chosen });
+    const segment = { builder, choice: choice && { ...choice, columns: carried.columns, leaves: carried.leaves } };
     if (end === null || "results" in end) {
-      segments.push({ builder, columns, sums: false, empty: false });
+      segments.push({ ...segment, columns: 0, leaves: 0, sums: false, exact: false, empty: false });
       return { segments, results: end?.results ?? noResults };
     }
-    keep(builder, lane, end);
-    segments.push({ builder, columns: end.columns, sums, empty: end.partial === null });
-    columns = end.columns;
-    partial = sums || end.partial !== null;
+    const { columns, partial } = end;
+    const leaves = own ?? embeddingLength;
+    const kept = end.kept === undefined ? [] : keptBy(steps.at(-1)!.block, parts.description.share);
+    leaveBehind(builder, lane, end, leaves, kept);
+    segments.push({ ...segment, columns, leaves, sums, exact: own !== undefined, empty: partial === null });
+    carried = { columns, leaves, partial: sums || partial !== null, kept };
   }
   return { segments, results: noResults };
 }
@@ -126,9 +199,36 @@ function appendSteps(context: BlockContext, steps: readonly PlannedStep[], start
   return flow;
 }
 
+/** What a lane's tensors hold between two graphs. */
+interface Carried {
+  readonly columns: number;
+  /** Values per token of `partial`, and whether there is one. */
+  readonly leaves: number;
+  readonly partial: boolean;
+  /** Values per token of each tensor that the block has kept. */
+  readonly kept: readonly number[];
+}
+
+function keptBy(block: RankBlock, share: RankShare): readonly number[] {
+  return costOf(block, share).kept ?? [];
+}
+
+/** The flow that a graph starts from. */
+function takeUp(builder: GraphBuilder, lane: Lane, { columns, leaves, partial, kept }: Carried): Flow {
+  return {
+    hidden: lane.hidden(builder, columns),
+    partial: partial ? lane.partial(builder, leaves, columns) : null,
+    columns,
+    kept: kept.length > 0 ? lane.kept(builder, kept, columns) : undefined,
+  };
+}
+
 /** Leaves in the lane what the next graph starts from. In this order: the hidden states may be those it started from. */
-function keep(builder: GraphBuilder, lane: Lane, { hidden, partial, columns }: Flow): void {
-  if (partial !== null) builder.expand(builder.copy(partial, lane.partial(builder, columns)));
+function leaveBehind(builder: GraphBuilder, lane: Lane, flow: Flow, leaves: number, kept: readonly number[]): void {
+  const { hidden, partial, columns } = flow;
+  if (partial !== null) builder.expand(builder.copy(partial, lane.partial(builder, leaves, columns)));
+  const room = kept.length > 0 ? lane.kept(builder, kept, columns) : [];
+  for (const [i, tensor] of room.entries()) builder.expand(builder.copy(flow.kept![i]!, tensor));
   builder.expand(builder.copy(hidden, lane.hidden(builder, columns)));
 }
 
@@ -146,7 +246,7 @@ function blockContext(
     builder,
     shape,
     share: description.share,
-    alone: description.shares.length === 1,
+    join: description.shares.length === 1 ? joinWhole : joinParts,
     slotCells: kv.slotCells,
     inputs: lane.inputs(builder, shape),
     cells: (block) => kv.of(block),

@@ -1,6 +1,6 @@
 import type { Reducer } from "./reducer.ts";
 
-/** Milliseconds since the engine started that went into what a step is made of. */
+/** Milliseconds since the engine started that went into what a pass is made of. */
 export interface StepTimes {
   computeMs: number;
   /** Waiting for weights that are not in memory. */
@@ -17,27 +17,27 @@ const noTimes: Readonly<StepTimes> = { computeMs: 0, diskMs: 0, wireMs: 0, ciphe
 /** What the times of a block are kept as, in this order: they follow on each other, and exclude each other. */
 export const profiledParts = ["compute", "disk", "wire", "cipher", "wait"] as const;
 
-/** What the main thread sees of the last step: shared memory. */
+/** What the main thread sees of the last pass: shared memory. */
 export interface ProfileMemory {
-  /** Steps so far, and blocks of the last one. */
+  /** Passes so far, and blocks of the last one. */
   readonly counts: Int32Array;
-  /** Milliseconds of all steps so far, by `profiledParts`. */
+  /** Milliseconds of all passes so far, by `profiledParts`. */
   readonly totals: Float64Array;
   /** Milliseconds by `profiledParts`, of block after block. */
   readonly times: Float32Array;
 }
 
-/** Allocates what a step of so many blocks leaves behind; its tokens may go in two groups. */
-export function profileMemory(blocks: number): ProfileMemory {
+/** Allocates what a pass of so many sums leaves behind; its tokens may go in two groups. */
+export function profileMemory(sums: number): ProfileMemory {
   return {
     counts: new Int32Array(new SharedArrayBuffer(8)),
     totals: new Float64Array(new SharedArrayBuffer(8 * profiledParts.length)),
-    times: new Float32Array(new SharedArrayBuffer(4 * profiledParts.length * (2 * blocks + 1))),
+    times: new Float32Array(new SharedArrayBuffer(4 * profiledParts.length * (2 * sums + 1))),
   };
 }
 
 /**
- * Takes the times of each block of a step: between sums, of which there is one behind every block. What another thread
+ * Takes the times of each block of a pass: between sums, of which there is one or more in every block. What another thread
  * does meanwhile does not count, but waiting for it does: as time on the wire.
  */
 export class StepProfiler {
@@ -58,7 +58,7 @@ export class StepProfiler {
     this.#step = new Float32Array(memory.times.length);
   }
 
-  /** A step begins. */
+  /** A pass begins. */
   begin(): void {
     this.#blocks = 0;
     this.#handedMs = 0;
@@ -74,7 +74,7 @@ export class StepProfiler {
     return { ...reducer, start, wait: (lane) => this.#wait(reducer, lane) };
   }
 
-  /** The step has ended, with what came behind the last sum: it can be seen now. */
+  /** The pass has ended, with what came behind the last sum: it can be seen now. */
   end(): void {
     this.#mark();
     const { counts, times, totals } = this.#memory;
@@ -111,7 +111,7 @@ export class StepProfiler {
   }
 }
 
-/** The times of the last step, (parts, blocks); empty where there was none. */
+/** The times of the last pass, (parts, blocks); empty where there was none. */
 export function readProfile({ counts, times }: ProfileMemory): Float32Array {
   for (;;) {
     const step = Atomics.load(counts, 0);
@@ -120,12 +120,12 @@ export function readProfile({ counts, times }: ProfileMemory): Float32Array {
   }
 }
 
-/** Milliseconds of all steps so far, as figures that a device tells of itself. */
+/** Milliseconds of all passes so far, as figures that a device tells of itself. */
 export function profileFigures({ totals }: ProfileMemory): Record<string, number> {
   return Object.fromEntries(profiledParts.map((part, i) => [stepFigure(part), totals[i]!]));
 }
 
-/** What a part of steps is called among a device's figures, such as `stepDiskMs`. */
+/** What a part of passes is called among a device's figures, such as `stepDiskMs`. */
 export function stepFigure(part: (typeof profiledParts)[number]): string {
   return `step${part[0]!.toUpperCase()}${part.slice(1)}Ms`;
 }

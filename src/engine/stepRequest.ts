@@ -2,7 +2,7 @@ import type { Batch } from "../model/batch.ts";
 import type { Hyperparameters } from "../model/hyperparameters.ts";
 import { type CommandLimits, stepFits } from "./rankCommand.ts";
 
-/** Tokens of one sequence that a step is to take. */
+/** Tokens of one sequence that a pass is to take. */
 export interface StepRequest {
   /** Ids, each below the vocabulary's size. */
   readonly tokens: ArrayLike<number>;
@@ -12,11 +12,11 @@ export interface StepRequest {
   readonly outputs: number;
   /** Which sequence of the KV cache; 0 if absent. */
   readonly slot?: number;
-  /** Whether results are to be hidden states behind the last norm; logits if absent. */
+  /** True if results are to be hidden states after the last norm; logits if absent. */
   readonly hidden?: boolean;
 }
 
-/** What a step must keep to. */
+/** What a pass must keep to. */
 export interface StepLimits extends CommandLimits {
   /** Most tokens that get logits; where there are none, there are no hidden states either. */
   readonly outputs: number;
@@ -25,7 +25,7 @@ export interface StepLimits extends CommandLimits {
 /** Values that results take: a row for each token that has some. */
 export type ResultWidths = Pick<Hyperparameters, "vocabularySize" | "embeddingLength">;
 
-/** The step that is asked for. Throws `RangeError` where it cannot be taken. */
+/** The pass that is asked for. Throws `RangeError` where it cannot be taken. */
 export function requestedStep(parts: readonly StepRequest[], limits: StepLimits, widths: ResultWidths): Batch {
   const step = parts.map(({ tokens, position, outputs, slot = 0, hidden = false }) => {
     return { slot, tokens: tokens.length, position, outputs, hidden };
@@ -42,7 +42,7 @@ export function requestedStep(parts: readonly StepRequest[], limits: StepLimits,
   return step;
 }
 
-/** Values of all results of a step. */
+/** Values of all results of a pass. */
 export function resultElements(step: Batch, { vocabularySize, embeddingLength }: ResultWidths): number {
   return outputsOf(step, false) * vocabularySize + outputsOf(step, true) * embeddingLength;
 }

@@ -4,7 +4,7 @@ import type { BlockWindow } from "../weights/window/window.ts";
 import type { SegmentPlan } from "./segments.ts";
 
 /**
- * The blocks of a step that are not always in memory: each is brought there for the first group of tokens that passes
+ * The blocks of a pass that are not always in memory: each is brought there for the first group of tokens that passes
  * through it, and stays until the last one has.
  */
 export class StreamedBlocks {
@@ -23,12 +23,12 @@ export class StreamedBlocks {
     this.#recorder = recorder;
   }
 
-  /** Why a block of the current step could not be read, on rank 0; undefined if all could. */
+  /** Why a block of the current pass could not be read, on rank 0; undefined if all could. */
   get failure(): unknown {
     return this.#failure;
   }
 
-  /** Begins a step. */
+  /** Begins a pass. */
   begin(): void {
     this.#held = undefined;
     this.#failure = undefined;
@@ -52,7 +52,7 @@ export class StreamedBlocks {
     this.#held = undefined;
   }
 
-  /** If rank 0 cannot read a block, all ranks have to stop before it says so: they take further steps afterwards. */
+  /** If rank 0 cannot read a block, all ranks have to stop before it says so: they take further passes afterwards. */
   #acquire(block: number): boolean {
     try {
       return this.#window.acquire(block);

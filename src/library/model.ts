@@ -104,7 +104,10 @@ export class Model implements AsyncDisposable {
     return this.#write((textModel) => encodeChat(textModel, template, copies), options, stop);
   }
 
-  /** The embedding of a text, of length 1: the mean of its tokens' last hidden states. */
+  /**
+   * The embedding of a text, of length 1: its tokens' last hidden states, pooled as the model says (`pooling_type`), or
+   * the mean if it says nothing.
+   */
   async embed(text: string, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Float32Array> {
     checkOptions("text", z.string(), text);
     const textModel = this.#opened();

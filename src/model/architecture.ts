@@ -1,3 +1,5 @@
+import type { BlockKind } from "./blocks/block.ts";
+
 /**
  * The facts that set one decoder-only architecture apart from the others. Keys are GGUF's, without the architecture's
  * name in front; the values of keys belong to a model, not to its architecture.
@@ -7,20 +9,27 @@ export interface Architecture {
   readonly name: string;
   /** Models of this architecture, for people. */
   readonly models: string;
-  /** The values that RoPE turns together: neighbours (`norm`) or the two halves of a head (`neox`). */
-  readonly rope: "norm" | "neox";
+  /** Kinds of the blocks of a layer, in order. Default attention and feed-forward. */
+  readonly layer?: readonly BlockKind[];
+  /**
+   * The values that RoPE turns together: neighbours (`norm`) or the two halves of a head (`neox`). `mrope` and `imrope`
+   * turn halves, in sections (the key `rope.dimension_sections`) that images make use of; in `imrope` they interleave.
+   */
+  readonly rope: RopeMode;
+  /** The same for models with the key `rope.dimension_sections`. Default as without. */
+  readonly ropeInSections?: "mrope";
   /**
    * Tensors of factors on RoPE's frequencies that a model may have: `rope_freqs.weight` (Llama 3.1), or a pair for long
    * and short contexts (`rope_factors_long.weight`, LongRoPE). Default none.
    */
-  readonly ropeFactors?: "freqs" | "longrope";
+  readonly ropeFactors?: readonly ("freqs" | "longrope")[];
   /** Layers whose attention has RoPE: only `sliding` ones (all, if there are none), or all but every Nth. Default all. */
   readonly ropeLayers?: "sliding" | { readonly allButEvery: number };
-  /** Whether a key `rope.scaling.finetuned` that is false takes RoPE from all layers. Default false. */
+  /** True if a key `rope.scaling.finetuned` that is false takes RoPE from all layers. Default false. */
   readonly ropeSwitch?: boolean;
   /** Layers of a size whose attention is scaled by the root of embedding values a head, not of a key's. Default none. */
   readonly scaleByEmbeddingAt?: number;
-  /** Whether the scale of attention is on Q, before the product with K: it rounds differently. Default false. */
+  /** True if the scale of attention is on Q, before the product with K: it rounds differently. Default false. */
   readonly scalesQueries?: boolean;
   /** Default `rms`. */
   readonly norm?: "rms" | "layer";
@@ -28,13 +37,13 @@ export interface Architecture {
   readonly norms?: "before" | "after" | "both";
   /** Name of the norm before the feed-forward matrices. Default `ffn_norm`. */
   readonly feedForwardNorm?: "ffn_norm" | "post_attention_norm";
-  /** Whether feed-forward takes attention's input, under the same norm, so that one sum serves both. Default false. */
+  /** True if feed-forward takes attention's input, under the same norm, so that one sum serves both. Default false. */
   readonly parallel?: boolean;
-  /** Whether each head of Q and of K passes a norm of its own before RoPE. Default false. */
-  readonly qkNorm?: boolean;
+  /** Norms of Q and of K before RoPE: of each head by itself, or of all heads together. Default none. */
+  readonly qkNorm?: "head" | "all";
   /** Function of the gate. Default `silu`. */
   readonly activation?: "silu" | "gelu";
-  /** Whether `ffn_up` holds the gate's rows, followed by its own. Default false. */
+  /** True if `ffn_up` holds the gate's rows, followed by its own. Default false. */
   readonly fusedGate?: boolean;
   readonly biases?: Biases;
   /** Layers that see only a window of tokens, if the model has a window. Default none. */
@@ -43,13 +52,18 @@ export interface Architecture {
   readonly embeddingScale?: "root" | "key";
   /** Effect of the key `logit_scale` on the logits. Default none. */
   readonly logitScale?: "multiply" | "divide";
-  /** Whether the key `residual_scale` is a factor on what a block adds. Default false. */
+  /** True if the key `residual_scale` is a factor on what a block adds. Default false. */
   readonly residualScale?: boolean;
-  /** Whether logits and attention scores may be capped softly (`*_logit_softcapping`). Default false. */
-  readonly softcaps?: boolean;
-  /** Whether the key `attention.temperature_scale` makes queries of later tokens larger. Default false. */
+  /** Soft caps on attention scores and on logits, without the keys `attn_logit_softcapping` and `final_...`; 0: none. */
+  readonly softcaps?: { readonly attention?: number; readonly logits?: number };
+  /** True if the key `attention.scale` is the scale of attention. Default false. */
+  readonly attentionScale?: boolean;
+  /** True if the key `attention.temperature_scale` makes queries of later tokens larger. Default false. */
   readonly temperatureScale?: boolean;
 }
+
+/** See `Architecture.rope`. */
+export type RopeMode = "norm" | "neox" | "mrope" | "imrope";
 
 /** Projections that may carry a bias, by the stem of their GGUF name. */
 export type BiasedProjection = (typeof projections)[number];
@@ -68,10 +82,13 @@ export interface Sliding {
   readonly window?: number;
   /** Number of layers of models that have a window; others ignore the key. Default any. */
   readonly onlyOf?: number;
-  /** RoPE of sliding layers: base frequency without the key `rope.freq_base_swa` (default that of the others). */
-  readonly ropeBase?: number;
-  /** Whether RoPE of sliding layers is scaled as that of the others. Default false. */
-  readonly ropeScaled?: boolean;
+  /**
+   * Base frequency of RoPE in sliding layers without the key `rope.freq_base_swa`: a number, or that of the others
+   * (`others`). Default that of the others, whatever the key says.
+   */
+  readonly ropeBase?: number | "others";
+  /** What of RoPE's scaling sliding layers do without: the factor on frequencies, or all of it. Default nothing. */
+  readonly ropeUnscaled?: "frequencies" | "all";
 }
 
 /** All projections. */

@@ -9,9 +9,12 @@ import { glm4 } from "./architectures/glm4.ts";
 import { granite } from "./architectures/granite.ts";
 import { llama } from "./architectures/llama.ts";
 import { mistral3 } from "./architectures/mistral3.ts";
+import { olmo2 } from "./architectures/olmo2.ts";
 import { phi3 } from "./architectures/phi3.ts";
 import { qwen2 } from "./architectures/qwen2.ts";
+import { qwen2vl } from "./architectures/qwen2vl.ts";
 import { qwen3 } from "./architectures/qwen3.ts";
+import { qwen3vl } from "./architectures/qwen3vl.ts";
 import { seedOss } from "./architectures/seed_oss.ts";
 import { smollm3 } from "./architectures/smollm3.ts";
 
@@ -32,4 +35,7 @@ export const architectures: readonly Architecture[] = [
   ernie45,
   cohere2,
   commandR,
+  olmo2,
+  qwen2vl,
+  qwen3vl,
 ];

@@ -1,22 +1,22 @@
 import { cellStep, paddedCells } from "./cells.ts";
 
-/** Tokens of one sequence that pass through the blocks in a step. */
+/** Tokens of one sequence that go through the blocks in one forward pass. */
 export interface BatchPart {
-  /** Whose cells of the KV cache they use. No two parts of a step have the same. */
+  /** Whose cells of the KV cache they use. No two parts of a pass have the same. */
   readonly slot: number;
   readonly tokens: number;
   /** Cell and position of the first token; the others follow. */
   readonly position: number;
-  /** The last so many tokens have results. */
+  /** Tokens at its end that have results. */
   readonly outputs: number;
-  /** Whether results are hidden states behind the last norm, or logits. */
+  /** True if results are hidden states after the last norm, false if they are logits. */
   readonly hidden: boolean;
 }
 
 /** What passes through the blocks together: parts of one or several sequences. Results are in order of the parts. */
 export type Batch = readonly BatchPart[];
 
-/** All tokens of a step. */
+/** All tokens of a pass. */
 export function countTokens(step: Batch): number {
   return step.reduce((sum, { tokens }) => sum + tokens, 0);
 }
@@ -28,7 +28,7 @@ export interface Run {
   readonly position: number;
   readonly outputs: number;
   readonly hidden: boolean;
-  /** Index of the first token in the step, whose order is that of the parts. */
+  /** Index of the first token in the pass, whose order is that of the parts. */
   readonly source: number;
 }
 
@@ -57,25 +57,25 @@ export function seenCells(
   return { skipped, cells: cells - skipped };
 }
 
-/** How large a step is and how its columns lie: what a graph is built for. */
+/** How large a pass is and how its columns lie: what a graph is built for. */
 export interface BatchShape {
   /** Tokens that pass through the blocks. */
   readonly tokens: number;
   /** Tokens that have results: the last columns. */
   readonly outputs: number;
-  /** Of those, the first so many give hidden states, the others logits. */
+  /** Tokens among those, from the first one, that give hidden states; the others give logits. */
   readonly hidden: number;
   readonly spans: readonly ColumnSpan[];
 }
 
-/** A step's columns, from left to right. */
+/** A pass's columns, from left to right. */
 export interface BatchLayout {
   readonly runs: readonly Run[];
   readonly shape: BatchShape;
 }
 
 /**
- * Lays a step out: tokens without results first, then those that give hidden states, then those that give logits, each
+ * Lays a pass out: tokens without results first, then those that give hidden states, then those that give logits, each
  * by slot. So what has results is the last columns, and sequences that are decoded side by side share one attention.
  * One part alone stays one run.
  */
@@ -125,13 +125,13 @@ export function shapeKey({ hidden, spans }: BatchShape, windows: readonly number
   return `${hidden};${spans.map(key).join(";")}`;
 }
 
-/** Part of a step, and the index of its first token in that. */
+/** Part of a pass, and the index of its first token in that. */
 export interface BatchPiece {
   readonly step: Batch;
   readonly first: number;
 }
 
-/** Divides a step into pieces of `most` tokens, but for the last. Parts keep their order; one may go on in the next piece. */
+/** Divides a pass into pieces of `most` tokens, but for the last. Parts keep their order; one may go on in the next piece. */
 export function divideStep(step: Batch, most: number): BatchPiece[] {
   const pieces: { step: BatchPart[]; first: number }[] = [];
   let taken = 0;

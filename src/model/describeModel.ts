@@ -1,9 +1,7 @@
 import type { GgufModel, GgufTensor } from "../weights/gguf/model.ts";
 import type { Architecture } from "./architecture.ts";
-import { describeAttention } from "./blocks/attention.ts";
 import type { Block } from "./blocks/block.ts";
-import { describeFeedForward } from "./blocks/feedForward.ts";
-import { describeHead } from "./blocks/head.ts";
+import { describeBlock } from "./blocks/definitions.ts";
 import { type Hyperparameters, readHyperparameters } from "./hyperparameters.ts";
 import { type Unit, type Weight, wholeWeight } from "./split.ts";
 import { TensorFinder } from "./tensorFinder.ts";
@@ -30,24 +28,32 @@ export function describeModel(model: GgufModel, architecture: Architecture): Mod
   const finder = new TensorFinder(model);
   const embedding = finder.find("token_embd.weight", [h.embeddingLength, h.vocabularySize]);
   const shared = ropeFactors(finder, architecture, h);
-  const layers = Array.from({ length: h.blockCount }, (_, layer): Block[] => [
-    describeAttention(finder, architecture, h, layer),
-    describeFeedForward(finder, architecture, h, layer),
-  ]);
-  const blocks = [...layers.flat(), describeHead(finder, h, embedding)];
-  const leftOut = finder.refuseUnknown();
+  const { layer: kinds = ["attention", "ffn"] } = architecture;
+  const layers = Array.from({ length: h.blockCount }, (_, layer) =>
+    kinds.map((kind) => describeBlock(kind, finder, architecture, h, layer)),
+  );
+  const blocks = [...layers.flat(), describeBlock("head", finder, architecture, h, h.blockCount)];
+  const leftOut = finder.refuseUnknown(h.blockCount);
   return { files: model.files, hyperparameters: h, blocks, units: unitsOf(h), embedding, shared, leftOut };
 }
 
 /** Factors on RoPE's frequencies, one for every pair of values. */
-function ropeFactors(finder: TensorFinder, { ropeFactors: kind }: Architecture, { rope }: Hyperparameters): Weight[] {
-  if (kind === undefined) return [];
-  const roles = kind === "freqs" ? ["rope_freqs.weight"] : ["rope_factors_long.weight", "rope_factors_short.weight"];
-  return roles.flatMap((role) => {
-    const tensor = finder.findOptional(role, [rope.dimensions / 2], "F32");
-    const split = { axis: "replicated", unit: "kvHeads" } as const;
-    return tensor === undefined ? [] : [wholeWeight({ role, kind: "vector", tensor, split })];
-  });
+function ropeFactors(
+  finder: TensorFinder,
+  { ropeFactors: kinds = [] }: Architecture,
+  { rope }: Hyperparameters,
+): Weight[] {
+  const roles = {
+    freqs: ["rope_freqs.weight"],
+    longrope: ["rope_factors_long.weight", "rope_factors_short.weight"],
+  };
+  return kinds
+    .flatMap((kind) => roles[kind])
+    .flatMap((role) => {
+      const tensor = finder.findOptional(role, [rope.dimensions / 2], "F32");
+      const split = { axis: "replicated", unit: "kvHeads" } as const;
+      return tensor === undefined ? [] : [wholeWeight({ role, kind: "vector", tensor, split })];
+    });
 }
 
 function unitsOf(h: Hyperparameters): Record<Unit, number> {

@@ -62,6 +62,11 @@ export class GraphBuilder implements Disposable {
     return this.#ggml.add(this.#context, a, b);
   }
 
+  /** The matrices of `weights`, (inputs, outputs, matrices), that `ids`, (count, columns), names: (outputs, count, columns). */
+  matMulId(weights: Tensor, input: Tensor, ids: Tensor): Tensor {
+    return this.#ggml.mulMatId(this.#context, weights, input, ids);
+  }
+
   copy(from: Tensor, to: Tensor): Tensor {
     return this.#ggml.cpy(this.#context, from, to);
   }
@@ -85,6 +90,22 @@ export class GraphBuilder implements Disposable {
   norm(input: Tensor, weight: Tensor, { kind, epsilon }: NormParameters): Tensor {
     const norm = kind === "rms" ? this.#ggml.rmsNorm : this.#ggml.layerNorm;
     return this.#ggml.mul(this.#context, norm(this.#context, input, epsilon), weight);
+  }
+
+  /** The sum of squares of each column, divided by `count`: (1, columns). */
+  meanSquares(input: Tensor, count: number): Tensor {
+    const squares = this.#ggml.sqr(this.#context, input);
+    return this.scale(this.#ggml.sumRows(this.#context, squares), 1 / count);
+  }
+
+  /** sqrt(tensor + epsilon) */
+  root(tensor: Tensor, { epsilon }: NormParameters): Tensor {
+    return this.#ggml.sqrt(this.#context, this.#ggml.scaleBias(this.#context, tensor, 1, epsilon));
+  }
+
+  /** Each column of `input` divided by a value of its own, `by`: (1, columns). */
+  divideColumns(input: Tensor, by: Tensor): Tensor {
+    return this.#ggml.div(this.#context, input, by);
   }
 
   /** silu(gate) * up, or gelu(gate) * up */
@@ -118,11 +139,29 @@ export class GraphBuilder implements Disposable {
     return count === length ? tensor : this.#ggml.view1d(this.#context, tensor, count, 4 * (length - count));
   }
 
+  /** The last `count` of each of `rows` rows of `length` elements of 4 bytes, one row after the other. */
+  lastOfRows(tensor: Tensor, rows: number, length: number, count: number): Tensor {
+    if (count === length) return tensor;
+    const lasts = this.#ggml.view2d(this.#context, tensor, count, rows, 4 * length, 4 * (length - count));
+    return this.first(this.#ggml.cont(this.#context, lasts), rows * count);
+  }
+
+  /** `count` values behind the first `skipped` of each of `columns` columns of `length` values of 4 bytes. */
+  partOfColumns(tensor: Tensor, length: number, columns: number, skipped: number, count: number): Tensor {
+    return this.#ggml.view2d(this.#context, tensor, count, columns, 4 * length, 4 * skipped);
+  }
+
   /** The last `count` of `columns` columns of `width` elements, which follow on each other. */
   lastColumns(tensor: Tensor, width: number, columns: number, count: number, elementBytes = 4): Tensor {
     if (count === columns) return tensor;
     const column = width * elementBytes;
     return this.#ggml.view2d(this.#context, tensor, width, count, column, column * (columns - count));
+  }
+
+  /** Like `lastColumns`, in memory of their own, so that they can take the place of the first ones. */
+  copyOfLast(tensor: Tensor, width: number, columns: number, count: number): Tensor {
+    if (count === columns) return tensor;
+    return this.#ggml.cont(this.#context, this.lastColumns(tensor, width, columns, count));
   }
 
   /** The last `count` elements of (1, 1, elements), of 4 bytes. */
@@ -137,9 +176,9 @@ export class GraphBuilder implements Disposable {
     return this.#ggml.view3d(this.#context, tensor, length, heads, count, head, column, column * skipped);
   }
 
-  /** (length, heads, columns of both) */
-  concatColumns(a: Tensor, b: Tensor): Tensor {
-    return this.#ggml.concat(this.#context, a, b, 2);
+  /** One tensor behind the other along a dimension, counted from 0. */
+  concat(a: Tensor, b: Tensor, dimension: number): Tensor {
+    return this.#ggml.concat(this.#context, a, b, dimension);
   }
 
   /** (length, cells, heads, slots) of the keys or values of a layer. */
@@ -155,21 +194,13 @@ export class GraphBuilder implements Disposable {
   }
 
   rope(input: Tensor, positions: Tensor, factors: Tensor | null, rope: RopeParameters): Tensor {
-    return this.#ggml.ropeExt(
-      this.#context,
-      input,
-      positions,
-      factors,
-      rope.dimensions,
-      ropeModes[rope.mode],
-      rope.originalContext,
-      rope.freqBase,
-      rope.freqScale,
-      rope.extFactor,
-      rope.attnFactor,
-      rope.betaFast,
-      rope.betaSlow,
-    );
+    const { dimensions, sections, mode, originalContext, freqBase, freqScale } = rope;
+    const { extFactor, attnFactor, betaFast, betaSlow } = rope;
+    const operands = [this.#context, input, positions, factors, dimensions] as const;
+    const scaling = [originalContext, freqBase, freqScale, extFactor, attnFactor, betaFast, betaSlow] as const;
+    return sections === undefined
+      ? this.#ggml.ropeExt(...operands, ropeModes[mode], ...scaling)
+      : this.#ggml.ropeMulti(...operands, Int32Array.from(sections), ropeModes[mode], ...scaling);
   }
 
   /**

@@ -1,11 +1,13 @@
 import { StelliumError } from "../errors.ts";
 import { getNumber, getNumberArray, getString, requireNumber } from "../weights/gguf/metadata.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
-import type { Architecture, Sliding } from "./architecture.ts";
+import type { Architecture, RopeMode, Sliding } from "./architecture.ts";
 
 /** Parameters of ggml's `ggml_rope_ext`. */
 export interface RopeParameters {
-  readonly mode: Architecture["rope"];
+  readonly mode: RopeMode;
+  /** Pairs of values that are turned by each of four positions; undefined if all are turned by one. */
+  readonly sections: readonly number[] | undefined;
   /** How many values of a head are turned. */
   readonly dimensions: number;
   readonly originalContext: number;
@@ -16,6 +18,16 @@ export interface RopeParameters {
   readonly betaFast: number;
   readonly betaSlow: number;
 }
+
+/** Numbers that say where a token is: one, or the four that sections of RoPE turn by. */
+export function positionChannels({ sections }: RopeParameters): number {
+  return sections === undefined ? 1 : mostSections;
+}
+
+const mostSections = 4;
+
+/** Makes the embedding of a text from its hidden states: their mean, the first (`cls`), or the last one. */
+export type Pooling = "mean" | "cls" | "last";
 
 /** A norm over the values of a vector. */
 export interface NormParameters {
@@ -55,7 +67,7 @@ export interface Hyperparameters {
   readonly attentionSoftcap: number;
   readonly temperature: TemperatureScale | undefined;
   readonly rope: RopeParameters;
-  /** Whether any layer has RoPE. */
+  /** True if any layer has RoPE. */
   readonly turns: boolean;
   readonly sliding: SlidingWindow | undefined;
   readonly embeddingScale: number;
@@ -63,6 +75,7 @@ export interface Hyperparameters {
   /** Factor on the logits, and what they are capped at softly after that; 0: not. */
   readonly logitScale: number;
   readonly logitSoftcap: number;
+  readonly pooling: Pooling;
 }
 
 const most = 1 << 24;
@@ -73,8 +86,8 @@ export function readHyperparameters(model: GgufModel, architecture: Architecture
   const headCount = keys.uniform("attention.head_count");
   const embeddingLength = keys.count("embedding_length");
   const headLength = keys.optionalCount("attention.key_length") ?? embeddingLength / headCount;
-  const blockCount = keys.count("block_count");
-  const rope = ropeParameters(keys, architecture, headLength);
+  const blockCount = layerCount(model, keys);
+  const rope = ropeParameters(model, keys, architecture, headLength);
   const hyperparameters = {
     blockCount,
     contextLength: keys.count("context_length"),
@@ -91,10 +104,30 @@ export function readHyperparameters(model: GgufModel, architecture: Architecture
     ...factors(keys, architecture, { blockCount, embeddingLength, headCount, headLength }),
     temperature: architecture.temperatureScale ? temperatureScale(keys, rope) : undefined,
     turns: !(architecture.ropeSwitch && keys.isFalse("rope.scaling.finetuned")),
+    pooling: poolingOf(model, keys),
   };
+  if (keys.isFalse("attention.causal"))
+    throw unsupported(model, "its tokens see those that follow, to embed texts only");
   checkScaling(model, keys, architecture);
   checkDimensions(model, hyperparameters);
   return hyperparameters;
+}
+
+/** Layers without those at the end that guess further tokens. */
+function layerCount(model: GgufModel, keys: Keys): number {
+  const [all, guessing] = [keys.count("block_count"), keys.optionalNumber("nextn_predict_layers") ?? 0];
+  if (Number.isInteger(guessing) && guessing >= 0 && guessing < all) return all - guessing;
+  throw unsupported(model, `${guessing} of its ${all} layers are to guess further tokens`);
+}
+
+/** Poolings as llama.cpp numbers them. A model that states none gets the mean. */
+const poolings: readonly Pooling[] = ["mean", "mean", "cls", "last"];
+
+function poolingOf(model: GgufModel, keys: Keys): Pooling {
+  const type = keys.optionalNumber("pooling_type") ?? 0;
+  const pooling = poolings[type];
+  if (pooling !== undefined) return pooling;
+  throw unsupported(model, `its pooling_type is ${type}, which is not one of 0 to ${poolings.length - 1}`);
 }
 
 function normParameters(keys: Keys, { norm: kind = "rms" }: Architecture): NormParameters {
@@ -116,9 +149,9 @@ function factors(keys: Keys, architecture: Architecture, dimensions: Dimensions)
   const perHead = architecture.scaleByEmbeddingAt === blockCount ? embeddingLength / headCount : headLength;
   const logits = logitScale === undefined ? 1 : keys.optionalNumber("logit_scale") || 1;
   return {
-    attentionScale: keys.optionalNumber("attention.scale") || 1 / Math.sqrt(perHead),
-    attentionSoftcap: softcaps ? (keys.optionalNumber("attn_logit_softcapping") ?? 0) : 0,
-    logitSoftcap: softcaps ? (keys.optionalNumber("final_logit_softcapping") ?? 0) : 0,
+    attentionScale: scaleOf(keys, architecture.attentionScale, "attention.scale", 1 / Math.sqrt(perHead)),
+    attentionSoftcap: capOf(keys, softcaps?.attention, "attn_logit_softcapping"),
+    logitSoftcap: capOf(keys, softcaps?.logits, "final_logit_softcapping"),
     embeddingScale:
       embeddingScale === "root" ? Math.sqrt(embeddingLength) : scaleOf(keys, embeddingScale, "embedding_scale"),
     residualScale: scaleOf(keys, residualScale, "residual_scale"),
@@ -126,8 +159,13 @@ function factors(keys: Keys, architecture: Architecture, dimensions: Dimensions)
   };
 }
 
-function scaleOf(keys: Keys, wanted: unknown, key: string): number {
-  return wanted ? keys.optionalNumber(key) || 1 : 1;
+function scaleOf(keys: Keys, wanted: unknown, key: string, otherwise = 1): number {
+  return (wanted ? keys.optionalNumber(key) : 0) || otherwise;
+}
+
+/** @param usual - without the key; undefined if the architecture has no such cap */
+function capOf(keys: Keys, usual: number | undefined, key: string): number {
+  return usual === undefined ? 0 : (keys.optionalNumber(key) ?? usual);
 }
 
 function temperatureScale(keys: Keys, { originalContext }: RopeParameters): TemperatureScale | undefined {
@@ -205,7 +243,7 @@ function slidingWindow(
 function slidingLayers(model: GgufModel, keys: Keys, sliding: Sliding, blockCount: number): boolean[] {
   const name = "attention.sliding_window_pattern";
   const given = keys.values(name);
-  if (given !== undefined && given.length !== blockCount) {
+  if (given !== undefined && given.length < blockCount) {
     throw unsupported(model, `${name} has ${given.length} values for ${blockCount} layers`);
   }
   const period = given === undefined ? (keys.optionalNumber(name) ?? sliding.period) : 0;
@@ -213,18 +251,21 @@ function slidingLayers(model: GgufModel, keys: Keys, sliding: Sliding, blockCoun
   return Array.from({ length: blockCount }, (_, layer) => (given ? given[layer] !== 0 : inPattern(layer)));
 }
 
-function slidingRope(keys: Keys, sliding: Sliding, rope: RopeParameters): RopeParameters {
-  const freqBase = keys.optionalNumber("rope.freq_base_swa") ?? sliding.ropeBase ?? rope.freqBase;
-  return sliding.ropeScaled ? { ...rope, freqBase } : { ...rope, freqBase, freqScale: 1 };
+function slidingRope(keys: Keys, { ropeBase, ropeUnscaled }: Sliding, rope: RopeParameters): RopeParameters {
+  const usual = typeof ropeBase === "number" ? ropeBase : rope.freqBase;
+  const freqBase = ropeBase === undefined ? usual : (keys.optionalNumber("rope.freq_base_swa") ?? usual);
+  const scaled = { ...rope, freqBase };
+  if (ropeUnscaled === undefined) return scaled;
+  return { ...scaled, freqScale: 1, ...(ropeUnscaled === "all" && { extFactor: 0, attnFactor: 1 }) };
 }
 
 /** RoPE with linear or YaRN scaling, as llama.cpp reads the keys (`llama_context::llama_context`). */
-function ropeParameters(keys: Keys, architecture: Architecture, headLength: number): RopeParameters {
+function ropeParameters(model: GgufModel, keys: Keys, architecture: Architecture, headLength: number): RopeParameters {
   const scaling = keys.string("rope.scaling.type") ?? "linear";
   const factor = keys.optionalNumber("rope.scaling.factor") || keys.optionalNumber("rope.scale_linear") || 1;
   const yarn = scaling === "yarn";
   return {
-    mode: architecture.rope,
+    ...ropeMode(model, keys, architecture),
     dimensions: keys.optionalCount("rope.dimension_count") ?? headLength,
     originalContext: keys.optionalCount("rope.scaling.original_context_length") ?? keys.count("context_length"),
     freqBase: keys.optionalNumber("rope.freq_base") ?? 10_000,
@@ -234,6 +275,22 @@ function ropeParameters(keys: Keys, architecture: Architecture, headLength: numb
     betaFast: keys.optionalNumber("rope.scaling.yarn_beta_fast") ?? 32,
     betaSlow: keys.optionalNumber("rope.scaling.yarn_beta_slow") ?? 1,
   };
+}
+
+/** The mode of RoPE, with its sections if it has some. */
+function ropeMode(model: GgufModel, keys: Keys, { rope, ropeInSections }: Architecture) {
+  const key = "rope.dimension_sections";
+  const sections = keys.values(key);
+  const mode = sections === undefined ? rope : (ropeInSections ?? rope);
+  if (mode === "norm" || mode === "neox") return { mode, sections: undefined };
+  if (sections?.length === mostSections && sections.every(isSection) && sections.slice(0, 3).some(Boolean)) {
+    return { mode, sections };
+  }
+  throw unsupported(model, `its ${key} are ${sections?.join(", ") ?? "missing"}, not ${mostSections} numbers of pairs`);
+}
+
+function isSection(pairs: number): boolean {
+  return Number.isInteger(pairs) && pairs >= 0 && pairs <= 1024;
 }
 
 /**
@@ -257,6 +314,8 @@ function checkDimensions(model: GgufModel, h: Hyperparameters): void {
   demand(h.keyLength % 2 === 0, `its heads have ${h.keyLength} values, an odd number`);
   const { dimensions, freqBase, freqScale } = h.rope;
   demand(dimensions % 2 === 0 && dimensions <= h.keyLength, `RoPE turns ${dimensions} of ${h.keyLength} values a head`);
+  const pairs = (h.rope.sections ?? []).reduce((sum, count) => sum + count, 0);
+  demand(pairs <= h.keyLength, `its RoPE sections have ${pairs} pairs, its heads ${h.keyLength} values`);
   demand(freqBase > 0 && freqScale > 0 && freqScale <= 1, `its RoPE base is ${freqBase} and its scale ${freqScale}`);
   const { epsilon } = h.norm;
   demand(epsilon >= 0 && epsilon < 1, `the epsilon of its norms is ${epsilon}`);
@@ -264,7 +323,7 @@ function checkDimensions(model: GgufModel, h: Hyperparameters): void {
 
 /** Throws `MODEL_UNSUPPORTED` for a RoPE scaling that is not known, or not of this architecture. */
 function checkScaling(model: GgufModel, keys: Keys, { ropeFactors }: Architecture): void {
-  const known = ["none", "linear", "yarn", ...(ropeFactors === "longrope" ? ["longrope"] : [])];
+  const known = ["none", "linear", "yarn", ...(ropeFactors?.includes("longrope") ? ["longrope"] : [])];
   const scaling = keys.string("rope.scaling.type") ?? "none";
   if (known.includes(scaling)) return;
   throw unsupported(model, `its RoPE scaling is ${scaling}, not ${known.slice(0, -1).join(", ")} or ${known.at(-1)}`);

@@ -27,7 +27,10 @@ export function reasonOfOtherFile(model: GgufModel): string | undefined {
 /**
  * Tensors that do not touch text, which are left out: towers and projectors for images and sound, layers that guess
  * further tokens (multi-token prediction).
+ *
+ * @param layers - of the model, without those
  */
-export function isBesideText(name: string): boolean {
-  return /^(v\.|a\.|mm\.|vision_|model\.vision)|^blk\.\d+\.nextn\./.test(name);
+export function isBesideText(name: string, layers: number): boolean {
+  const layer = /^blk\.(\d+)\./.exec(name)?.[1];
+  return Number(layer) >= layers || /^(v\.|a\.|mm\.|vision_|model\.vision)|^blk\.\d+\.nextn\./.test(name);
 }

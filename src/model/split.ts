@@ -24,7 +24,7 @@ export interface Weight extends TensorSlice {
   /** GGUF's name within the layer, such as `attn_q.weight`. */
   readonly role: string;
   readonly split: Split;
-  /** Whether it is always in memory: it is read at other times than the rest of its block. */
+  /** True if it is always in memory: it is read at other times than the rest of its block. */
   readonly resident?: boolean;
 }
 
@@ -33,9 +33,9 @@ export function wholeWeight(weight: Omit<Weight, "name" | "type" | "rows" | "col
   return { ...wholeTensor(weight.tensor), ...weight };
 }
 
-/** True if a split gives a rank nothing, since it has no units. */
-function leavesOut({ unit }: Split, share: RankShare): boolean {
-  return unit !== undefined && share[unit].count === 0;
+/** True unless a split gives a rank nothing, since it has no units. */
+export function hasUnits({ unit }: Split, share: RankShare): boolean {
+  return unit === undefined || share[unit].count > 0;
 }
 
 /** True if each rank has another part of a weight. */
@@ -51,9 +51,9 @@ export function isDivided({ split }: Pick<Weight, "split">): boolean {
 export function partOf(weight: Weight, shares: readonly RankShare[], rank: number): Weight | undefined {
   const { split } = weight;
   const share = shares[rank]!;
-  if (leavesOut(split, share)) return undefined;
+  if (!hasUnits(split, share)) return undefined;
   if (split.axis === "replicated") return weight;
-  if (split.axis === "once") return shares.findIndex((each) => !leavesOut(split, each)) === rank ? weight : undefined;
+  if (split.axis === "once") return shares.findIndex((each) => hasUnits(split, each)) === rank ? weight : undefined;
   const axis = weight.kind === "vector" ? "columns" : split.axis;
   return { ...weight, [axis]: within(weight[axis], share[split.unit], split.each) };
 }

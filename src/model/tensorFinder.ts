@@ -47,15 +47,17 @@ export class TensorFinder {
   /**
    * A tensor that nothing asked for would change what the model says: better none than another answer. Returns how many
    * tensors do not touch text. Throws `MODEL_UNSUPPORTED`.
+   *
+   * @param layers - of the model
    */
-  refuseUnknown(): number {
+  refuseUnknown(layers: number): number {
     const unasked = [...this.#model.tensors.keys()].filter((name) => !this.#known.has(name) && !ignored.test(name));
-    const unknown = unasked.find((name) => !isBesideText(name));
+    const unknown = unasked.find((name) => !isBesideText(name, layers));
     if (unknown !== undefined) throw this.#unsupported(`it has an unknown tensor ${unknown}`);
     return unasked.length;
   }
 
-  /** Whether there is a tensor of this name, whatever its shape. */
+  /** True if there is a tensor of this name, whatever its shape. */
   has(name: string): boolean {
     return this.#model.tensors.has(name);
   }
@@ -63,6 +65,17 @@ export class TensorFinder {
   #unsupported(reason: string): StelliumError {
     return new StelliumError("MODEL_UNSUPPORTED", { model: this.#model.files[0] ?? "the model", reason });
   }
+}
+
+/** The values that a projection gives, and how ranks divide it. */
+export interface ProjectionSize {
+  readonly outputs: number;
+  readonly split: Split;
+}
+
+/** A projection among those that are the rows of one matrix. */
+export interface FusedProjection extends ProjectionSize {
+  readonly stem: BiasedProjection;
 }
 
 /** Finds the weights of one layer, by their roles. Everything here throws `MODEL_UNSUPPORTED`. */
@@ -86,34 +99,32 @@ export class LayerFinder {
     return wholeWeight({ role, kind: "vector", tensor, split, ...(resident && { resident }) });
   }
 
+  matrix(role: string, inputs: number, outputs: number, split: Split): Weight {
+    const tensor = this.#finder.find(this.#prefix + role, [inputs, outputs]);
+    return wholeWeight({ role, kind: "matrix", tensor, split });
+  }
+
   /** A matrix, and its bias if it has one. */
-  projection(stem: BiasedProjection, inputs: number, outputs: number, split: Split): Weight[] {
-    const tensor = this.#finder.find(`${this.#prefix}${stem}.weight`, [inputs, outputs]);
-    const matrix = wholeWeight({ role: `${stem}.weight`, kind: "matrix", tensor, split });
+  projection(stem: BiasedProjection, inputs: number, { outputs, split }: ProjectionSize): Weight[] {
+    const matrix = this.matrix(`${stem}.weight`, inputs, outputs, split);
     const bias = this.#hasBias(stem) ? [this.vector(`${stem}.bias`, outputs, biasSplit(split))] : [];
     return [matrix, ...bias];
   }
 
   /** Projections that are the rows of one matrix, one after the other, and the elements of one bias. */
-  fused(
-    stem: string,
-    stems: readonly BiasedProjection[],
-    inputs: number,
-    outputs: readonly number[],
-    splits: readonly Split[],
-  ): Weight[] {
-    const all = outputs.reduce((sum, count) => sum + count, 0);
+  fused(stem: string, inputs: number, projections: readonly FusedProjection[]): Weight[] {
+    const all = projections.reduce((sum, { outputs }) => sum + outputs, 0);
     const matrix = this.#finder.find(`${this.#prefix}${stem}.weight`, [inputs, all]);
-    const bias = stems.some((part) => this.#mayHaveBias(part))
+    const bias = projections.some((part) => this.#mayHaveBias(part.stem))
       ? this.#finder.findOptional(`${this.#prefix}${stem}.bias`, [all], "F32")
       : undefined;
     let start = 0;
-    return stems.flatMap((part, i) => {
-      const band = { start, count: outputs[i]! };
-      start += band.count;
+    return projections.flatMap(({ stem: part, outputs, split }) => {
+      const band = { start, count: outputs };
+      start += outputs;
       const named = (suffix: string) => ({
         role: `${part}.${suffix}`,
-        split: splits[i]!,
+        split,
         name: `${this.#prefix}${part}.${suffix}`,
       });
       const rows = { ...wholeTensor(matrix), ...named("weight"), kind: "matrix" as const, rows: band };

@@ -23,11 +23,24 @@ export type Buffer = Pointer;
 export type GraphAllocator = Pointer;
 
 type Maybe = Pointer | null;
+type RopeOperands = [ctx: Context, input: Tensor, positions: Tensor, factors: Maybe, dimensions: number];
+type RopeScaling = [
+  originalContext: number,
+  freqBase: number,
+  freqScale: number,
+  extFactor: number,
+  attnFactor: number,
+  betaFast: number,
+  betaSlow: number,
+];
 /** koffi gives 64-bit integers beyond 2^53 as bigint. */
 type Long = number | bigint;
 
-/** RoPE pairings (`GGML_ROPE_TYPE_*`): neighbouring values, or halves of the head. */
-export const ropeModes = { norm: 0, neox: 2 } as const;
+/**
+ * RoPE pairings (`GGML_ROPE_TYPE_*`): neighbouring values, or halves of the head; `mrope` and `imrope` pair halves, too,
+ * and turn sections of the pairs by different positions.
+ */
+export const ropeModes = { norm: 0, neox: 2, mrope: 8, imrope: 40 } as const;
 
 /** `enum ggml_status` */
 export const graphStatus = { allocFailed: -2, failed: -1, success: 0, aborted: 1 } as const;
@@ -51,6 +64,7 @@ function bind() {
   const initParams = koffi.struct({ mem_size: "size_t", mem_buffer: "void *", no_alloc: "bool" });
   const fn = <T>(definition: string) => base.func(definition) as unknown as T;
   const registryFn = <T>(definition: string) => ggml.func(definition) as unknown as T;
+  type Unary = (ctx: Context, a: Tensor) => Tensor;
   type Binary = (ctx: Context, a: Tensor, b: Tensor) => Tensor;
   const pointers = (count: number) => Array<string>(count).fill("void *");
 
@@ -78,13 +92,24 @@ function bind() {
     getData: fn<(tensor: Tensor) => Maybe>("void *ggml_get_data(void *)"),
 
     mulMat: fn<Binary>("void *ggml_mul_mat(void *, void *, void *)"),
+    mulMatId: fn<(ctx: Context, weights: Tensor, input: Tensor, ids: Tensor) => Tensor>(
+      "void *ggml_mul_mat_id(void *, void *, void *, void *)",
+    ),
     add: fn<Binary>("void *ggml_add(void *, void *, void *)"),
     mul: fn<Binary>("void *ggml_mul(void *, void *, void *)"),
+    div: fn<Binary>("void *ggml_div(void *, void *, void *)"),
     cpy: fn<Binary>("void *ggml_cpy(void *, void *, void *)"),
     swigluSplit: fn<Binary>("void *ggml_swiglu_split(void *, void *, void *)"),
     gegluSplit: fn<Binary>("void *ggml_geglu_split(void *, void *, void *)"),
     scale: fn<(ctx: Context, a: Tensor, factor: number) => Tensor>("void *ggml_scale(void *, void *, float)"),
-    tanh: fn<(ctx: Context, a: Tensor) => Tensor>("void *ggml_tanh(void *, void *)"),
+    scaleBias: fn<(ctx: Context, a: Tensor, factor: number, bias: number) => Tensor>(
+      "void *ggml_scale_bias(void *, void *, float, float)",
+    ),
+    tanh: fn<Unary>("void *ggml_tanh(void *, void *)"),
+    sqr: fn<Unary>("void *ggml_sqr(void *, void *)"),
+    sqrt: fn<Unary>("void *ggml_sqrt(void *, void *)"),
+    sumRows: fn<Unary>("void *ggml_sum_rows(void *, void *)"),
+    cont: fn<Unary>("void *ggml_cont(void *, void *)"),
     layerNorm: fn<(ctx: Context, a: Tensor, eps: number) => Tensor>("void *ggml_norm(void *, void *, float)"),
     rmsNorm: fn<(ctx: Context, a: Tensor, eps: number) => Tensor>("void *ggml_rms_norm(void *, void *, float)"),
     setRows: fn<(ctx: Context, into: Tensor, rows: Tensor, indices: Tensor) => Tensor>(
@@ -141,21 +166,12 @@ function bind() {
       ...pointers(4),
       ...["int", "int", "int"],
       ...Array<string>(6).fill("float"),
-    ]) as unknown as (
-      ctx: Context,
-      a: Tensor,
-      positions: Tensor,
-      factors: Maybe,
-      dimensions: number,
-      mode: number,
-      originalContext: number,
-      freqBase: number,
-      freqScale: number,
-      extFactor: number,
-      attnFactor: number,
-      betaFast: number,
-      betaSlow: number,
-    ) => Tensor,
+    ]) as unknown as (...call: [...RopeOperands, mode: number, ...RopeScaling]) => Tensor,
+    ropeMulti: base.func("ggml_rope_multi", "void *", [
+      ...pointers(4),
+      ...["int", "int *", "int", "int"],
+      ...Array<string>(6).fill("float"),
+    ]) as unknown as (...call: [...RopeOperands, sections: Int32Array, mode: number, ...RopeScaling]) => Tensor,
     flashAttnExt: fn<
       (
         ctx: Context,

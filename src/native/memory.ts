@@ -51,6 +51,12 @@ export function viewFloats(address: Pointer, count: number): Float32Array {
   return new Float32Array(buffer, byteOffset, count);
 }
 
+/** The same for `count` values of i32. */
+export function viewIntegers(address: Pointer, count: number): Int32Array {
+  const { buffer, byteOffset } = viewNative(address, 4 * count);
+  return new Int32Array(buffer, byteOffset, count);
+}
+
 /** Linux's `MADV_HUGEPAGE`. */
 const adviceHugePages = 14;
 /** Page size of most x64 and arm64 systems, in bytes. */

@@ -1,5 +1,5 @@
 import type { BlockCost } from "../model/blocks/block.ts";
-import { costOf, sumsOf } from "../model/blocks/definitions.ts";
+import { type BlockSum, costOf, sumsOf } from "../model/blocks/definitions.ts";
 import { sliceBytes } from "../weights/slice.ts";
 import { type MemoryDemand, planMemory } from "./memory.ts";
 import { sum } from "./passTiming.ts";
@@ -28,7 +28,7 @@ export interface DeviceDemand extends MemoryDemand {
 /** Work of a block in a forward pass. */
 export interface BlockWork {
   readonly computes: BlockCost["computes"];
-  readonly sums: number;
+  readonly sums: readonly BlockSum[];
 }
 
 /** Where a device's memory goes under its cap, in bytes. */
@@ -37,7 +37,7 @@ export interface DeviceMemory {
   /** All that the device has of the model, in memory or not. */
   readonly weightBytes: number;
   readonly blockBytes: readonly number[];
-  /** Of each block: the tokens that it computes, and how often all ranks add up. */
+  /** Of each block: the tokens that it computes, and what all ranks add up. */
   readonly blockWork: readonly BlockWork[];
   /** What stays in memory of them, and what passes through the window. */
   readonly window: WindowPlan;
@@ -48,7 +48,7 @@ export interface DeviceMemory {
   readonly totalBytes: number;
   /** The least cap that would do. */
   readonly leastCapBytes: number;
-  /** Whether the cap is at least that. Where it is not, the plan is that for the least cap. */
+  /** True if the cap is at least that. If it is not, the plan is that for the least cap. */
   readonly fits: boolean;
 }
 

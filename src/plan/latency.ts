@@ -1,8 +1,9 @@
 import { chooseCollective, type LinkMeasurements, predictMs } from "../collective/choose.ts";
 import type { CollectiveName } from "../collective/collective.ts";
 import { type WireName, wireBytes } from "../collective/wireBlock.ts";
+import type { BlockSum } from "../model/blocks/definitions.ts";
 import type { DeviceMemory } from "./deviceMemory.ts";
-import { type PassBounds, type PassTiming, stepBounds, type TimedDevice, type WindowRule } from "./passTiming.ts";
+import { type PassBounds, type PassTiming, stepBounds, sum, type TimedDevice, type WindowRule } from "./passTiming.ts";
 import { type DeviceTimes, simulate } from "./simulation.ts";
 import { isSteady, isTightlySteady } from "./steadyState.ts";
 
@@ -13,7 +14,7 @@ export interface DeviceRates {
   readonly diskBytesPerSecond: number;
 }
 
-/** A device, as far as it decides how long a step takes. */
+/** A device, as far as it decides how long a pass takes. */
 export interface PlannedDevice {
   readonly memory: DeviceMemory;
   readonly rates: DeviceRates;
@@ -39,15 +40,15 @@ export interface PlannedCluster {
   readonly promptSpeedup: number;
 }
 
-/** What holds a step back; `window`: the disk would be fast enough, but the window holds too little. */
+/** What holds a pass back; `window`: the disk would be fast enough, but the window holds too little. */
 export type Limit = "compute" | "disk" | "network" | "window";
 
-/** How a step goes, as far as can be foretold. */
+/** A prediction of a pass. */
 export interface StepPrediction extends PassBounds {
   readonly tokens: number;
   readonly stepMs: number;
   readonly limit: Limit;
-  /** Whether no device will wait for its disk, and whether that holds block by block. */
+  /** True if no device will wait for its disk, and whether that holds block by block. */
   readonly steady: boolean;
   readonly tightlySteady: boolean;
   readonly network: NetworkPrediction;
@@ -55,17 +56,17 @@ export interface StepPrediction extends PassBounds {
   readonly devices: readonly DeviceTimes[];
 }
 
-/** How the partial sums of a step travel. */
+/** How the partial sums of a pass travel. */
 export interface NetworkPrediction {
   /** `solo` where there is one device. */
   readonly collective: CollectiveName | "solo";
   readonly payloadBytes: number;
   readonly allReduceMs: number;
-  /** What rank 0 sends to all at the start of a step. */
+  /** What rank 0 sends to all at the start of a pass. */
   readonly broadcastMs: number;
 }
 
-/** Predicts a step of so many tokens (1 is decoding) in the long run, each step of the same kind as the one before. */
+/** Predicts a pass of `tokens` tokens (1 is decoding) in the long run, each pass of the same kind as the one before. */
 export function predictStep(cluster: PlannedCluster, tokens: number, rule: WindowRule = {}): StepPrediction {
   const network = predictNetwork(cluster, tokens);
   const step = stepOf(cluster, tokens, network);
@@ -80,13 +81,25 @@ export function predictStep(cluster: PlannedCluster, tokens: number, rule: Windo
   };
 }
 
-/** A step as the simulation takes it: each block's sums after it, and after the last one the next step's start. */
+/** A pass as the simulation takes it: each block's sums after it, and after the last one the next pass's start. */
 function stepOf(cluster: PlannedCluster, tokens: number, network: NetworkPrediction): PassTiming {
   const devices = cluster.devices.map((device) => stepDevice(device, tokens, cluster.promptSpeedup));
   const { blockWork } = cluster.devices[0]!.memory;
   const last = blockWork.length - 1;
-  const syncMs = blockWork.map(({ sums }, i) => sums * network.allReduceMs + (i === last ? network.broadcastMs : 0));
+  const sumMs = sumTimes(cluster, tokens, network);
+  const syncMs = blockWork.map(({ sums }, i) => sum(sums.map(sumMs)) + (i === last ? network.broadcastMs : 0));
   return { devices, syncMs };
+}
+
+/** Milliseconds of a sum: those of one of hidden states are known. */
+function sumTimes(cluster: PlannedCluster, tokens: number, { collective, allReduceMs }: NetworkPrediction) {
+  const { devices, link, collective: asked } = cluster;
+  const measurements = alike(devices.length, link);
+  return ({ length, exact }: BlockSum): number => {
+    if (collective === "solo" || !exact) return allReduceMs;
+    const bytes = wireBytes("f32", tokens * length);
+    return predictMs(asked === "auto" ? chooseCollective(measurements, bytes).name : asked, measurements, bytes);
+  };
 }
 
 /** Only the last token of a prompt has outputs. */
@@ -104,7 +117,7 @@ function stepDevice({ memory, rates }: PlannedDevice, tokens: number, promptSpee
   };
 }
 
-/** Predicts one all-reduce of a step's hidden states, and the broadcast of its embeddings, which travel as f32. */
+/** Predicts one all-reduce of a pass's hidden states, and the broadcast of its embeddings, which travel as f32. */
 function predictNetwork(cluster: PlannedCluster, tokens: number): NetworkPrediction {
   const { devices, embeddingLength, link, wire, collective } = cluster;
   const elements = tokens * embeddingLength;
@@ -123,10 +136,10 @@ function alike(size: number, { latencyMs, bytesPerSecond }: LinkFigures): LinkMe
   return { size, latencyMs: table(latencyMs), bytesPerMs: table(bytesPerSecond / 1000) };
 }
 
-/** Longer than computing and sums by more than this fraction, a step waits for something else. */
+/** Longer than computing and sums by more than this fraction, a pass waits for something else. */
 const waiting = 0.02;
 
-/** What a step's time comes from. Computing and sums follow on each other; reading goes on beside both. */
+/** What a pass's time comes from. Computing and sums follow on each other; reading goes on beside both. */
 export function limitOf({ computeMs, diskMs, networkMs }: PassBounds, stepMs: number): Limit {
   const chainMs = computeMs + networkMs;
   if (diskMs > chainMs) return "disk";
@@ -134,7 +147,7 @@ export function limitOf({ computeMs, diskMs, networkMs }: PassBounds, stepMs: nu
   return computeMs >= networkMs ? "compute" : "network";
 }
 
-/** How a prompt goes: in equal steps, as few as the batch allows. */
+/** How a prompt goes: in equal passes, as few as the batch allows. */
 export interface PromptPrediction {
   readonly tokens: number;
   readonly steps: number;
@@ -142,7 +155,7 @@ export interface PromptPrediction {
   readonly step: StepPrediction;
 }
 
-/** Predicts how long a prompt of so many tokens takes, in batches of at most `batch`. */
+/** Predicts how long a prompt of `tokens` tokens takes, in batches of at most `batch`. */
 export function predictPrompt(cluster: PlannedCluster, tokens: number, batch: number): PromptPrediction {
   const steps = Math.ceil(tokens / batch);
   const step = predictStep(cluster, Math.ceil(tokens / steps));

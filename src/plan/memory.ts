@@ -1,4 +1,4 @@
-import { costOf, windowsOf } from "../model/blocks/definitions.ts";
+import { costOf, passedOn, windowsOf } from "../model/blocks/definitions.ts";
 import type { KvType } from "../model/cells.ts";
 import { sliceBytes } from "../weights/slice.ts";
 import { sum } from "./passTiming.ts";
@@ -8,7 +8,7 @@ import type { RankDescription } from "./rankDescription.ts";
 export interface MemoryPlan {
   readonly weights: number;
   readonly kv: number;
-  /** Inputs and intermediate results of the largest step. */
+  /** Inputs and intermediate results of the largest pass. */
   readonly compute: number;
   /** Node, the native libraries and the vocabulary. */
   readonly runtime: number;
@@ -20,11 +20,11 @@ export interface MemoryDemand {
   readonly context: number;
   readonly batch: number;
   readonly kvType: KvType;
-  /** Most tokens of a step that have logits. */
+  /** Most tokens of a pass that have logits. */
   readonly outputs: number;
   /** Sequences side by side; 1 if absent. */
   readonly slots?: number | undefined;
-  /** Whether threads record what they do. */
+  /** True if threads record what they do. */
   readonly trace?: boolean | undefined;
 }
 
@@ -54,7 +54,7 @@ export function weightBytes({ blocks, shared }: RankDescription): number {
 }
 
 /**
- * The state, its norm, and what the blocks of one layer have at their widest points, with the quantized copies that
+ * The state, its norm, what blocks pass on between their graphs, and what the blocks of one layer have at their widest points, with the quantized copies that
  * matrices are multiplied with. Logits, hidden states that are asked for, and the attention mask come on top.
  */
 function computeBytes({ hyperparameters: h, blocks, share }: RankDescription, demand: MemoryDemand): number {
@@ -64,7 +64,9 @@ function computeBytes({ hyperparameters: h, blocks, share }: RankDescription, de
     const { workingValues } = costOf(block, share, slots);
     widest.set(block.kind, Math.max(widest.get(block.kind) ?? 0, workingValues));
   }
-  const values = batch * (4 * h.embeddingLength + sum([...widest.values()]));
+  const { steering, kept, ids, weights } = passedOn(blocks, share);
+  const between = Math.max(0, steering - h.embeddingLength) + kept + ids + weights;
+  const values = batch * (4 * h.embeddingLength + between + sum([...widest.values()]));
   const results = 2 * h.vocabularySize * outputs + (outputs === 0 ? 0 : batch * h.embeddingLength);
   const mask = windowsOf(blocks).length * batch * context * 2;
   return 4 * (values + results) + mask;

@@ -1,7 +1,7 @@
 import { StelliumError } from "../errors.ts";
 import type { Block, RankBlock } from "../model/blocks/block.ts";
 import type { ModelDescription } from "../model/describeModel.ts";
-import { isDivided, partOf, type RankShare, type Weight } from "../model/split.ts";
+import { hasUnits, isDivided, partOf, type RankShare, type Weight } from "../model/split.ts";
 import type { GgufTensor } from "../weights/gguf/model.ts";
 import type { SharePlan } from "./shares.ts";
 
@@ -43,7 +43,15 @@ export function rankDescription(description: ModelDescription, plan: SharePlan, 
 function rankBlock(block: Block, shares: readonly RankShare[], rank: number): RankBlock {
   const parts = partsOf(block.weights, shares, rank);
   const weights = parts.filter(({ resident }) => !resident);
-  return { ...block, empty: !weights.some(isDivided), weights, resident: parts.filter(({ resident }) => resident) };
+  const resident = parts.filter((weight) => weight.resident);
+  return { ...block, empty: !weights.some(isDivided), undivided: isUndivided(block, shares), weights, resident };
+}
+
+/** True if no two ranks have parts of the block's weights. */
+function isUndivided({ weights }: Block, shares: readonly RankShare[]): boolean {
+  const divided = weights.filter(isDivided);
+  const having = shares.filter((share) => divided.some(({ split }) => hasUnits(split, share)));
+  return having.length <= 1;
 }
 
 /** Two blocks may read the same weight. */

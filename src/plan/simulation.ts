@@ -2,15 +2,15 @@ import { isStreamed, type PassTiming, type TimedDevice, type WindowRule } from "
 
 /** How long to simulate. */
 export interface SimulationOptions extends WindowRule {
-  /** Steps that are not counted: in the first ones the ring has yet to fill. Default 16. */
+  /** Passes that are not counted: in the first ones the ring has yet to fill. Default 16. */
   readonly skip?: number;
-  /** Steps that are counted. Default 8. */
+  /** Passes that are counted. Default 8. */
   readonly steps?: number;
-  /** Whether the ring is filled before the first step begins. Default: it begins empty. */
+  /** True if the ring is filled before the first pass begins. Default: it begins empty. */
   readonly filled?: boolean;
 }
 
-/** What a device did, in milliseconds per step. */
+/** What a device did, in milliseconds per pass. */
 export interface DeviceTimes {
   readonly computeMs: number;
   /** Reading. */
@@ -21,16 +21,16 @@ export interface DeviceTimes {
   readonly peerWaitMs: number;
 }
 
-/** How the counted steps went. */
+/** How the counted passes went. */
 export interface SimulationResult {
-  /** Milliseconds per step. */
+  /** Milliseconds per pass. */
   readonly stepMs: number;
   /** By rank. */
   readonly devices: readonly DeviceTimes[];
 }
 
 /**
- * Plays steps event by event: each device computes a block when all are done with the one before and it has been read;
+ * Plays passes event by event: each device computes a block when all are done with the one before and it has been read;
  * a loader reads the streamed blocks in order, round and round, each as soon as the ring has room for all of it.
  * Throws `RangeError` where a ring cannot hold what its rule requires to go on.
  */
@@ -53,7 +53,7 @@ function mapTimes(value: (key: TimeName) => number): Record<TimeName, number> {
   return Object.fromEntries(timeNames.map((key) => [key, value(key)])) as Record<TimeName, number>;
 }
 
-/** The devices and the clock that they share. Blocks are counted over all steps. */
+/** The devices and the clock that they share. Blocks are counted over all passes. */
 class Simulation {
   readonly #step: PassTiming;
   readonly #devices: readonly Device[];
@@ -69,7 +69,7 @@ class Simulation {
     for (const device of devices) device.begin(0, 0);
   }
 
-  /** Plays so many further steps and returns the time at which the last one ended. */
+  /** Plays so many further passes and returns the time at which the last one ended. */
   run(steps: number): number {
     const end = this.#block + steps * this.#step.syncMs.length;
     while (this.#block < end) this.#advance();

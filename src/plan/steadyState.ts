@@ -14,7 +14,7 @@ const tolerance = 1e-9;
 /**
  * The tight condition, generalized: on every device, each streamed block can be read from when the streamed block before
  * it may be computed, the earliest, to when it may be computed itself. What lies between them, pinned blocks, sums and
- * the border of steps included, is time to read in. It implies `isSteady` where the ring holds any two streamed blocks
+ * the border of passes included, is time to read in. It implies `isSteady` where the ring holds any two streamed blocks
  * that follow on each other, and rooms are free at once.
  */
 export function isTightlySteady(step: PassTiming): boolean {
@@ -30,7 +30,7 @@ export function isTightlySteady(step: PassTiming): boolean {
 }
 
 /**
- * The loose condition, generalized: whether no device ever waits for its disk once its ring has filled, so that a step
+ * The loose condition, generalized: whether no device ever waits for its disk once its ring has filled, so that a pass
  * takes no longer than computing and sums. Exact, for blocks of any sizes, pinned ones, unequal devices, and rings of any
  * size that hold the largest block: with the times that computing and sums set, the reading of every block, which begins
  * when the one before has been read and the ring has room, ends in time.
@@ -46,7 +46,7 @@ export function isSteady(step: PassTiming, rule: WindowRule = {}): boolean {
 
 /** When blocks are computed where nobody waits for a disk. */
 interface Chain {
-  /** By block, from the start of the step. */
+  /** By block, from the start of the pass. */
   readonly start: readonly number[];
   readonly stepMs: number;
 }
@@ -64,7 +64,7 @@ function chainOf(step: PassTiming): Chain {
 
 /**
  * Two rounds tell: what was read a whole round ago does not delay anything, since a round of reading is no longer than
- * a step.
+ * a pass.
  */
 function readsInTime(device: TimedDevice, chain: Chain, rule: WindowRule, slack: number): boolean {
   const streamed = streamedOf(device);

@@ -15,11 +15,11 @@ export interface WindowPlan {
   readonly pinnedBytes: number;
   /** Bytes of the ring that the other blocks are read into; 0 where all are pinned. */
   readonly windowBytes: number;
-  /** Bytes that are read from the disk for every step. */
+  /** Bytes that are read from the disk for every pass. */
   readonly streamedBytes: number;
   /** The least budget that would do. */
   readonly leastBytes: number;
-  /** Whether the budget is at least that. Where it is not, this is the plan for that least budget. */
+  /** True if the budget is at least that. Where it is not, this is the plan for that least budget. */
   readonly fits: boolean;
 }
 
@@ -53,7 +53,7 @@ function ringBytes(blockBytes: readonly number[], pinned: readonly boolean[], co
   return streamed.reduce((most, _, start) => Math.max(most, from(start)), 0);
 }
 
-/** Steps in which the fraction to be pinned is looked for: finer than one block of any model. */
+/** Passes in which the fraction to be pinned is looked for: finer than one block of any model. */
 const fractionSteps = 16;
 
 /** Pins the largest fraction of all bytes that leaves room for the window, and then whatever else fits. */

@@ -125,8 +125,8 @@ export class TextModel implements AsyncDisposable {
 
   get #requestModel() {
     const { tokenizer, context } = this;
-    const { vocabularySize, embeddingLength } = this.coordinator.description.hyperparameters;
-    return { tokenizer, context, vocabularySize, embeddingLength, scheduler: this.#scheduler };
+    const { vocabularySize, embeddingLength, pooling } = this.coordinator.description.hyperparameters;
+    return { tokenizer, context, vocabularySize, embeddingLength, pooling, scheduler: this.#scheduler };
   }
 }
 

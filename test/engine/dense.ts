@@ -79,32 +79,41 @@ export const nearTie = { F32: 1e-3, quantized: 1e-2, elsewhere: 0.35, deepElsewh
  */
 export const rounding: Record<string, number> = { F32: 0.05, Q4_K: 0.8 };
 
+/** More than all rounding of a reference that is computed in one pass: what another fact makes of it. */
+export const noticed = 0.2;
+
 /** Two sequences that follow the same reference side by side, the first one some tokens ahead. Returns the worse difference. */
 export async function sideBySide(
   engine: Engine,
   { prompt, tokens, top }: ReferenceRun,
   ahead: number,
 ): Promise<number> {
-  const text = [...prompt, ...tokens];
-  const starts = [prompt.length + ahead, prompt.length];
+  const rows = await sideBySideRows(engine, [...prompt, ...tokens], [prompt.length + ahead, prompt.length]);
+  const differences = rows.map(({ position, row }) =>
+    differenceTo({ prompt, tokens, top: [top[position - prompt.length + 1]!] }, [row]),
+  );
+  return Math.max(...differences);
+}
+
+/**
+ * Two sequences of the same text, whose first tokens, `starts` of them, come in one pass, and the next eight in passes of
+ * one token of each. Returns log-probabilities of all tokens after each of those, and its position.
+ */
+export async function sideBySideRows(
+  engine: Engine,
+  text: readonly number[],
+  starts: readonly number[],
+): Promise<{ position: number; row: Float64Array }[]> {
   await engine.step(starts.map((end, slot) => ({ slot, tokens: text.slice(0, end), position: 0, outputs: 0 })));
-  let worst = 0;
+  const rows: { position: number; row: Float64Array }[] = [];
   for (let step = 0; step < 8; step++) {
-    const parts = starts.map((start, slot) => ({
-      slot,
-      tokens: [text[start + step]!],
-      position: start + step,
-      outputs: 1,
-    }));
+    const at = starts.map((start) => start + step);
+    const parts = at.map((position, slot) => ({ slot, tokens: [text[position]!], position, outputs: 1 }));
     const logits = await engine.step(parts);
-    const width = logits.length / 2;
-    for (const [slot, { position }] of parts.entries()) {
-      const row = logSoftmax(logits.subarray(slot * width, (slot + 1) * width));
-      const at = position - prompt.length + 1;
-      worst = Math.max(worst, differenceTo({ prompt, tokens, top: [top[at]!] }, [row]));
-    }
+    const width = logits.length / starts.length;
+    rows.push(...at.map((position, i) => ({ position, row: logSoftmax(logits.subarray(i * width, (i + 1) * width)) })));
   }
-  return worst;
+  return rows;
 }
 
 /** Shapes of a type without the deep ones, whose facts hang on the number of layers. */

@@ -46,14 +46,15 @@ export class Ranks implements AsyncDisposable {
     );
   }
 
-  /** Ranks whose weights come from wherever is said. */
+  /** Ranks whose weights come from wherever is said. @param engine - of another tree, if this one does not know the blocks */
   static async of(
     from: readonly Pick<EngineStart, "description" | "origin">[],
     options: EngineOptions | ((rank: number) => EngineOptions),
     links: LinkOptions = {},
+    engine: typeof Engine = Engine,
   ): Promise<Ranks> {
     const optionsOf = typeof options === "function" ? options : () => options;
-    const engines = from.map((start, rank) => Engine.start({ ...start, options: optionsOf(rank) }));
+    const engines = from.map((start, rank) => engine.start({ ...start, options: optionsOf(rank) }));
     const ranks = new Ranks(await Promise.all(engines));
     await ranks.link(links);
     return ranks;

@@ -1,5 +1,6 @@
 import { deviceSlice, storedSlice } from "#stellium/cluster/deviceSlice";
 import type { WeightOrigin } from "#stellium/engine/protocol";
+import type { ModelDescription } from "#stellium/model/describeModel";
 import { describe } from "#stellium/model/support";
 import { type RankDescription, rankDescription } from "#stellium/plan/rankDescription";
 import { type HeadPlacement, planShares } from "#stellium/plan/shares";
@@ -24,7 +25,16 @@ export async function cutRanks(
   cacheDir: string,
   head: HeadPlacement = "coordinator",
 ): Promise<CutRank[]> {
-  const whole = describe(await readGguf(model));
+  return await cutDescribed(describe(await readGguf(model)), shares, cacheDir, head);
+}
+
+/** The same of a model that has been described. */
+export async function cutDescribed(
+  whole: ModelDescription,
+  shares: readonly number[],
+  cacheDir: string,
+  head: HeadPlacement = "coordinator",
+): Promise<CutRank[]> {
   const plan = planShares(whole, shares, { head });
   const sources = await Promise.all(whole.files.map((file) => openFile(file, false)));
   const reading = new SharedReading(sources, { readers: 1, shared: false });

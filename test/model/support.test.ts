@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { architectureNames, supportOf } from "#stellium/model/support";
+import { architectureNames, describe as describeModelFile, supportOf } from "#stellium/model/support";
 import type { GgufModel, GgufTensor, GgufValue } from "#stellium/weights/gguf/model";
 import { readGguf } from "#stellium/weights/gguf/reader";
 
@@ -49,6 +49,9 @@ describe("support of a model", () => {
     ["an adapter", [{ "general.type": "adapter" }], "it is an adapter (LoRA)"],
     ["a projector", [{ "general.architecture": "clip" }], "it is a projector (mmproj) for images"],
     ["a reranker", [{ "llama.pooling_type": 4 }], "it is a reranker"],
+    ["a pooling it does not know", [{ "llama.pooling_type": 7 }], "its pooling_type is 7"],
+    ["tokens that see those after them", [{ "llama.attention.causal": false }], "its tokens see those that follow"],
+    ["more guessing layers than layers", [{ "llama.nextn_predict_layers": 5 }], "5 of its 5 layers"],
     ["a reranker's head", [{}, { "cls.output.weight": {} }], "it is a reranker"],
     ["an importance matrix", [{ "general.type": "imatrix" }], "it is an importance matrix"],
     ["experts", [{ "llama.expert_count": 8 }], "it is a mixture of 8 experts"],
@@ -87,6 +90,23 @@ describe("support of a model", () => {
     ["a bias that a qwen2 model must have", [{ "general.architecture": "qwen2" }], "qwen2.attention.head_count"],
   ])("is refused with its name: %s", async (_, change, reason) => {
     expect(await reasonAgainst(...change)).toContain(reason);
+  });
+
+  it.each([
+    [{}, "mean"],
+    [{ "llama.pooling_type": 0 }, "mean"],
+    [{ "llama.pooling_type": 1 }, "mean"],
+    [{ "llama.pooling_type": 2 }, "cls"],
+    [{ "llama.pooling_type": 3 }, "last"],
+  ])("reads the pooling of embeddings from %j", async (metadata, pooling) => {
+    expect(describeModelFile(await changed(metadata)).hyperparameters.pooling).toBe(pooling);
+  });
+
+  it("counts neither layers that guess further tokens, nor their tensors", async () => {
+    const model = await changed({ "llama.nextn_predict_layers": 1 }, { "blk.4.nextn.eh_proj.weight": {} });
+    const { hyperparameters, blocks, leftOut } = describeModelFile(model);
+    expect([hyperparameters.blockCount, blocks.length]).toEqual([4, 9]);
+    expect(leftOut).toBe([...model.tensors.keys()].filter((name) => name.startsWith("blk.4.")).length);
   });
 
   it("does not depend on tensors that do not touch text, which are counted", async () => {

@@ -21,7 +21,7 @@ export interface Shape {
 }
 
 /** Biases and norms as no model has them all. */
-const everything: Architecture = { ...llama, qkNorm: true };
+const everything: Architecture = { ...llama, qkNorm: "head" };
 
 /** A description of a llama model with tensors that follow on each other in one file. */
 export function describeShape(shape: Shape): ModelDescription & { fileBytes: number } {

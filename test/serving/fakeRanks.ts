@@ -115,7 +115,14 @@ export class FakeModel implements AsyncDisposable {
 
   get requestModel() {
     const { scheduler } = this;
-    return { scheduler, tokenizer, context: this.ranks.context, vocabularySize, embeddingLength: 2 };
+    return {
+      scheduler,
+      tokenizer,
+      context: this.ranks.context,
+      vocabularySize,
+      embeddingLength: 2,
+      pooling: "mean" as const,
+    };
   }
 
   open(prompt: readonly number[], maxTokens: number, signal?: AbortSignal) {

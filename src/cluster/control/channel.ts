@@ -71,7 +71,7 @@ export class Channel<In extends AnyMessage, Out extends AnyMessage> implements A
   readonly #heartbeat: Heartbeat;
   readonly #forgetSignal: () => void;
   #announceEnd: (end: ChannelEnd) => void = () => {};
-  /** Whether versions are exchanged; until then nothing else is said or heard. */
+  /** Whether both versions are known; until then nothing else is said or heard. */
   #greeted = false;
   #greeting: { readonly resolve: () => void; readonly reject: (error: unknown) => void } | undefined;
   #end: ChannelEnd | undefined;
@@ -80,7 +80,7 @@ export class Channel<In extends AnyMessage, Out extends AnyMessage> implements A
   #unreadBytes = 0;
 
   /**
-   * Takes over a connected and authenticated socket and exchanges versions. Rejects with `VERSION_MISMATCH`, and as
+   * Takes over a connected and authenticated socket and compares versions. Rejects with `VERSION_MISMATCH`, and as
    * reading does; the socket is closed then. Waits for as long as the peer shows life: a caller with a deadline destroys
    * the socket.
    */

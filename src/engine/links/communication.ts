@@ -3,8 +3,8 @@ import type { LinkStatistics } from "../../collective/group.ts";
 import { type ErrorFacts, StelliumError } from "../../errors.ts";
 import { type Socket, shutdownSocket } from "../../native/sockets.ts";
 import type { TraceMemory } from "../../trace/recorder.ts";
-import { readJson, writeJson } from "../exchange.ts";
 import type { PartialSums } from "../reducer.ts";
+import { readJson, writeJson } from "../sharedJson.ts";
 import {
   type CommunicationStart,
   communicationMemory,
@@ -25,7 +25,7 @@ const patienceMs = 8_000;
 
 /**
  * The engine thread's end of its communication thread, which adds up over a second set of links. They share memory: on
- * the way of a sum they exchange no messages.
+ * the way of a sum no messages pass between them.
  */
 export class Communication implements Disposable {
   readonly #memory = communicationMemory();
@@ -69,13 +69,13 @@ export class Communication implements Disposable {
   }
 
   /** Starts adding up values in place, which must not be touched before `wait`. */
-  start(lane: number, { values, address }: PartialSums, subject: number): void {
+  start(lane: number, { values, address, exact }: PartialSums, subject: number): void {
     const { cells, addresses } = this.#memory;
     const slot = slotOf(this.#given);
     addresses[slot] = address;
     cells[orderCell.elements + slot] = values.length;
     cells[orderCell.subjects + slot] = subject;
-    this.#sums.set(lane, this.#give(order.sum));
+    this.#sums.set(lane, this.#give(exact ? order.exactSum : order.sum));
   }
 
   /** Waits for the sum that was started last in a lane, if any. Throws `LINK_LOST`. */
@@ -131,11 +131,11 @@ export class Communication implements Disposable {
   }
 
   #put(value: unknown): void {
-    this.#memory.cells[orderCell.exchangeBytes] = writeJson(this.#memory.exchange, value);
+    this.#memory.cells[orderCell.messageBytes] = writeJson(this.#memory.message, value);
   }
 
   #take<T>(): T {
-    return readJson<T>(this.#memory.exchange, this.#memory.cells[orderCell.exchangeBytes]!);
+    return readJson<T>(this.#memory.message, this.#memory.cells[orderCell.messageBytes]!);
   }
 }
 

@@ -1,5 +1,6 @@
 import type { TraceMemory } from "../../trace/recorder.ts";
 import type { LinkSetup } from "./rankLinks.ts";
+import type { SumSizes } from "./reduction.ts";
 
 /** Orders that may be under way at once: one sum for each lane, and closing the links. A power of two. */
 export const orderSlots = 4;
@@ -13,7 +14,7 @@ export interface CommunicationMemory {
   /** See `linkFigures`. */
   readonly statistics: Float64Array;
   /** What goes with an order, and what comes of it, as UTF-8 JSON. The failure of a sum stays until links are opened. */
-  readonly exchange: Uint8Array;
+  readonly message: Uint8Array;
 }
 
 /**
@@ -25,7 +26,7 @@ export const orderCell = {
   done: 1,
   /** Not 0: the thread has ended. */
   ended: 2,
-  exchangeBytes: 3,
+  messageBytes: 3,
   /** The first of `orderSlots` each. */
   orders: 4,
   elements: 4 + orderSlots,
@@ -34,8 +35,11 @@ export const orderCell = {
   length: 4 + 4 * orderSlots,
 } as const;
 
-/** What may be ordered: to open links (`OpenOrder`), to take a collective (`ReductionChoice`), a sum, to close the links, to end. */
-export const order = { open: 1, choose: 2, sum: 3, close: 4, end: 5 } as const;
+/**
+ * What may be ordered: to open links (`OpenOrder`), to take a collective (`ReductionChoice`), a sum by the links' wire
+ * type or in f32, to close the links, to end.
+ */
+export const order = { open: 1, choose: 2, sum: 3, exactSum: 4, close: 5, end: 6 } as const;
 
 /** How it went. */
 export const outcome = { done: 0, failed: 1 } as const;
@@ -47,8 +51,7 @@ export const linkFigures = ["count", "wireMs", "waitMs", "cipherMs", "bytesSent"
 export interface OpenOrder {
   readonly listener: number;
   readonly setup: LinkSetup;
-  /** Values of the largest sum. */
-  readonly maxElements: number;
+  readonly largest: SumSizes;
   /** Milliseconds to open them in. */
   readonly deadlineMs: number;
 }
@@ -60,14 +63,14 @@ export interface CommunicationStart {
 }
 
 /** Measurements between 64 ranks fit. Pages that are not written to are never backed by the system. */
-const exchangeBytes = 512 * 1024;
+const messageBytes = 512 * 1024;
 
 export function communicationMemory(): CommunicationMemory {
   return {
     cells: new Int32Array(new SharedArrayBuffer(4 * orderCell.length)),
     addresses: new BigInt64Array(new SharedArrayBuffer(8 * orderSlots)),
     statistics: new Float64Array(new SharedArrayBuffer(8 * linkFigures.length)),
-    exchange: new Uint8Array(new SharedArrayBuffer(exchangeBytes)),
+    message: new Uint8Array(new SharedArrayBuffer(messageBytes)),
   };
 }
 

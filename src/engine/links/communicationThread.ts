@@ -1,14 +1,13 @@
 import { workerData } from "node:worker_threads";
-import type { Collective } from "../../collective/collective.ts";
-import { addFigures, Group, type LinkStatistics } from "../../collective/group.ts";
+import { addFigures, type LinkStatistics } from "../../collective/group.ts";
 import { openWire } from "../../collective/wire.ts";
 import type { Pointer } from "../../native/ggml.ts";
 import { viewFloats } from "../../native/memory.ts";
 import { openRecorder } from "../../trace/recorder.ts";
 import { spanKind } from "../../trace/spans.ts";
-import { readJson, writeJson } from "../exchange.ts";
 import { FirstValues } from "../firstValues.ts";
 import { failureOf } from "../protocol.ts";
+import { readJson, writeJson } from "../sharedJson.ts";
 import {
   type CommunicationStart,
   linkFigures,
@@ -18,21 +17,28 @@ import {
   outcome,
   slotOf,
 } from "./communicationProtocol.ts";
-import { openLinkSet, sumDeadline } from "./linkSets.ts";
-import { openReduction, type ReductionChoice } from "./reduction.ts";
+import { openLinkSet } from "./linkSets.ts";
+import {
+  openReductions,
+  type Reduction,
+  type ReductionChoice,
+  type Reductions,
+  type SumGroups,
+  sumGroups,
+} from "./reduction.ts";
 
 // The communication thread: adds up over links of its own while the engine thread computes. It blocks on purpose.
 const { memory, trace } = workerData as CommunicationStart;
-const { cells, addresses, statistics, exchange } = memory;
+const { cells, addresses, statistics, message } = memory;
 const recorder = openRecorder(trace);
 
-let group: Group | undefined;
-let collective: Collective | undefined;
+let groups: SumGroups | undefined;
+let reductions: Reductions | undefined;
 /** What opening the links and trying them took: it is no part of the figures. */
 let before: LinkStatistics | undefined;
 let failed = false;
 /** Each lane's sums, by their address. */
-const lanes = new Map<Pointer, FirstValues>();
+const lanes = new Map<Pointer, FirstValues<Float32Array>>();
 
 try {
   run();
@@ -63,7 +69,8 @@ function outcomeOf(what: number | undefined, slot: number): number {
   try {
     if (what === order.open) open(take<OpenOrder>());
     else if (what === order.choose) choose(take<ReductionChoice>());
-    else if (what === order.sum) sum(slot);
+    else if (what === order.sum) sum(slot, reductions!.usual);
+    else if (what === order.exactSum) sum(slot, reductions!.exact);
     else close();
     return outcome.done;
   } catch (error) {
@@ -74,26 +81,28 @@ function outcomeOf(what: number | undefined, slot: number): number {
   }
 }
 
-function open({ listener, setup, maxElements, deadlineMs }: OpenOrder): void {
+function open({ listener, setup, largest, deadlineMs }: OpenOrder): void {
   close();
   failed = false;
   const { rank, size, wire } = setup;
   const links = openLinkSet("communication", listener, setup, deadlineMs);
-  group = new Group({ rank, size, links, wire: openWire(wire), maxElements, deadlineMs: sumDeadline });
+  groups = sumGroups({ rank, size, links, wire: openWire(wire) }, largest);
   give([...links.values()].map(({ socket }) => socket));
 }
 
 function choose(choice: ReductionChoice): void {
-  collective = openReduction(choice, group!);
-  before = group!.statistics();
-  group!.recorder = recorder;
+  const { usual, exact } = groups!;
+  reductions = openReductions(choice, { usual, exact });
+  before = usual.statistics();
+  usual.recorder = recorder;
+  exact.recorder = recorder;
 }
 
-function sum(slot: number): void {
+function sum(slot: number, { collective, wire }: Reduction): void {
   const values = valuesAt(addresses[slot]!, cells[orderCell.elements + slot]!);
   const started = recorder.now();
-  collective!.allReduce(values);
-  recorder.end(spanKind.reduce, started, cells[orderCell.subjects + slot], group!.wire.bytes(values.length));
+  collective.allReduce(values);
+  recorder.end(spanKind.reduce, started, cells[orderCell.subjects + slot], wire.bytes(values.length));
 }
 
 function valuesAt(address: Pointer, count: number): Float32Array {
@@ -104,21 +113,21 @@ function valuesAt(address: Pointer, count: number): Float32Array {
 }
 
 function close(): void {
-  group?.[Symbol.dispose]();
-  group = undefined;
+  groups?.usual[Symbol.dispose]();
+  groups = undefined;
   before = undefined;
 }
 
 function publishFigures(): void {
-  if (group === undefined || before === undefined) return;
-  const figures = addFigures(group.statistics(), before, -1);
+  if (groups === undefined || before === undefined) return;
+  const figures = addFigures(groups.usual.statistics(), before, -1);
   statistics.set(linkFigures.map((name) => figures[name]));
 }
 
 function take<T>(): T {
-  return readJson<T>(exchange, cells[orderCell.exchangeBytes]!);
+  return readJson<T>(message, cells[orderCell.messageBytes]!);
 }
 
 function give(value: unknown): void {
-  cells[orderCell.exchangeBytes] = writeJson(exchange, value);
+  cells[orderCell.messageBytes] = writeJson(message, value);
 }

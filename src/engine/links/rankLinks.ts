@@ -17,7 +17,7 @@ import type { Reducer } from "../reducer.ts";
 import type { Communication } from "./communication.ts";
 import { openDeadline, openLinkSet, sumDeadline } from "./linkSets.ts";
 import { inlineReducer, overlappingReducer } from "./rankReducers.ts";
-import { openReduction } from "./reduction.ts";
+import { openReductions, type SumSizes, sumGroups, sumSizes } from "./reduction.ts";
 
 /** How this rank is linked to the others. Plain data: it comes over the control channel. */
 export interface LinkSetup {
@@ -30,7 +30,7 @@ export interface LinkSetup {
   readonly collective: CollectiveName | "auto";
   /** On rank 0: where it keeps what `auto` learned of a network. It is on this device, and crosses no channel. */
   readonly tuningDirectory?: string | undefined;
-  /** Whether large steps are divided, so that one part is computed while the sums of the other travel; true if absent. */
+  /** True if large passes are divided, so that one part is computed while the sums of the other travel; true if absent. */
   readonly overlap?: boolean | undefined;
   /** Milliseconds to open all links in; 20,000 if absent. */
   readonly deadlineMs?: number | undefined;
@@ -52,15 +52,16 @@ export interface RankNetwork {
   readonly token: Choice;
 }
 
-/** Between steps a rank waits for as long as nobody asks for anything. */
+/** Between passes a rank waits for as long as nobody asks for anything. */
 const idleDeadline = 1e9;
 
 /** What links are opened with. */
 export interface RankLinksParts {
   readonly listener: Socket;
   readonly setup: LinkSetup;
-  readonly embeddingLength: number;
-  /** Most tokens of one step. */
+  /** Values per token of hidden states, and of the largest sum in f32. */
+  readonly values: SumSizes;
+  /** Most tokens of one pass. */
   readonly batch: number;
   /** Gives this rank's communication thread, where one is of use. */
   readonly communication: () => Communication;
@@ -73,15 +74,16 @@ export class RankLinks implements Disposable {
   #network: RankNetwork | undefined;
   readonly #links: ReadonlyMap<number, Link>;
   readonly #sums: Group;
+  readonly #exact: Group;
   readonly #idle: Group;
   readonly #recorder: Recorder;
-  /** Where steps are divided. */
+  /** Where passes are divided. */
   readonly #communication: Communication | undefined;
   /** What opening and measuring the links took: it is no part of the figures. */
   readonly #before: LinkStatistics;
 
   /** Opens the links. Blocks; throws `LINK_LOST`. */
-  constructor({ listener, setup, embeddingLength, batch, communication, recorder = noRecorder }: RankLinksParts) {
+  constructor({ listener, setup, values, batch, communication, recorder = noRecorder }: RankLinksParts) {
     const { rank, size, overlap = true, deadlineMs = openDeadline } = setup;
     const deadline = performance.now() + deadlineMs;
     const divides = overlap && size > 1 && batch >= dividedTokens;
@@ -91,18 +93,21 @@ export class RankLinks implements Disposable {
     this.#links = openLinkSet("engine", listener, setup, deadlineMs);
     const group = { rank, size, links: this.#links, wire: openWire(setup.wire) };
     const inline = divides ? Math.min(batch, dividedTokens - 1) : batch;
-    this.#sums = new Group({ ...group, maxElements: embeddingLength * inline, deadlineMs: sumDeadline });
+    const groups = sumGroups(group, sumSizes(values, inline));
+    this.#sums = groups.usual;
+    this.#exact = groups.exact;
     this.#idle = new Group({ ...group, maxElements: 0, deadlineMs: idleDeadline });
     try {
-      const maxElements = embeddingLength * tokensOfLane(batch, 2);
-      this.#communication?.open({ listener, setup, maxElements, deadlineMs: deadline - performance.now() });
-      this.reducer = this.#openReducer(setup, { ...group, maxElements: embeddingLength * batch }, embeddingLength);
+      const largest = sumSizes(values, tokensOfLane(batch, 2));
+      this.#communication?.open({ listener, setup, largest, deadlineMs: deadline - performance.now() });
+      this.reducer = this.#openReducer(setup, { ...group, maxElements: values.usual * batch }, values.usual);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
     }
     this.#before = this.#sums.statistics();
     this.#sums.recorder = recorder;
+    this.#exact.recorder = recorder;
     this.#idle.recorder = recorder;
   }
 
@@ -113,10 +118,10 @@ export class RankLinks implements Disposable {
   #openReducer(setup: LinkSetup, largest: Omit<GroupOptions, "deadlineMs">, embeddingLength: number): Reducer {
     const { collective } = setup;
     const tuning = collective === "auto" ? tuned(setup, largest) : undefined;
-    const reduction = openReduction({ collective, tuning }, this.#sums);
-    const token = reduction.choiceFor?.(this.#sums.wire.bytes(embeddingLength));
+    const reductions = openReductions({ collective, tuning }, { usual: this.#sums, exact: this.#exact });
+    const token = reductions.usual.collective.choiceFor?.(this.#sums.wire.bytes(embeddingLength));
     this.#network = tuning && token && { measurements: rounded(tuning.measurements), token };
-    const inline = inlineReducer(reduction, this.#sums.wire, this.#recorder);
+    const inline = inlineReducer(reductions, this.#recorder);
     if (this.#communication === undefined) return inline;
     this.#communication.choose({ collective, tuning });
     return overlappingReducer(inline, this.#communication, this.#recorder);
@@ -158,7 +163,7 @@ export class RankLinks implements Disposable {
     return this.#sums.times.waitMs;
   }
 
-  /** Tells all other ranks what is done next and, for a step, its tokens' rows of the embedding. */
+  /** Tells all other ranks what is done next and, for a pass, its tokens' rows of the embedding. */
   announce(command: Int32Array, embeddings: Float32Array): void {
     const started = this.#recorder.now();
     broadcast(this.#sums, 0, bytesOf(command));
@@ -171,7 +176,7 @@ export class RankLinks implements Disposable {
     broadcast(this.#idle, 0, bytesOf(command));
   }
 
-  /** Waits for the embedding rows of a step that was announced. */
+  /** Waits for the embedding rows of a pass that was announced. */
   receiveRows(embeddings: Float32Array): void {
     const started = this.#recorder.now();
     broadcast(this.#sums, 0, bytesOf(embeddings));

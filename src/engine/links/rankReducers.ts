@@ -1,19 +1,19 @@
-import type { Collective } from "../../collective/collective.ts";
-import type { Wire } from "../../collective/wire.ts";
 import type { Recorder } from "../../trace/recorder.ts";
 import { spanKind } from "../../trace/spans.ts";
 import { dividedTokens } from "../division.ts";
 import type { Reducer } from "../reducer.ts";
 import type { Communication } from "./communication.ts";
+import type { Reductions } from "./reduction.ts";
 
 /** Sums up as soon as a block is computed, in the same thread: nothing is handed over. */
-export function inlineReducer(collective: Collective, wire: Wire, recorder: Recorder): Reducer {
+export function inlineReducer({ usual, exact: inF32 }: Reductions, recorder: Recorder): Reducer {
   let stopped = false;
   return {
     separates: true,
     lanes: 1,
     begin: () => 1,
-    start(_, { values }, subject) {
+    start(_, { values, exact }, subject) {
+      const { collective, wire } = exact ? inF32 : usual;
       const started = recorder.now();
       collective.allReduce(values);
       recorder.end(spanKind.reduce, started, subject, wire.bytes(values.length));
@@ -27,7 +27,7 @@ export function inlineReducer(collective: Collective, wire: Wire, recorder: Reco
   };
 }
 
-/** Sums up what a divided step computed in the communication thread, and what another one did in this. */
+/** Sums up what a divided pass computed in the communication thread, and what another one did in this. */
 export function overlappingReducer(inline: Reducer, communication: Communication, recorder: Recorder): Reducer {
   const underWay = new Map<number, { readonly values: Float32Array; readonly subject: number }>();
   let divided = false;

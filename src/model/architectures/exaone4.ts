@@ -4,9 +4,9 @@ export const exaone4: Architecture = {
   name: "exaone4",
   models: "EXAONE 4",
   rope: "neox",
-  ropeFactors: "freqs",
+  ropeFactors: ["freqs"],
   ropeLayers: "sliding",
   norms: "after",
-  qkNorm: true,
-  sliding: { period: 4, onlyOf: 64 },
+  qkNorm: "head",
+  sliding: { period: 4, onlyOf: 64, window: 4096 },
 };

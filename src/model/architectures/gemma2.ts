@@ -7,8 +7,8 @@ export const gemma2: Architecture = {
   scalesQueries: true,
   norms: "both",
   activation: "gelu",
-  sliding: { period: 2, window: 4096, ropeScaled: true },
+  sliding: { period: 2, window: 4096, ropeBase: "others" },
   embeddingScale: "root",
-  softcaps: true,
+  softcaps: { attention: 50, logits: 30 },
   scaleByEmbeddingAt: 46,
 };

@@ -6,9 +6,10 @@ export const gemma3: Architecture = {
   rope: "neox",
   scalesQueries: true,
   norms: "both",
-  qkNorm: true,
+  qkNorm: "head",
   activation: "gelu",
-  sliding: { period: 6, ropeBase: 10_000 },
+  sliding: { period: 6, ropeBase: 10_000, ropeUnscaled: "frequencies" },
   embeddingScale: "root",
+  softcaps: { logits: 0 },
   scaleByEmbeddingAt: 62,
 };

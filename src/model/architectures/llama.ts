@@ -4,6 +4,6 @@ export const llama: Architecture = {
   name: "llama",
   models: "Llama 1 to 3.x, Mistral, Yi, TinyLlama, DeepSeek-R1-Distill-Llama",
   rope: "norm",
-  ropeFactors: "freqs",
+  ropeFactors: ["freqs"],
   biases: { optional: projections },
 };

@@ -4,7 +4,7 @@ export const mistral3: Architecture = {
   name: "mistral3",
   models: "Mistral 3, Ministral 3, Devstral 2",
   rope: "norm",
-  ropeFactors: "freqs",
+  ropeFactors: ["freqs"],
   biases: { optional: ["attn_q", "attn_k", "attn_v"] },
   temperatureScale: true,
 };

@@ -5,6 +5,6 @@ export const phi3: Architecture = {
   models: "Phi 3, 3.5 and 4",
   rope: "neox",
   scalesQueries: true,
-  ropeFactors: "longrope",
+  ropeFactors: ["longrope"],
   fusedGate: true,
 };

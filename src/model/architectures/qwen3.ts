@@ -4,5 +4,5 @@ export const qwen3: Architecture = {
   name: "qwen3",
   models: "Qwen 3",
   rope: "neox",
-  qkNorm: true,
+  qkNorm: "head",
 };

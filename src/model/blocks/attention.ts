@@ -10,6 +10,7 @@ import {
   type BlockContext,
   type BlockDefinition,
   type BlockFacts,
+  type BlockStep,
   blockInput,
   type Flow,
   project,
@@ -27,20 +28,21 @@ export interface AttentionBlock extends BlockFacts {
   /** Factor on Q.K before the softmax, and what scores are capped at softly after that; 0: not. */
   readonly scale: number;
   readonly softcap: number;
-  /** Whether the factor is on Q. */
+  /** True if the factor is on Q. */
   readonly scalesQueries: boolean;
   /** Null if it has no RoPE. */
   readonly rope: RopeParameters | null;
   /** Tokens that a token sees, itself included; 0: all before it. */
   readonly window: number;
-  /** Whether tokens have no effect on each other after it: those without outputs ask for nothing. */
+  /** True if tokens have no effect on each other after it: those without outputs ask for nothing. */
   readonly last: boolean;
-  /** Whether the layer's feed-forward takes the same input, so that one sum serves both. */
+  /** True if the layer's feed-forward takes the same input, so that one sum serves both. */
   readonly parallel: boolean;
+  /** Norms of Q and K before RoPE. */
+  readonly qkNorm: Architecture["qkNorm"] | undefined;
 }
 
-/** Finds the weights of a layer's attention. Throws `MODEL_UNSUPPORTED`. */
-export function describeAttention(
+function describeAttention(
   finder: TensorFinder,
   architecture: Architecture,
   h: Hyperparameters,
@@ -49,20 +51,29 @@ export function describeAttention(
   const { embeddingLength, headCount, headCountKv, keyLength, valueLength } = h;
   const from = finder.layer(layer, architecture);
   const norms = from.norms("attn_norm", "post_attention_norm", embeddingLength, "kvHeads");
+  const { parallel = false, scalesQueries = false, qkNorm } = architecture;
   const columns = { axis: "columns", unit: "kvHeads", each: (headCount / headCountKv) * valueLength } as const;
   const weights = [
     ...norms.weights,
     ...queriesKeysValues(from, h),
-    ...from.projection("attn_output", headCount * valueLength, embeddingLength, columns),
-    ...(architecture.qkNorm ? ["attn_q_norm.weight", "attn_k_norm.weight"] : []).map((role) =>
-      from.vector(role, keyLength, { axis: "replicated", unit: "kvHeads" }),
-    ),
+    ...from.projection("attn_output", headCount * valueLength, { outputs: embeddingLength, split: columns }),
+    ...queryKeyNorms(from, qkNorm, h),
   ];
   const { before, after } = norms;
   const heads = { headCount, headCountKv, keyLength, valueLength };
   const { norm, residualScale, attentionScale: scale, attentionSoftcap: softcap } = h;
-  const { parallel = false, scalesQueries = false } = architecture;
-  const facts = { embeddingLength, norm, before, after, residualScale, scale, softcap, scalesQueries, parallel };
+  const facts = {
+    embeddingLength,
+    norm,
+    before,
+    after,
+    residualScale,
+    scale,
+    softcap,
+    scalesQueries,
+    parallel,
+    qkNorm,
+  };
   const last = layer === h.blockCount - 1;
   return { kind: "attention", layer, weights, ...heads, ...facts, ...layerFacts(architecture, h, layer), last };
 }
@@ -77,31 +88,67 @@ function layerFacts({ ropeLayers }: Architecture, { sliding, rope, turns }: Hype
   return { window: slides ? sliding!.tokens : 0, rope: turns && turnsHere ? own : null };
 }
 
+/** The norms of Q and K: of one head, or of the heads that a rank has. */
+function queryKeyNorms(from: LayerFinder, qkNorm: Architecture["qkNorm"], h: Hyperparameters): Weight[] {
+  const { headCount, headCountKv, keyLength } = h;
+  const unit = "kvHeads" as const;
+  const norm = (role: string, heads: number) =>
+    qkNorm === "head"
+      ? from.vector(role, keyLength, { axis: "replicated", unit })
+      : from.vector(role, heads * keyLength, { axis: "rows", unit, each: (heads / headCountKv) * keyLength });
+  if (qkNorm === undefined) return [];
+  return [norm("attn_q_norm.weight", headCount), norm("attn_k_norm.weight", headCountKv)];
+}
+
 /** Q, K and V: three matrices, or the rows of one (`attn_qkv`). */
 function queriesKeysValues(from: LayerFinder, h: Hyperparameters): Weight[] {
   const { embeddingLength, headCount, headCountKv, keyLength, valueLength } = h;
-  const group = headCount / headCountKv;
-  const stems = ["attn_q", "attn_k", "attn_v"] as const;
-  const rows = [headCount * keyLength, headCountKv * keyLength, headCountKv * valueLength];
-  const splits = [group * keyLength, keyLength, valueLength].map(
-    (each) => ({ axis: "rows", unit: "kvHeads", each }) as const,
-  );
-  if (from.has("attn_qkv.weight")) return from.fused("attn_qkv", stems, embeddingLength, rows, splits);
-  return stems.flatMap((stem, i) => from.projection(stem, embeddingLength, rows[i]!, splits[i]!));
+  const projections = (
+    [
+      ["attn_q", headCount, keyLength],
+      ["attn_k", headCountKv, keyLength],
+      ["attn_v", headCountKv, valueLength],
+    ] as const
+  ).map(([stem, heads, length]) => {
+    const split = { axis: "rows", unit: "kvHeads", each: (heads / headCountKv) * length } as const;
+    return { stem, outputs: heads * length, split };
+  });
+  if (from.has("attn_qkv.weight")) return from.fused("attn_qkv", embeddingLength, projections);
+  return projections.flatMap(({ stem, ...size }) => from.projection(stem, embeddingLength, size));
 }
 
 /** See `AttentionBlock`. */
 export const attention: BlockDefinition<AttentionBlock> = {
-  steps: ({ parallel }) => [{ does: "compute", append: appendAttention }, ...(parallel ? [] : [sum, addSum])],
+  describe: describeAttention,
+  steps: ({ parallel, qkNorm, undivided }) => [
+    ...(qkNorm === "all" && !undivided ? normedOverRanks : [{ does: "compute", append: appendAttention } as const]),
+    ...(parallel ? [] : [sum, addSum]),
+  ],
   state: ({ keyLength, valueLength }) => ({ unit: "kvHeads", keyLength, valueLength }),
   cost(block, share, slots) {
+    const { kvHeads, heads } = headsOf(block, share);
     // If sequences share a pass, what attention gives to each is put together in one more copy.
     const copies = slots === 1 ? 2 : 4;
-    return { workingValues: copies * headsOf(block, share).heads * block.keyLength, computes: "tokens" };
+    const kept =
+      block.qkNorm === "all" && !block.undivided ? [heads, kvHeads].map((count) => count * block.keyLength) : [];
+    return { workingValues: copies * heads * block.keyLength, computes: "tokens", kept };
   },
 };
 
 const sum = { does: "sum" } as const;
+
+type Part = "q" | "k";
+
+/** Which row of what is summed up is of Q, and which of K. */
+const rows: Readonly<Record<Part, number>> = { q: 0, k: 1 };
+const rowCount = Object.keys(rows).length;
+
+/** A norm over heads of several ranks needs the squares of all before any rank can go on. */
+const normedOverRanks: readonly BlockStep<AttentionBlock>[] = [
+  { does: "compute", leaves: rowCount, append: appendProjections },
+  sum,
+  { does: "compute", append: appendNormedAttention },
+];
 
 type Attention = RankBlock<AttentionBlock>;
 
@@ -110,51 +157,110 @@ function headsOf({ headCount, headCountKv }: AttentionBlock, { kvHeads }: RankSh
   return { kvHeads: kvHeads.count, heads: kvHeads.count * (headCount / headCountKv) };
 }
 
+/** Tokens of which a block's attention is asked for. */
+function askingTokens({ last }: Attention, { shape }: BlockContext): number {
+  return last ? shape.outputs : shape.tokens;
+}
+
 function appendAttention(context: BlockContext, block: Attention, { hidden }: Flow): Flow | null {
   const { builder, shape } = context;
-  const asking = block.last ? shape.outputs : shape.tokens;
-  const partial = block.empty ? null : attentionPartial(context, block, hidden, asking);
+  const asking = askingTokens(block, context);
+  if (block.empty) return attentionEnd(context, block, hidden, null);
+  const all = blockInput(context, block, hidden);
+  storeKeys(context, block, projectHeads(context, block, "k", all));
+  storeValues(context, block, project(context, block, "attn_v", all));
   if (asking === 0) return null;
-  const residual = builder.lastColumns(hidden, block.embeddingLength, shape.tokens, asking);
+  const input = builder.lastColumns(all, block.embeddingLength, shape.tokens, asking);
+  const q = projectHeads(context, block, "q", input);
+  return attentionEnd(context, block, hidden, attentionOutput(context, block, q, asking));
+}
+
+/** Q and K, which are kept, and their mean squares over all heads, to be summed up. */
+function appendProjections(context: BlockContext, block: Attention, flow: Flow): Flow {
+  if (block.empty) return { ...flow, partial: null };
+  const { builder } = context;
+  const { headCount, headCountKv, keyLength } = block;
+  const input = blockInput(context, block, flow.hidden);
+  storeValues(context, block, project(context, block, "attn_v", input));
+  const [q, k] = [project(context, block, "attn_q", input), project(context, block, "attn_k", input)];
+  const squares = [
+    builder.meanSquares(q, headCount * keyLength),
+    builder.meanSquares(k, headCountKv * keyLength),
+  ] as const;
+  return { ...flow, partial: builder.concat(...squares, 0), kept: [q, k] };
+}
+
+function appendNormedAttention(context: BlockContext, block: Attention, flow: Flow): Flow | null {
+  const { hidden, partial, kept } = flow;
+  if (block.empty) return attentionEnd(context, block, hidden, null);
+  const { builder, shape, share } = context;
+  const asking = askingTokens(block, context);
+  const roots = builder.root(partial!, block.norm);
+  const normedTogether = (part: Part) => {
+    const root = builder.partOfColumns(roots, rowCount, shape.tokens, rows[part], 1);
+    const divided = builder.divideColumns(kept![rows[part]]!, root);
+    return builder.multiply(divided, context.weight(block, `attn_${part}_norm.weight`)!);
+  };
+  storeKeys(context, block, normedTogether("k"));
+  if (asking === 0) return null;
+  const queryLength = headsOf(block, share).heads * block.keyLength;
+  const q = builder.lastColumns(normedTogether("q"), queryLength, shape.tokens, asking);
+  return attentionEnd(context, block, hidden, attentionOutput(context, block, q, asking));
+}
+
+/** The flow after attention; null if no token asks for it. */
+function attentionEnd(context: BlockContext, block: Attention, hidden: Tensor, partial: Tensor | null): Flow | null {
+  const asking = askingTokens(block, context);
+  if (asking === 0) return null;
+  const residual = context.builder.copyOfLast(hidden, block.embeddingLength, context.shape.tokens, asking);
   return { hidden: residual, partial, columns: asking };
 }
 
-/** The attention output of the last `asking` tokens; keys and values of all are stored for later passes. */
-function attentionPartial(context: BlockContext, block: Attention, hidden: Tensor, asking: number): Tensor | null {
-  const { builder, shape } = context;
-  const all = blockInput(context, block, hidden);
-  storeKeysAndValues(context, block, all);
-  if (asking === 0) return null;
-  const input = builder.lastColumns(all, block.embeddingLength, shape.tokens, asking);
-  const q = scaledQueries(context, block, turnedHeads(context, block, input, "q", asking), asking);
-  return project(context, block, "attn_output", attend(context, block, q, asking));
+/** The attention output of the last `asking` tokens, from their Q. */
+function attentionOutput(context: BlockContext, block: Attention, q: Tensor, asking: number): Tensor {
+  const queries = scaledQueries(context, block, turnedHeads(context, block, q, "q", asking), asking);
+  return project(context, block, "attn_output", attend(context, block, queries, asking));
 }
 
-/** Q or K of the last `tokens` tokens by heads, (head length, heads, tokens), normed if the model does so, turned by RoPE. */
-function turnedHeads(context: BlockContext, block: Attention, input: Tensor, part: "q" | "k", tokens: number): Tensor {
-  const { builder, shape, inputs, share } = context;
+/**
+ * Q or K of the last `tokens` tokens by heads, (head length, heads, tokens), turned by RoPE; if heads are normed, each by
+ * itself, that comes first.
+ */
+function turnedHeads(context: BlockContext, block: Attention, from: Tensor, part: Part, tokens: number): Tensor {
+  const { builder, share } = context;
   const { heads, kvHeads } = headsOf(block, share);
-  const projected = project(context, block, `attn_${part}`, input);
-  const byHead = builder.reshape(projected, block.keyLength, part === "q" ? heads : kvHeads, tokens);
-  const norm = context.weight(block, `attn_${part}_norm.weight`);
-  const normed = norm === null ? byHead : builder.norm(byHead, norm, block.norm);
-  return turned(context, block, normed, builder.last(inputs.positions, shape.tokens, tokens));
+  const byHead = builder.reshape(from, block.keyLength, part === "q" ? heads : kvHeads, tokens);
+  return turned(context, block, block.qkNorm === "head" ? normed(context, block, part, byHead) : byHead, tokens);
 }
 
-function turned(context: BlockContext, { rope }: Attention, heads: Tensor, positions: Tensor): Tensor {
+/** Q or K, projected from the input; of a norm over all heads, this rank has all. */
+function projectHeads(context: BlockContext, block: Attention, part: Part, input: Tensor): Tensor {
+  const heads = project(context, block, `attn_${part}`, input);
+  return block.qkNorm === "all" ? normed(context, block, part, heads) : heads;
+}
+
+/** Q or K under its norm: over rows of one head, or of all heads. */
+function normed(context: BlockContext, block: Attention, part: Part, rows: Tensor): Tensor {
+  return context.builder.norm(rows, context.weight(block, `attn_${part}_norm.weight`)!, block.norm);
+}
+
+function turned(context: BlockContext, { rope }: Attention, heads: Tensor, tokens: number): Tensor {
   if (rope === null) return heads;
   const pair = context.shared(`rope_factors_${factorsFor(rope, context.slotCells)}.weight`);
+  const positions = context.inputs.positions(tokens);
   return context.builder.rope(heads, positions, context.shared("rope_freqs.weight") ?? pair, rope);
 }
 
-function storeKeysAndValues(context: BlockContext, block: Attention, input: Tensor): void {
+/** Stores the keys of all tokens for later passes, from their K. */
+function storeKeys(context: BlockContext, block: Attention, k: Tensor): void {
   const { builder, shape, inputs, share } = context;
-  const { keys, values } = context.cells(block);
-  const k = turnedHeads(context, block, input, "k", shape.tokens);
-  const v = project(context, block, "attn_v", input);
-  const rows = builder.reshape(k, headsOf(block, share).kvHeads * block.keyLength, shape.tokens);
-  builder.expand(builder.setRows(keys, rows, inputs.cells));
-  builder.expand(builder.setRows(values, v, inputs.cells));
+  const heads = turnedHeads(context, block, k, "k", shape.tokens);
+  const keys = builder.reshape(heads, headsOf(block, share).kvHeads * block.keyLength, shape.tokens);
+  builder.expand(builder.setRows(context.cells(block).keys, keys, inputs.cells));
+}
+
+function storeValues({ builder, inputs, cells }: BlockContext, block: Attention, v: Tensor): void {
+  builder.expand(builder.setRows(cells(block).values, v, inputs.cells));
 }
 
 /** Queries of the last `asking` tokens, times the block's factor and those that belong to their positions. */
@@ -178,7 +284,7 @@ function attend(context: BlockContext, block: Attention, q: Tensor, asking: numb
     const count = tokens * span.slots;
     const queries = count === asking ? q : builder.columnsByHead(q, block.keyLength, heads, column, count);
     const result = attendSpan(context, block, span, masks[index]!, queries, tokens);
-    attended = attended === null ? result : builder.concatColumns(attended, result);
+    attended = attended === null ? result : builder.concat(attended, result, 2);
     column += count;
   }
   return builder.reshape(attended!, heads * block.valueLength, asking);

@@ -1,9 +1,11 @@
 import type { Tensor } from "../../native/ggml.ts";
+import type { Architecture } from "../architecture.ts";
 import type { BatchShape } from "../batch.ts";
 import type { CellState, CellTensors } from "../cells.ts";
 import type { GraphBuilder } from "../graphBuilder.ts";
-import type { NormParameters } from "../hyperparameters.ts";
+import type { Hyperparameters, NormParameters } from "../hyperparameters.ts";
 import type { RankShare, Weight } from "../split.ts";
+import type { TensorFinder } from "../tensorFinder.ts";
 import type { AttentionBlock } from "./attention.ts";
 import type { FeedForwardBlock } from "./feedForward.ts";
 import type { HeadBlock } from "./head.ts";
@@ -30,17 +32,19 @@ export type Block = AttentionBlock | FeedForwardBlock | HeadBlock;
 export type BlockKind = Block["kind"];
 
 /** A block as one rank computes it: `weights` are the rank's parts. */
-export type RankBlock<B extends Block = Block> = B & {
-  /** Whether the rank has no share of it: it adds nothing to the sum then. */
+export type RankBlock<B extends BlockFacts = Block> = B & {
+  /** True if the rank has no share of it: it decides nothing and adds nothing to the sums then. */
   readonly empty: boolean;
+  /** True if one rank has all of it, and its share depends on no other rank. The same on all ranks. */
+  readonly undivided: boolean;
   /** Of those, the ones that are always in memory; `weights` are the others. */
   readonly resident: readonly Weight[];
 };
 
 /** Inputs of a forward pass besides weights and hidden states. */
 export interface PassInputs {
-  /** (tokens) i32 */
-  readonly positions: Tensor;
+  /** Of the last `count` tokens, (channels * count) i32: as many channels as `positionChannels` says. */
+  positions(count: number): Tensor;
   /** (tokens) i64: the cell each token's keys and values go to. */
   readonly cells: Tensor;
   /** (1, 1, tokens) f32: factors on queries; null if the model scales none. */
@@ -55,14 +59,14 @@ export interface BlockContext {
   readonly shape: BatchShape;
   readonly inputs: PassInputs;
   readonly share: RankShare;
-  /** Whether this rank is the only one, so that its partial sums are the sums. */
-  readonly alone: boolean;
+  /** How a block that takes the same input as the one before joins what that one has left. */
+  readonly join: ParallelJoin;
   /** Cells of a sequence: which of a model's RoPE factors apply. */
   readonly slotCells: number;
   /** The keys and values of a block; only blocks with a share of them ask. */
-  cells(block: RankBlock): CellTensors;
+  cells(block: RankBlock<BlockFacts>): CellTensors;
   /** The tensor of a block's weight by its role, or null if the rank has none. */
-  weight(block: RankBlock, role: string): Tensor | null;
+  weight(block: RankBlock<BlockFacts>, role: string): Tensor | null;
   /** The tensor of a weight that belongs to no block, or null. */
   shared(role: string): Tensor | null;
 }
@@ -73,12 +77,39 @@ export interface Flow {
   readonly hidden: Tensor;
   /**
    * (embedding length, columns): what is to be added to the hidden states; a rank's part of it before the sum. Null if
-   * there is none, or the rank has no part.
+   * there is none, or the rank has no part. A step may leave something else in its place: see `ComputeStep.leaves`.
    */
   readonly partial: Tensor | null;
   /** Tokens that they are of. */
   readonly columns: number;
+  /** What an earlier step of the block left to this one besides, each (values, columns): see `BlockCost.kept`. */
+  readonly kept?: readonly Tensor[] | undefined;
+  /** What was chosen before this step. */
+  readonly chosen?: ChosenInputs | undefined;
 }
+
+/** A choice as the graph sees it. */
+export interface ChosenInputs {
+  /** (ids per token, columns) i32 */
+  readonly ids: Tensor;
+  /** (weights per token, columns) f32 */
+  readonly weights: Tensor;
+}
+
+/** A choice as the processor writes it: token after token. */
+export interface ChosenValues {
+  readonly ids: Int32Array;
+  readonly weights: Float32Array;
+}
+
+/** Adds what a block computed to the flow that a parallel block has left. */
+export type ParallelJoin = (builder: GraphBuilder, flow: Flow, own: Tensor) => Flow;
+
+/** Ranks have parts of both, which are added up before they are added to the hidden states. */
+export const joinParts: ParallelJoin = (builder, flow, own) => ({ ...flow, partial: builder.add(own, flow.partial!) });
+
+/** One rank alone has the whole: it is added to the hidden states at once, in llama.cpp's order. */
+export const joinWhole: ParallelJoin = (builder, flow, own) => ({ ...flow, hidden: builder.add(own, flow.hidden) });
 
 /** Results of a pass, in the order of its columns; null if none are wanted. */
 export interface PassResults {
@@ -92,10 +123,15 @@ export interface PassResults {
 export type StepEnd = Flow | { readonly results: PassResults } | null;
 
 /** A step that computes: part of a graph. Neighbouring ones with nothing between them share one graph. */
-export interface ComputeStep<B extends Block> {
+export interface ComputeStep<B extends BlockFacts> {
   readonly does: "compute";
-  /** Whether all of its weights are `resident`, so that the rest of the block may leave the window before. */
+  /** True if all of its weights are `resident`, so that the rest of the block may leave the window before. */
   readonly resident?: boolean;
+  /**
+   * Values per token of the `partial` that it leaves, if it is not to be added to the hidden states but steers what the
+   * block does next. These few are added up in f32, whatever the wire type. Default the hidden states' values.
+   */
+  readonly leaves?: number;
   append(context: BlockContext, block: RankBlock<B>, flow: Flow): StepEnd;
 }
 
@@ -104,8 +140,27 @@ export interface SumStep {
   readonly does: "sum";
 }
 
+/**
+ * The processor decides, from the `partial` that the step before has left, what the next compute step works on. Every
+ * rank decides for itself, so all of them need the same bits. After a sum they have those; without one, all ranks have to
+ * compute `partial` from replicated weights, on CPUs that round alike.
+ */
+export interface ChooseStep<B extends BlockFacts> {
+  readonly does: "choose";
+  /** Ids and weights that it gives each token. */
+  readonly ids: number;
+  readonly weights: number;
+  /**
+   * Called between two graphs, for each group of tokens, on ranks with a share of the block.
+   *
+   * @param partial - (`leaves` of the step before, columns)
+   * @param chosen - to be filled in
+   */
+  choose(block: RankBlock<B>, partial: Float32Array, chosen: ChosenValues): void;
+}
+
 /** One thing after the other that a block does. */
-export type BlockStep<B extends Block> = ComputeStep<B> | SumStep;
+export type BlockStep<B extends BlockFacts> = ComputeStep<B> | SumStep | ChooseStep<B>;
 
 /** Cost of a block on one rank. */
 export interface BlockCost {
@@ -113,20 +168,24 @@ export interface BlockCost {
   readonly workingValues: number;
   /** Tokens of a pass that it computes: all, or only those with outputs. */
   readonly computes: "tokens" | "outputs";
+  /** Values per token of each tensor that a step leaves to the next one, across a sum or a choice. Default none. */
+  readonly kept?: readonly number[];
 }
 
 /** A kind of block, in one place. */
-export interface BlockDefinition<B extends Block> {
-  /** In order. */
-  steps(block: B): readonly BlockStep<B>[];
+export interface BlockDefinition<B extends BlockFacts> {
+  /** Finds the weights of a layer's block, and the facts about it. Throws `MODEL_UNSUPPORTED`. */
+  describe(finder: TensorFinder, architecture: Architecture, h: Hyperparameters, layer: number): B;
+  /** In order; the same on all ranks. */
+  steps(block: RankBlock<B>): readonly BlockStep<B>[];
   /** The keys and values that it keeps for later passes; undefined if it keeps nothing. */
   state(block: B): CellState | undefined;
   /** @param slots - sequences side by side */
-  cost(block: B, share: RankShare, slots: number): BlockCost;
+  cost(block: RankBlock<B>, share: RankShare, slots: number): BlockCost;
 }
 
 /** Adds the sum over all ranks to the hidden states, under the block's last norm, if it has one. */
-export const addSum: ComputeStep<Block> = {
+export const addSum: ComputeStep<BlockFacts> = {
   does: "compute",
   resident: true,
   append(context, block, { hidden, partial, columns }) {
@@ -137,17 +196,17 @@ export const addSum: ComputeStep<Block> = {
 };
 
 /** `input` under a block's norm of this role. */
-function normedBy(context: BlockContext, block: RankBlock, role: string, input: Tensor): Tensor {
+function normedBy(context: BlockContext, block: RankBlock<BlockFacts>, role: string, input: Tensor): Tensor {
   return context.builder.norm(input, context.weight(block, role)!, block.norm);
 }
 
 /** The hidden states under the block's first norm, if it has one. */
-export function blockInput(context: BlockContext, block: RankBlock, hidden: Tensor): Tensor {
+export function blockInput(context: BlockContext, block: RankBlock<BlockFacts>, hidden: Tensor): Tensor {
   return block.before === undefined ? hidden : normedBy(context, block, block.before, hidden);
 }
 
 /** weight . input (+ bias) */
-export function project(context: BlockContext, block: RankBlock, stem: string, input: Tensor): Tensor {
+export function project(context: BlockContext, block: RankBlock<BlockFacts>, stem: string, input: Tensor): Tensor {
   const product = context.builder.matMul(context.weight(block, `${stem}.weight`)!, input);
   const bias = context.weight(block, `${stem}.bias`);
   return bias === null ? product : context.builder.add(product, bias);

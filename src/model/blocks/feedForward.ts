@@ -1,4 +1,3 @@
-import type { Tensor } from "../../native/ggml.ts";
 import type { Architecture } from "../architecture.ts";
 import type { Hyperparameters } from "../hyperparameters.ts";
 import type { TensorFinder } from "../tensorFinder.ts";
@@ -19,8 +18,7 @@ export interface FeedForwardBlock extends BlockFacts {
   readonly activation: NonNullable<Architecture["activation"]>;
 }
 
-/** Finds the weights of a layer's feed-forward block. Throws `MODEL_UNSUPPORTED`. */
-export function describeFeedForward(
+function describeFeedForward(
   finder: TensorFinder,
   architecture: Architecture,
   { embeddingLength, feedForwardLength, norm, residualScale }: Hyperparameters,
@@ -29,32 +27,26 @@ export function describeFeedForward(
   const unit = "ffn" as const;
   const { activation = "silu", feedForwardNorm = "ffn_norm", parallel = false, fusedGate = false } = architecture;
   const from = finder.layer(layer, architecture);
-  const rows = { axis: "rows", unit, each: 1 } as const;
-  const columns = { axis: "columns", unit, each: 1 } as const;
+  const rows = { outputs: feedForwardLength, split: { axis: "rows", unit, each: 1 } } as const;
+  const columns = { outputs: embeddingLength, split: { axis: "columns", unit, each: 1 } } as const;
+  const stems = ["ffn_gate", "ffn_up"] as const;
   const gated = fusedGate
     ? from.fused(
         "ffn_up",
-        ["ffn_gate", "ffn_up"],
         embeddingLength,
-        [feedForwardLength, feedForwardLength],
-        [rows, rows],
+        stems.map((stem) => ({ stem, ...rows })),
       )
-    : ["ffn_gate" as const, "ffn_up" as const].flatMap((stem) =>
-        from.projection(stem, embeddingLength, feedForwardLength, rows),
-      );
+    : stems.flatMap((stem) => from.projection(stem, embeddingLength, rows));
   // Under the norm of attention, if the two are parallel.
   const norms = from.norms(parallel ? "attn_norm" : feedForwardNorm, "post_ffw_norm", embeddingLength, unit);
-  const weights = [
-    ...norms.weights,
-    ...gated,
-    ...from.projection("ffn_down", feedForwardLength, embeddingLength, columns),
-  ];
+  const weights = [...norms.weights, ...gated, ...from.projection("ffn_down", feedForwardLength, columns)];
   const { before, after } = norms;
   return { kind: "ffn", layer, weights, embeddingLength, norm, before, after, residualScale, activation };
 }
 
 /** See `FeedForwardBlock`. */
 export const feedForward: BlockDefinition<FeedForwardBlock> = {
+  describe: describeFeedForward,
   steps: () => [{ does: "compute", append: appendFeedForward }, { does: "sum" }, addSum],
   state: () => undefined,
   // Gate, up, their product, and the quantized copy that the last matrix is multiplied with.
@@ -67,15 +59,6 @@ function appendFeedForward(context: BlockContext, block: RankBlock<FeedForwardBl
   const input = blockInput(context, block, flow.hidden);
   const up = project(context, block, "ffn_up", input);
   const gate = project(context, block, "ffn_gate", input);
-  const gated = builder.gated(block.activation, gate, up);
-  return withAttention(context, block, flow, project(context, block, "ffn_down", gated));
-}
-
-/** Adds what a parallel attention has computed before; in llama.cpp's order, if no sum over ranks comes between. */
-function withAttention(context: BlockContext, block: RankBlock<FeedForwardBlock>, flow: Flow, partial: Tensor): Flow {
-  const { builder, alone } = context;
-  if (flow.partial === null) return { ...flow, partial };
-  const plain = block.after === undefined && block.residualScale === 1;
-  if (alone && plain) return { ...flow, hidden: builder.add(partial, flow.hidden) };
-  return { ...flow, partial: builder.add(partial, flow.partial) };
+  const own = project(context, block, "ffn_down", builder.gated(block.activation, gate, up));
+  return flow.partial === null ? { ...flow, partial: own } : context.join(builder, flow, own);
 }

@@ -1,5 +1,5 @@
 import type { Tensor } from "../../native/ggml.ts";
-import type { GgufTensor } from "../../weights/gguf/model.ts";
+import type { Architecture } from "../architecture.ts";
 import type { Hyperparameters } from "../hyperparameters.ts";
 import { wholeWeight } from "../split.ts";
 import type { TensorFinder } from "../tensorFinder.ts";
@@ -21,25 +21,24 @@ export interface HeadBlock extends BlockFacts {
   readonly logitSoftcap: number;
 }
 
-/**
- * Finds the weights of the head. A model without `output.weight` multiplies by its embedding instead: a tied head.
- * Throws `MODEL_UNSUPPORTED`.
- */
-export function describeHead(finder: TensorFinder, h: Hyperparameters, embedding: GgufTensor): HeadBlock {
-  const { embeddingLength, vocabularySize, norm, blockCount, logitScale, logitSoftcap } = h;
+/** A model without `output.weight` multiplies by its embedding instead: a tied head. */
+function describeHead(finder: TensorFinder, _: Architecture, h: Hyperparameters, layer: number): HeadBlock {
+  const { embeddingLength, vocabularySize, norm, logitScale, logitSoftcap } = h;
   const unit = "vocabulary" as const;
-  const output = finder.findOptional("output.weight", [embeddingLength, vocabularySize]) ?? embedding;
+  const shape = [embeddingLength, vocabularySize];
+  const output = finder.findOptional("output.weight", shape) ?? finder.find("token_embd.weight", shape);
   const last = finder.find("output_norm.weight", [embeddingLength], "F32");
   const weights = [
     wholeWeight({ role: "output_norm.weight", kind: "vector", tensor: last, split: { axis: "replicated", unit } }),
     wholeWeight({ role: "output.weight", kind: "matrix", tensor: output, split: { axis: "rows", unit, each: 1 } }),
   ];
   const facts = { embeddingLength, norm, before: "output_norm.weight", after: undefined, residualScale: 1 };
-  return { kind: "head", layer: blockCount, weights, ...facts, logitScale, logitSoftcap };
+  return { kind: "head", layer, weights, ...facts, logitScale, logitSoftcap };
 }
 
 /** See `HeadBlock`. */
 export const head: BlockDefinition<HeadBlock> = {
+  describe: describeHead,
   steps: () => [{ does: "compute", append: appendHead }],
   state: () => undefined,
   cost: () => ({ workingValues: 0, computes: "outputs" }),

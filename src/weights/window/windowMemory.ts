@@ -1,6 +1,6 @@
 import { type ErrorFacts, StelliumError } from "../../errors.ts";
 
-/** Memory that the engine thread and the readers share: on the way of a block they exchange no messages. */
+/** Memory that the engine thread and the readers share: on the way of a block no messages pass between them. */
 export interface WindowMemory {
   /** See `cell`. */
   readonly cells: Int32Array;

@@ -2,7 +2,7 @@
 export function writeJson(memory: Uint8Array, value: unknown): number {
   const text = JSON.stringify(value);
   const { read, written } = new TextEncoder().encodeInto(text, memory);
-  if (read < text.length) throw new RangeError("the exchange is too small");
+  if (read < text.length) throw new RangeError("there is no room for a message");
   return written;
 }
 

@@ -1,0 +1,160 @@
+import { execFile } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Engine } from "#stellium/engine/engine";
+import type { EngineOptions } from "#stellium/engine/protocol";
+import type { ModelDescription } from "#stellium/model/describeModel";
+import { describe as describeModelFile } from "#stellium/model/support";
+import { rankDescription } from "#stellium/plan/rankDescription";
+import { planShares } from "#stellium/plan/shares";
+import { readGguf } from "#stellium/weights/gguf/reader";
+import { generateModel, shapes } from "../../bench/generateModel.mjs";
+import { engineDefaults, startEngine } from "../engine/oracle.ts";
+import { Ranks } from "../engine/ranks.ts";
+import { cutDescribed, streamedRanks } from "../engine/slices.ts";
+import { agreedExperts, alikeExperts } from "./added/experts.ts";
+import { ExtendedTree } from "./extendedTree.ts";
+import { PlainExperts } from "./plainExperts.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "stellium-test-"));
+const tree = new ExtendedTree();
+afterAll(() => {
+  tree[Symbol.dispose]();
+  rmSync(folder, { recursive: true });
+});
+
+const list = ["model/architectures.ts", "export const architectures: readonly Architecture[] = ["] as const;
+let engine: typeof Engine;
+let describeExtended: typeof describeModelFile;
+
+beforeAll(async () => {
+  const source = (path: string) => readFileSync(new URL(path, import.meta.url), "utf8");
+  // As the first step of docs/extending.md says: a file of facts, and an entry in the list.
+  const xverse = source("../../src/model/architectures/qwen3.ts").replaceAll("qwen3", "xverse");
+  tree.write("model/architectures/xverse.ts", xverse);
+  tree.write("model/blocks/experts.ts", source("added/experts.ts"));
+  tree.addEntry("model/blocks/definitions.ts", "const definitions: Definitions = {", {
+    name: "experts",
+    from: "./experts.ts",
+  });
+  tree.addEntry(...list, { name: "xverse", from: "./architectures/xverse.ts" });
+  for (const name of ["alikeExperts", "agreedExperts"]) tree.addEntry(...list, { name, from: "./blocks/experts.ts" });
+  ({ Engine: engine } = await tree.import<{ Engine: typeof Engine }>("engine/engine.js"));
+  ({ describe: describeExtended } = await tree.import<{ describe: typeof describeModelFile }>("model/support.js"));
+});
+
+describe("an architecture that is added as docs/extending.md says", () => {
+  const facts = { ...shapes["tiny-qwen3"]!, layers: 2 };
+  const options: EngineOptions = { ...engineDefaults, context: 64, batch: 64 };
+  const tokens = Array.from({ length: 20 }, (_, i) => (i * 37 + 11) % 500);
+
+  it("runs, and says what its facts say", async () => {
+    const path = join(folder, "xverse.gguf");
+    Object.assign(shapes, { "tiny-xverse": { ...facts, architecture: "xverse" }, "two-layers": facts });
+    await generateModel({ shape: "tiny-xverse", type: "Q8_0", path });
+    const model = await readGguf(path);
+    expect(() => describeModelFile(model)).toThrow("its architecture xverse is not one of those that run");
+    const whole = describeExtended(model);
+    const description = rankDescription(whole, planShares(whole, [1]), 0);
+    await using xverse = await engine.start({ description, options });
+    const logits = Float32Array.from(await xverse.step({ tokens, position: 0, outputs: 1 }));
+    await generateModel({ shape: "two-layers", type: "Q8_0", path });
+    await using qwen3 = await startEngine(path, options);
+    expect(logits).toEqual(await qwen3.step({ tokens, position: 0, outputs: 1 }));
+  });
+});
+
+const text = Array.from({ length: 96 }, (_, i) => (i * 53 + 7) % 300);
+/** F32 throughout, so that nothing but the order of sums differs from values computed one by one. */
+const exact: EngineOptions = { ...engineDefaults, kvType: "f32", context: 128, batch: 128, slots: 2, outputs: 4 };
+const rounding = 2e-3;
+/** Logits of two tokens that differ by no more, either of which may be written: what is added up travels as f16. */
+const nearTie = 0.05;
+
+describe.each([
+  ["each rank by itself", alikeExperts],
+  ["after all agreed on the router's values", agreedExperts],
+])("a kind of block that chooses what it computes, %s,", (_, { name }) => {
+  const path = join(folder, `${name}.gguf`);
+  const plain = new PlainExperts(name);
+  let expected: number[][];
+  let whole: ModelDescription;
+
+  beforeAll(async () => {
+    plain.write(path);
+    expected = plain.logits(text);
+    whole = describeExtended(await readGguf(path));
+  });
+
+  /** Prompts of two sequences in one pass, which ranks divide, and then tokens of both side by side. */
+  async function followsPlain(first: Engine): Promise<void> {
+    const starts = [70, 40];
+    const prompts = starts.map((end, slot) => ({ slot, tokens: text.slice(0, end), position: 0, outputs: 1 }));
+    compare(await first.step(prompts), starts);
+    for (let i = 0; i < 3; i++) {
+      const at = starts.map((start) => start + i);
+      const next = at.map((position, slot) => ({ slot, tokens: [text[position]!], position, outputs: 1 }));
+      compare(
+        await first.step(next),
+        at.map((position) => position + 1),
+      );
+    }
+  }
+
+  /** @param counts - of the tokens before each row of logits */
+  function compare(logits: Float32Array, counts: readonly number[]): void {
+    const width = logits.length / counts.length;
+    for (const [row, count] of counts.entries()) {
+      const differences = expected[count - 1]!.map((value, i) => Math.abs(value - logits[row * width + i]!));
+      expect(Math.max(...differences)).toBeLessThan(rounding);
+    }
+  }
+
+  const described = (shares: readonly number[]) =>
+    shares.map((_, rank) => ({ description: rankDescription(whole, planShares(whole, shares), rank) }));
+
+  it.each(["whole", "block"] as const)("runs on one device, by graphs of %s", async (graphs) => {
+    await using one = await engine.start({ ...described([1])[0]!, options: { ...exact, graphs } });
+    await followsPlain(one);
+  });
+
+  it.each([[[3, 1]], [[1, 2, 1]], [[1, 0]]])("runs on ranks with shares %j", async (shares) => {
+    await using ranks = await Ranks.of(described(shares), exact, { wire: "q8_0" }, engine);
+    const { collectives } = ranks.first.statistics;
+    await ranks.first.step({ tokens: text.slice(0, 2), position: 0, outputs: 1 });
+    // Two broadcasts, and in each layer sums of attention and experts, and one of what they agree on.
+    const sums = name === agreedExperts.name ? 3 : 2;
+    expect(ranks.first.statistics.collectives - collectives).toBe(2 + 3 * sums);
+    await ranks.unlink();
+    await ranks.link({ wire: "f32" });
+    await followsPlain(ranks.first);
+  });
+
+  it.each([[[1]], [[2, 1]], [[1, 1, 2]]])("is streamed on ranks with shares %j", async (shares) => {
+    const cut = await cutDescribed(whole, shares, folder);
+    await using ranks = await Ranks.of(await streamedRanks(cut, 2), { ...exact, graphs: "block" }, {}, engine);
+    expect(ranks.first.statistics.windowBytes).toBeGreaterThan(0);
+    await followsPlain(ranks.first);
+  });
+
+  it("serves the command line, on two devices", async () => {
+    const main = join(tree.folder, "dist/cli/main.js");
+    const options = ["--devices", "2", "--shares", "2,1", "--kv", "f32", "-c", "128", "-t", "1", "-n", "8"];
+    const args = [main, "generate", "-m", path, "-p", "a b c", "--ignore-eos", "--json", ...options];
+    const { stdout } = await promisify(execFile)(process.execPath, args);
+    const { prompt_tokens, tokens } = JSON.parse(stdout) as { prompt_tokens: number[]; tokens: number[] };
+    const written = [...prompt_tokens];
+    for (const token of tokens) {
+      const logits = plain.logits(written).at(-1)!;
+      expect(Math.max(...logits) - logits[token]!).toBeLessThan(nearTie);
+      written.push(token);
+    }
+  });
+});
+
+it("nothing was changed for these but the folder of models", () => {
+  expect([...tree.sources.keys()].every((path) => path.startsWith("model/"))).toBe(true);
+});
