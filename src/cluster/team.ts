@@ -340,8 +340,9 @@ function handled<T>(promise: Promise<T>): Promise<T> {
 }
 
 function startLocalWorkers({ options, shares, listener, token, threads, memoryOfEach }: TeamParts): LocalWorkers {
-  const { workers, cacheDir, window, processes = new LocalWorkers(workers) } = options;
+  const { workers, cacheDir, cacheSize, window, processes = new LocalWorkers(workers) } = options;
   const each = threads ?? threadsAmong(shares.length);
-  processes.invite({ port: listener.port, token, threads: each, cacheDir, memory: memoryOfEach, window });
+  const memory = memoryOfEach;
+  processes.invite({ port: listener.port, token, threads: each, cacheDir, cacheSize, memory, window });
   return processes;
 }

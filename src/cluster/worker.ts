@@ -11,7 +11,9 @@ import { weightBytes } from "../plan/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { unlessHomeless } from "../system/homeDirectory.ts";
 import { traceClock } from "../trace/events.ts";
+import type { Hold } from "../weights/hold.ts";
 import { sliceNames } from "../weights/sliceList.ts";
+import { removeAbandonedFolders } from "../weights/temporaryFolder.ts";
 import { sliceMap } from "../weights/window/sliceMap.ts";
 import type { Address } from "./control/address.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
@@ -43,6 +45,8 @@ export interface WorkerOptions {
   /** Whether the coordinator's process started this one. It reports for both what this system allows. */
   readonly local?: boolean | undefined;
   readonly cacheDir?: string | undefined;
+  /** Bytes that the cache may take; see `CacheLimit`. */
+  readonly cacheSize?: number | undefined;
   /** Bytes that this process may take in all, within the control group's limit; what is free, less a margin, if absent. */
   readonly memory?: number | undefined;
   /** How many blocks the window holds where weights are streamed; see `planWindow`. */
@@ -75,6 +79,7 @@ interface Device {
 interface Loaded {
   readonly plan: string;
   readonly engine: Engine;
+  readonly slice: Hold;
   readonly memory: DeviceMemory;
   readonly cap: MemoryCap;
   readonly threads: ThreadChoice;
@@ -90,7 +95,8 @@ interface Loaded {
 export async function work(options: WorkerOptions): Promise<never> {
   const { host, port, token, relocate, signal, onState } = options;
   checkDevice();
-  const storage = new SliceStorage(options.cacheDir, (error) => onState?.({ state: "uncached", error }));
+  removeAbandonedFolders();
+  const storage = new SliceStorage(options, (error) => onState?.({ state: "uncached", error }));
   const device = { options, storage };
   const hello = () => introduction(device);
   let loaded: Loaded | undefined;
@@ -144,34 +150,41 @@ async function load(
   await unload(before);
   const description = rankOf(plan);
   const onProgress = (bytes: number, total: number) => options.onState?.({ state: "receiving", bytes, total });
-  const slice = deviceSlice(description, plan.model);
+  const wanted = deviceSlice(description, plan.model);
   const cap = memoryCap(options.memory);
-  const memory = plannedMemory(plan, description, slice, cap, options);
+  const memory = plannedMemory(plan, description, wanted, cap, options);
   const threads = chooseThreads({ asked: options.threads, weightBytes: weightBytes(description) });
   options.onState?.({ state: "planned", memory, cap, threads });
   if (!options.local) warnOfThreads(threads);
   const source = receivedBlocks(channel);
-  const engine = await repaired(async () => {
-    const path = await storage.obtain(slice, { source, onProgress });
+  const { engine, slice } = await repaired(async (suspect) => {
+    const slice = await storage.obtain(wanted, { source, onProgress, suspect });
     returnMemory();
     options.onState?.({ state: "loading" });
     const streaming = memory.window.streamedBytes > 0;
     const cached = !streaming && mayBeCached(cap);
-    return await Engine.start({
-      description,
-      options: planWorkerEngine(plan.engine, { threads: threads.threads, streaming }),
-      origin: { kind: "slice", map: await sliceMap(path), placement: placementOf(memory, cached) },
-      signal: options.signal,
-    });
+    try {
+      const engine = await Engine.start({
+        description,
+        options: planWorkerEngine(plan.engine, { threads: threads.threads, streaming }),
+        origin: { kind: "slice", map: await sliceMap(slice.path), placement: placementOf(memory, cached) },
+        signal: options.signal,
+      });
+      return { engine, slice };
+    } catch (error) {
+      await slice[Symbol.asyncDispose]();
+      throw error;
+    }
   });
   await channel.send({ type: "ready", phase: "loaded" });
   const throttling = options.local ? undefined : new ThrottleWatch(threads);
-  return { plan: key, engine, memory, cap, threads, throttling };
+  return { plan: key, engine, slice, memory, cap, threads, throttling };
 }
 
 async function unload(loaded: Loaded | undefined): Promise<void> {
   loaded?.throttling?.[Symbol.dispose]();
   await loaded?.engine[Symbol.asyncDispose]();
+  await loaded?.slice[Symbol.asyncDispose]();
 }
 
 function warnOfThreads(choice: ThreadChoice): void {

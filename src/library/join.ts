@@ -20,6 +20,8 @@ export interface JoinOptions {
   readonly memory?: number | undefined;
   /** Where slices of models are kept; see `STELLIUM_CACHE_DIR`. */
   readonly cacheDir?: string | undefined;
+  /** Bytes that all of them may take; what was used least recently makes room. Three quarters of what is free if absent. */
+  readonly cacheSize?: number | undefined;
   /** Leaves the cluster. */
   readonly signal: AbortSignal;
   /** Told what this device does, each time that changes. */
@@ -38,6 +40,7 @@ const schema = z.strictObject({
   threads: fields.count(1, 512),
   memory: fields.bytes,
   cacheDir: fields.text,
+  cacheSize: fields.bytes,
   signal: z.instanceof(AbortSignal),
   onState: fields.action,
 });
@@ -48,13 +51,14 @@ const schema = z.strictObject({
  */
 export async function join(options: JoinOptions): Promise<void> {
   checkOptions("options", schema, options);
-  const { threads, memory, cacheDir, name, signal, onState } = options;
+  const { threads, memory, cacheDir, cacheSize, name, signal, onState } = options;
   const token = JoinToken.parse(options.token);
   checkDevice();
   try {
     const coordinator = await coordinatorOf(options, token);
     const tell = (state: JoinState | WorkerState) => state.state !== "planned" && onState?.(state);
-    await work({ ...coordinator, token, threads, memory, cacheDir, name, signal, onState: tell });
+    const device = { threads, memory, cacheDir, cacheSize, name };
+    await work({ ...coordinator, ...device, token, signal, onState: tell });
   } catch (error) {
     if (!signal.aborted) throw error;
   }

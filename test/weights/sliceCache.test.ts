@@ -10,7 +10,7 @@ import { modelHash } from "#stellium/weights/sliceIdentity";
 import { complete, openWriter, plainBlock, sliceOf } from "./sliceFixture.ts";
 
 const demo = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
-const plain = { action: undefined, olderThan: undefined, all: false, json: false };
+const plain = { action: undefined, cacheSize: undefined, olderThan: undefined, all: false, json: false };
 const first = sliceOf([1, 2], 0);
 const second = sliceOf([1, 2], 1);
 let cacheDir = "";
@@ -44,7 +44,7 @@ describe("stellium cache", () => {
     expect(text).toMatch(/^a model +KV heads 0-1, FFN 0-511, vocabulary 0-319 +[\d.]+ MB {2}complete +used \d{4}-/m);
     expect(text).toMatch(/^a model +KV heads 2-3, FFN 512-1535 .* being written/m);
     expect(text).toMatch(/^broken\.slice .* unusable: it is no slice/m);
-    expect(text).toMatch(/^3 slices, [\d.]+ MB, in /m);
+    expect(text).toMatch(/^3 slices, [\d.]+ MB of at most [\d.]+ [kMGT]B, in /m);
     await writer[Symbol.asyncDispose]();
     expect(await said({})).toMatch(/KV heads 2-3, FFN 512-1535 .* 1 of 9 blocks/);
     const { slices } = JSON.parse(await said({ json: true }));
@@ -83,7 +83,7 @@ describe("stellium cache", () => {
     expect(text).toMatch(/^stellium-shakespeare-5m +vocabulary and embedding +5\.\d+ MB {2}complete +used \d{4}-/m);
     expect(text).toMatch(/^cdcd\w+ +vocabulary and embedding .* unusable: it does not start with "GGUF"/m);
     expect(text).toMatch(/^efef\S+ +vocabulary and embedding .* being written/m);
-    expect(text).toMatch(/^0 slices, 4 vocabularies, 1 network, [\d.]+ MB, in /m);
+    expect(text).toMatch(/^0 slices, 4 vocabularies, 1 network, [\d.]+ MB of at most [\d.]+ [kMGT]B, in /m);
     expect(JSON.parse(await said({ json: true }))).toMatchObject({
       heads: expect.arrayContaining([expect.objectContaining({ path: whole, complete: true })]),
       networks: [expect.objectContaining({ path: join(links, "a network.json") })],
