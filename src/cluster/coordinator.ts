@@ -96,10 +96,11 @@ export class Coordinator implements AsyncDisposable {
       const shares = team?.plan ?? planShares(whole, [1]);
       status?.plan({ model: source.model, description: whole, shares, team });
       const description = ownDescription(whole, shares, options);
-      const demand = demandOf(description, cap, options);
-      const shared = sharedOptions(demand, options);
-      const planned = deviceMemory(demand, shared);
-      demandFit(planned, cap, `${description.files[0]} with a context of ${shared.context} tokens`);
+      const plain = demandOf(description, cap, options);
+      // Asking for the layout of a tensor takes address space for it: what fits in no layout is refused before.
+      planFitting(plain, options);
+      const demand = { ...plain, rooms: deviceSlice(description, unnamed).rooms };
+      const { shared, planned } = planFitting(demand, options);
       const choice = threadsOf(description, options);
       options.onPlan?.(planned, cap, choice);
       const storing = { ...options, cacheDir, cacheSize: cluster?.cacheSize ?? options.cacheSize };
@@ -249,9 +250,17 @@ function demandOf(
   cap: MemoryCap,
   { cluster, window: windowBlocks, hostBytes }: CoordinatorOptions,
 ): OwnDemand {
-  const { rooms } = deviceSlice(description, unnamed);
   const ranks = (cluster?.workers ?? 0) + 1;
-  return { description, rooms, cap, windowBlocks, hostBytes, ranks, wire: cluster?.wire ?? "f16" };
+  return { description, cap, windowBlocks, hostBytes, ranks, wire: cluster?.wire ?? "f16" };
+}
+
+/** Plans what all ranks agree on, and this one's memory. Throws `OUT_OF_MEMORY`. */
+function planFitting(demand: OwnDemand, options: CoordinatorOptions) {
+  const { description, cap } = demand;
+  const shared = sharedOptions(demand, options);
+  const planned = deviceMemory(demand, shared);
+  demandFit(planned, cap, `${description.files[0]} with a context of ${shared.context} tokens`);
+  return { shared, planned };
 }
 
 /** Local devices, of which each may have little to compute, all have as many threads. */
