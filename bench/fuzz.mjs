@@ -105,7 +105,7 @@ export async function attackAsWorker({ seed, count }) {
 }
 
 /** What a device may take while it is attacked, of memory and disk. */
-export const attackedLimits = { memory: 400e6, cache: 50e6 };
+export const attackedLimits = { memory: 400e6, cache: 10e6 };
 
 /**
  * A coordinator that says what it should not to a device, which joins an honest one in the end.
@@ -115,7 +115,8 @@ export async function attackAsCoordinator({ seed, count }) {
   const folder = mkdtempSync(join(tmpdir(), "stellium-fuzz-"));
   const [cache, honest] = ["device", "honest"].map((name) => join(folder, name));
   const [token, program] = [JoinToken.generate(), fileURLToPath(new URL("./fuzz/device.mjs", import.meta.url))];
-  const evil = new EvilCoordinator(token, await Script.of(model), new Random(seed));
+  const script = await Script.of(model);
+  const evil = new EvilCoordinator(token, script, new Random(seed));
   const port = await evil.listen();
   const { memory, cache: cacheBytes } = attackedLimits;
   const env = { ...process.env, STELLIUM_LOG: "silent" };
@@ -130,7 +131,7 @@ export async function attackAsCoordinator({ seed, count }) {
   try {
     await evil.send(count);
     await evil.close();
-    const { usedBytes } = await new CacheLimit(cache, undefined).use();
+    const { usedBytes } = await new CacheLimit(cache, cacheBytes).use();
     device.send("report");
     const peak = await peakOf(device);
     cluster = new LiveCluster(honest ?? "", 1, { token, port });
@@ -139,6 +140,7 @@ export async function attackAsCoordinator({ seed, count }) {
   } finally {
     await cluster?.[Symbol.asyncDispose]();
     device.kill("SIGKILL");
+    await script.close();
     rmSync(folder, { recursive: true, force: true });
   }
 }

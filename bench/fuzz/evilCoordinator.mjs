@@ -53,6 +53,10 @@ export class Script {
     return new Script(source, await source.hash());
   }
 
+  async close() {
+    await this.source[Symbol.asyncDispose]();
+  }
+
   /** The messages and data that bring a block. @param {number} index @param {number} stream */
   async block(index, stream) {
     /** @type {Uint8Array[]} */
@@ -150,8 +154,14 @@ class Talk {
   #otherPlan() {
     const { random, script } = this;
     const { plan } = script;
-    const part = random.of(/** @type {const} */ (["description", "tensors", "sizes", "engine", "shares", "plan"]));
+    const part = random.of(
+      /** @type {const} */ (["description", "tensors", "sizes", "engine", "shares", "plan", "hash"]),
+    );
     if (part === "plan") return mutated(plan, random);
+    // One model after the other, each of which is to be stored.
+    const hash = random.bytes(32).toString("hex");
+    if (part === "hash")
+      return { ...plan, slice: { ...plan.slice, model: hash }, description: { ...plan.description, hash } };
     if (part === "engine" || part === "shares") return { ...plan, [part]: mutated(plan[part], random) };
     const { description } = plan;
     if (part === "sizes") return { ...plan, description: enlarged(description, random) };

@@ -73,12 +73,21 @@ export async function ownWeights(
   if (options.noSlice) return plainWeights(demand, shared);
   try {
     const hold = await cutSlice(model, demand, options, suspect);
-    const placement = placementOf(memory, cached);
-    return { memory, hold, origin: { kind: "slice", map: await sliceMap(hold.path), placement } };
+    return { memory, hold, origin: await sliceOrigin(hold, placementOf(memory, cached)) };
   } catch (error) {
     if (remote || !isWithoutCache(error)) throw error;
     log("warn", `${error.message}; the model is streamed from its own file, which is slower. ${error.hint}`);
     return plainWeights(demand, shared);
+  }
+}
+
+/** Lets go of the slice if it cannot be read. */
+async function sliceOrigin(hold: Hold, placement: WindowPlacement): Promise<WeightOrigin> {
+  try {
+    return { kind: "slice", map: await sliceMap(hold.path), placement };
+  } catch (error) {
+    await hold[Symbol.asyncDispose]();
+    throw error;
   }
 }
 

@@ -1,5 +1,5 @@
 import { fileURLToPath } from "node:url";
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 import type { CoordinatorMessage } from "#stellium/cluster/control/messages";
 import { Mailbox } from "#stellium/cluster/mailbox";
 import { Member, type RankPlace } from "#stellium/cluster/member";
@@ -16,6 +16,7 @@ import { admit, connectedPair, eventually, listen, session, token } from "./pair
 
 const demo = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
 const script = await Script.of(demo);
+afterAll(() => script.close());
 
 afterEach(() => {
   vi.useRealTimers();
