@@ -91,7 +91,7 @@ export async function takePlaces(seed, names) {
  * @param {Amount} amount
  */
 export async function attackAsWorker({ seed, count }) {
-  const names = ["first", "second", "third"];
+  const names = ["first", "second"];
   return await withCluster(names, async (cluster) => {
     const expected = await cluster.ask();
     const before = await cluster.ownMemory();
