@@ -1,5 +1,6 @@
+import { existsSync } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StelliumError } from "../errors.ts";
 import { tryLock } from "../native/fileLock.ts";
@@ -94,7 +95,7 @@ export class CacheLimit implements CacheRoom {
 
   async #limit(entries: readonly Entry[]): Promise<number> {
     if (this.#asked !== undefined) return this.#asked;
-    const free = await this.#disk.usable(this.#directory).catch(() => 0);
+    const free = await this.#disk.usable(existing(this.#directory));
     return Math.floor((free + sum(entries, "bytes")) * defaultShare);
   }
 
@@ -118,6 +119,11 @@ export class CacheLimit implements CacheRoom {
     const values = { needed: megabytesText(bytes), limit: megabytesText(limit), used: megabytesText(inUse) };
     return new StelliumError("CACHE_FULL", { path, ...values });
   }
+}
+
+/** A directory, or the one above it that exists. */
+function existing(directory: string): string {
+  return existsSync(directory) || dirname(directory) === directory ? directory : existing(dirname(directory));
 }
 
 /** Removes entries, in order, until as much is free as was wanted. */

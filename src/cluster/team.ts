@@ -184,10 +184,11 @@ export class Team implements AsyncDisposable {
     return { sent: sum("sent"), received: sum("received") };
   }
 
-  /** What the workers report of themselves. */
+  /** What the workers report of themselves: those that take steps, since others do not expect to be asked. */
   reports(): Promise<RankReport[]> {
+    const ready = this.#present().filter(({ state }) => state === "ready");
     return Promise.all(
-      this.#present().map(async (member) => ({
+      ready.map(async (member) => ({
         rank: member.rank,
         host: member.connection.hello.host,
         cpuVariant: member.connection.hello.cpuVariant,

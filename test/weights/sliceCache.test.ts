@@ -35,6 +35,9 @@ describe("stellium cache", () => {
   it("lists slices, whole, half and broken ones", async () => {
     const directory = sliceDirectory(cacheDir);
     expect(await said({})).toBe(`no slices in ${cacheDir}\n`);
+    const missing = { cacheDir: join(cacheDir, "not", "there"), json: true };
+    expect(JSON.parse(await said(missing))).toMatchObject({ bytes: 0, slices: [], limit_bytes: expect.any(Number) });
+    expect(JSON.parse(await said({ ...missing, cacheSize: 5e9 })).limit_bytes).toBe(5e9);
     await complete(directory, first);
     const writer = await openWriter(directory, second.header);
     await writer.writeBlock(0, plainBlock(second.source, second.cut, 0));
