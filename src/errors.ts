@@ -179,6 +179,12 @@ const table = {
     message: "there is no room for the slice {path}: it needs {needed} more, and {available} may be used",
     hint: "Make room, for example by `stellium cache prune --older-than 30d`, or name a folder on another disk by --cache-dir.",
   },
+  CACHE_FULL: {
+    status: 507,
+    message:
+      "the cache has no room for {path}: it needs {needed}, and of at most {limit} that the cache may take, {used} are in use",
+    hint: "Allow more with --cache-size, or use more devices, so that this one has a smaller part of the model.",
+  },
   LINK_LOST: {
     status: 503,
     message: "device {rank} lost its link to device {peer}: {reason}",

@@ -7,12 +7,13 @@ import { JoinToken } from "#stellium/cluster/token";
 /** @typedef {import("node:child_process").ChildProcess} ChildProcess */
 /** @typedef {{ type: string, port?: number, joined?: number, rss?: number, text?: string, error?: string }} Report */
 
-const model = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
+/** The bundled model. */
+export const model = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
 const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 /** A coordinator and workers, each a process, that share the bundled model. */
 export class LiveCluster {
-  token = JoinToken.generate();
+  token;
   port = 0;
   #folder;
   #coordinator;
@@ -21,12 +22,16 @@ export class LiveCluster {
   /** @type {ChildProcess[]} In the order in which they were started. */
   workers = [];
 
-  /** @param {string} folder for slices @param {number} workers */
-  constructor(folder, workers) {
+  /**
+   * @param {string} folder for slices @param {number} workers
+   * @param {{ token?: JoinToken, port?: number }} entrance where devices join; a free port and a new token if absent
+   */
+  constructor(folder, workers, { token = JoinToken.generate(), port = 0 } = {}) {
     const program = fileURLToPath(new URL("./coordinator.mjs", import.meta.url));
     const env = { ...process.env, STELLIUM_LOG: process.env["STELLIUM_LOG"] ?? "silent" };
+    this.token = token;
     this.#folder = folder;
-    this.#coordinator = fork(program, [model, this.token.text, folder, String(workers)], { env });
+    this.#coordinator = fork(program, [model, token.text, folder, String(workers), String(port)], { env });
     this.#coordinator.on("message", (report) => this.#reports.push(/** @type {Report} */ (report)));
   }
 
@@ -70,11 +75,20 @@ export class LiveCluster {
     return text ?? `failed: ${error}`;
   }
 
+  /** Bytes of memory that its coordinator takes. */
+  async ownMemory() {
+    this.#coordinator.send("report");
+    return (await this.next("report")).rss ?? 0;
+  }
+
   /** Bytes of memory that its processes take. */
   async memory() {
-    this.#coordinator.send("report");
-    const { rss = 0 } = await this.next("report");
-    return rss + this.workers.reduce((sum, worker) => sum + memoryOf(worker), 0);
+    return (await this.ownMemory()) + this.workers.reduce((sum, worker) => sum + memoryOf(worker), 0);
+  }
+
+  /** Resolves when all places are taken. */
+  async complete() {
+    await this.next("ready");
   }
 
   /** The next report of a type that nobody has had. @param {string} type @returns {Promise<Report>} */

@@ -1,10 +1,10 @@
-// A live coordinator in a process of its own: `node coordinator.mjs MODEL TOKEN CACHE_DIR WORKERS`. Says over IPC where
+// A live coordinator in a process of its own: `node coordinator.mjs MODEL TOKEN CACHE_DIR WORKERS PORT`. Says over IPC where
 // devices can join, answers "ask" by what it has written, or why not, and "report" by its memory, and ends by "close".
 import { JoinToken } from "#stellium/cluster/token";
 import { defaultSampling } from "#stellium/serving/sampler";
 import { TextModel } from "#stellium/serving/textModel";
 
-const [path = "", token = "", cacheDir = "", workers = "1"] = process.argv.slice(2);
+const [path = "", token = "", cacheDir = "", workers = "1", port = "0"] = process.argv.slice(2);
 const sampling = { ...defaultSampling, temperature: 0 };
 
 /** @param {object} report */
@@ -18,7 +18,7 @@ const model = await TextModel.open(path, {
   cluster: {
     workers: Number(workers),
     local: false,
-    listen: { host: "127.0.0.1", port: 0 },
+    listen: { host: "127.0.0.1", port: Number(port) },
     token: JoinToken.parse(token),
     cacheDir,
     collective: "exchange",

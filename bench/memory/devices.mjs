@@ -54,7 +54,7 @@ export function generate(subject, run) {
       startIn(group, [program, ...args], { signal: subject.signal, env: { STELLIUM_TOKEN: token } });
     const common = (/** @type {number} */ rank) => [
       ...["--memory", String(rank === 0 ? leaderCapBytes : memory), "-t", String(run.threads)],
-      ...["--cache-dir", join(subject.cacheDir, String(rank))],
+      ...["--cache-dir", join(subject.cacheDir, String(rank)), "--cache-size", "1TB"],
     ];
     const workers = others.map((group, i) => start(group, ["join", `127.0.0.1:${port}`, ...common(i + 1)]));
     const shared = ["--workers", String(devices - 1), "--listen", `127.0.0.1:${port}`, "--wire", run.wire ?? "f16"];

@@ -69,5 +69,7 @@ async function slice(source, description, cacheDir) {
   const reading = new SharedReading(await source.files(), { readers: 1, shared: false });
   reading.open();
   const wanted = deviceSlice(description, outlineOf(source.model, await source.hash()));
-  return await storedSlice(wanted, { source: reading.join(wanted.cut.blocks), cacheDir });
+  const hold = await storedSlice(wanted, { source: reading.join(wanted.cut.blocks), cacheDir });
+  await hold[Symbol.asyncDispose]();
+  return hold.path;
 }

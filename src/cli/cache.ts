@@ -1,3 +1,4 @@
+import { CacheLimit, type CacheUse } from "../cluster/cacheLimit.ts";
 import { listNetworks } from "../cluster/keptNetworks.ts";
 import { tuningDirectory } from "../cluster/linkPlan.ts";
 import { StelliumError } from "../errors.ts";
@@ -15,6 +16,7 @@ export interface CacheValues {
   /** `prune`, or nothing for a list. */
   readonly action: string | undefined;
   readonly cacheDir: string | undefined;
+  readonly cacheSize: number | undefined;
   readonly olderThan: string | undefined;
   readonly all: boolean;
   readonly json: boolean;
@@ -30,7 +32,10 @@ export async function cache(values: CacheValues): Promise<void> {
   if (action !== undefined) throw badUsage(`there is no action ${JSON.stringify(action)}; there is prune`);
   if (all || olderThan !== undefined) throw badUsage("--all and --older-than go with `stellium cache prune`");
   const contents = await contentsOf(directory);
-  print(values.json ? json({ directory: directory ?? null, ...cacheFacts(contents) }) : listText(directory, contents));
+  const use = directory === undefined ? noUse : await new CacheLimit(directory, values.cacheSize).use();
+  const figures = { bytes: use.usedBytes, limit_bytes: use.limitBytes };
+  const facts = { directory: directory ?? null, ...figures, ...cacheFacts(contents) };
+  print(values.json ? json(facts) : listText(directory, contents, use));
 }
 
 /** Milliseconds of an age as a person writes it: `30d`, `12h`, `2w`, `90m`, `45s`. Throws `BAD_USAGE`. */
@@ -66,6 +71,8 @@ async function prune(directory: string | undefined, { olderThan, all, json: asJs
       : `removed ${counts(removed)}, ${formatBytes(bytes)}`,
   );
 }
+
+const noUse: CacheUse = { limitBytes: 0, usedBytes: 0 };
 
 function json(value: object): string {
   return JSON.stringify(value, null, 2);

@@ -1,3 +1,4 @@
+import type { CacheUse } from "../cluster/cacheLimit.ts";
 import { printable } from "../weights/gguf/printable.ts";
 import type { ListedHead } from "../weights/headList.ts";
 import type { Kept } from "../weights/kept.ts";
@@ -31,12 +32,13 @@ export function counts({ slices, heads, networks }: CacheContents): string {
 }
 
 /** A table, and the sum. */
-export function listText(directory: string | undefined, contents: CacheContents): string {
+export function listText(directory: string | undefined, contents: CacheContents, use: CacheUse): string {
   const rows = [...contents.slices.map(sliceRow), ...contents.heads.map(headRow)];
   const networks = contents.networks.length;
   if (directory === undefined) return `no slices ${homelessText("STELLIUM_CACHE_DIR")}`;
   if (rows.length === 0 && networks === 0) return `no slices in ${printable(directory)}`;
-  const sum = `${counts(contents)}, ${formatBytes(cacheBytes(contents))}, in ${printable(directory)}`;
+  const size = `${formatBytes(use.usedBytes)} of at most ${formatBytes(use.limitBytes)}`;
+  const sum = `${counts(contents)}, ${size}, in ${printable(directory)}`;
   return [...columns(rows), sum].join("\n");
 }
 

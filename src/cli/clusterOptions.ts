@@ -6,6 +6,7 @@ import { wireNames } from "../collective/wire.ts";
 import { StelliumError } from "../errors.ts";
 import { mostRanks } from "../plan/shares.ts";
 import { choice, number, text, toggle, type Values } from "./arguments/option.ts";
+import { sizeOption } from "./figures.ts";
 
 /** The secret of a cluster. */
 export const tokenOptions = {
@@ -26,6 +27,13 @@ export const cacheDirOption = text({
   flag: "cache-dir",
   value: "DIR",
   summary: "where slices of models and keys of devices are kept",
+});
+
+/** The most disk that the cache may take. */
+export const cacheSizeOption = sizeOption({
+  flag: "cache-size",
+  value: "SIZE",
+  summary: "most disk it may take; what is unused for longest goes (default: 3/4 of what is free)",
 });
 
 /** Which devices share the model. */
@@ -76,13 +84,14 @@ export const clusterOptions = {
     summary: "sums travel unencrypted and unauthenticated: for measuring only",
   }),
   cacheDir: cacheDirOption,
+  cacheSize: cacheSizeOption,
 };
 
 type ClusterValues = Values<typeof clusterOptions> & { readonly window?: number | undefined };
 
 /** What the options say of a cluster; undefined where one device is to do it alone. Throws `BAD_USAGE`. */
 export async function clusterOf(values: ClusterValues): Promise<ClusterOptions | undefined> {
-  const { devices, workers, head, wire, collective, cacheDir } = values;
+  const { devices, workers, head, wire, collective, cacheDir, cacheSize } = values;
   if (devices !== undefined && workers !== undefined) throw badUsage("--devices and --workers exclude each other");
   const count = workers ?? (devices ?? 1) - 1;
   if (count === 0) return undefined;
@@ -97,6 +106,7 @@ export async function clusterOf(values: ClusterValues): Promise<ClusterOptions |
     collective,
     insecure: values.insecureDataPlane,
     cacheDir,
+    cacheSize,
     window: values.window,
   };
 }

@@ -1,7 +1,7 @@
 import { mostRanks } from "../plan/shares.ts";
 import { defaultSampling } from "../serving/samplingParameters.ts";
 import { number, text, toggle } from "./arguments/option.ts";
-import { cacheDirOption, clusterOptions, tokenOptions } from "./clusterOptions.ts";
+import { cacheDirOption, cacheSizeOption, clusterOptions, tokenOptions } from "./clusterOptions.ts";
 import { linkOption, ratesOption, sizesOption } from "./figures.ts";
 import { memoryOptions } from "./memoryOptions.ts";
 import {
@@ -99,6 +99,7 @@ export const joinOptions = {
   threads: loadOptions.threads,
   ...memoryOptions,
   cacheDir: cacheDirOption,
+  cacheSize: cacheSizeOption,
   name: text({ flag: "name", value: "NAME", summary: "what to call this device (default: its host name)" }),
 };
 
@@ -106,6 +107,7 @@ export const joinOptions = {
 export const cacheOptions = {
   action: text({ flag: "action", value: "prune", summary: "prune removes slices" }),
   cacheDir: cacheDirOption,
+  cacheSize: cacheSizeOption,
   olderThan: text({ flag: "older-than", value: "AGE", summary: "with prune: those not used for so long, such as 30d" }),
   all: toggle({ flag: "all", summary: "with prune: all of them" }),
   json: jsonOption,

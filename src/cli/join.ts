@@ -18,7 +18,7 @@ const noticeAfterMs = 5000;
 
 /** Has this device take part in a cluster until it is interrupted, or until the process that started it has ended. */
 export async function join(values: Values<typeof joinOptions>, { signal }: Interruption): Promise<void> {
-  const { threads, cacheDir, name, memory, window } = values;
+  const { threads, cacheDir, cacheSize, name, memory, window } = values;
   const token = await tokenOf(values);
   if (token === undefined) throw badUsage("the token is missing: give it by --token, --token-file or STELLIUM_TOKEN");
   checkDevice();
@@ -31,7 +31,8 @@ export async function join(values: Values<typeof joinOptions>, { signal }: Inter
   try {
     const coordinator = await coordinatorOf(values, membership, stop);
     tellOfThisProcess({ address: formatAddress(coordinator), memoryCap: memory });
-    await work({ ...coordinator, membership, threads, cacheDir, name, memory, window, signal: stop, onState });
+    const device = { threads, cacheDir, cacheSize, name, memory, window };
+    await work({ ...coordinator, ...device, membership, signal: stop, onState });
   } catch (error) {
     if (!stop.aborted) throw error;
   }

@@ -28,7 +28,7 @@ export async function loadModel(
   signal: AbortSignal,
   requests: RequestOptions = {},
 ): Promise<TextModel> {
-  const { context, threads, batch, kv, memory, window, noSlice, cacheDir } = values;
+  const { context, threads, batch, kv, memory, window, noSlice, cacheDir, cacheSize } = values;
   if ((values.gpuLayers ?? "0") !== "0") log("warn", "this build computes on the CPU; -ngl has no effect");
   requireModel(values.model);
   const onTrace = values.trace === undefined ? undefined : traceFile(values.trace);
@@ -40,7 +40,7 @@ export async function loadModel(
     const onProgress = (bytes: number, total: number) => progress.update(bytes, total);
     using cutting = new Progress("slicing");
     const onCut = (bytes: number, total: number) => cutting.update(bytes, total);
-    const engine = { threads, context, batch, kvType: kv, memory, window, noSlice, cacheDir };
+    const engine = { threads, context, batch, kvType: kv, memory, window, noSlice, cacheDir, cacheSize };
     const reports = { onPlan: tellPlan, onStored: tellStored, onCut, onProgress, onTrace };
     const hub = await hubFromEnvironment();
     const headers = (address: string) => authorization(hub, address);

@@ -1,6 +1,6 @@
-import { closeSync, openSync, writeSync } from "node:fs";
-import { reasonOf, StelliumError } from "../errors.ts";
+import { writeSync } from "node:fs";
 import { log } from "../log.ts";
+import { outputPath, replaceFile } from "../system/outputFile.ts";
 import { chromeTrace } from "../trace/chrome.ts";
 import type { RankTrace } from "../trace/events.ts";
 
@@ -14,10 +14,11 @@ const batchLength = 1 << 20;
  * @returns what writes the trace; where that fails it says so on stderr, since what was traced has been done
  */
 export function traceFile(path: string): (ranks: readonly RankTrace[]) => void {
-  write(path, []);
+  const target = outputPath(path);
+  write(target, []);
   return (ranks) => {
     try {
-      write(path, chromeTrace(ranks));
+      write(target, chromeTrace(ranks));
     } catch (error) {
       log("error", error instanceof Error ? error.message : String(error));
     }
@@ -25,16 +26,9 @@ export function traceFile(path: string): (ranks: readonly RankTrace[]) => void {
 }
 
 function write(path: string, pieces: Iterable<string>): void {
-  try {
-    const file = openSync(path, "w");
-    try {
-      for (const batch of batches(pieces)) writeAll(file, Buffer.from(batch));
-    } finally {
-      closeSync(file);
-    }
-  } catch (error) {
-    throw new StelliumError("FILE_UNWRITABLE", { path, reason: reasonOf(error) }, { cause: error });
-  }
+  replaceFile(path, (file) => {
+    for (const batch of batches(pieces)) writeAll(file, Buffer.from(batch));
+  });
 }
 
 function writeAll(file: number, bytes: Buffer): void {

@@ -27,6 +27,8 @@ export interface ClusterOptions {
   /** Sums travel as they are: for measuring. */
   readonly insecure?: boolean | undefined;
   readonly cacheDir?: string | undefined;
+  /** Bytes that the cache may take; see `CacheLimit`. */
+  readonly cacheSize?: number | undefined;
   /** How many blocks the window of a local worker holds. */
   readonly window?: number | undefined;
   /** Told where workers can join, and how many have. */

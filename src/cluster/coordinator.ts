@@ -68,6 +68,7 @@ export class Coordinator implements AsyncDisposable {
   readonly threads: ThreadChoice;
   /** What this rank has of the model. */
   readonly description: RankDescription;
+  readonly #slice: OwnWeights["hold"];
   readonly #team: Team | undefined;
   readonly #onTrace: CoordinatorOptions["onTrace"];
   readonly #throttling: ThrottleWatch;
@@ -92,37 +93,42 @@ export class Coordinator implements AsyncDisposable {
     const start = { source, reading, description: whole, threads, memoryOfEach, signal, status };
     const team = cluster && (await Team.open({ ...start, options: cluster }));
     let engine: Engine | undefined;
+    let prepared: OwnWeights | undefined;
     try {
       const shares = team?.plan ?? planShares(whole, [1]);
       status?.plan({ model: source.model, description: whole, shares, team });
       const description = ownDescription(whole, shares, options);
-      const demand = demandOf(description, cap, options);
-      const shared = sharedOptions(demand, options);
-      const planned = deviceMemory(demand, shared);
-      demandFit(planned, cap, `${description.files[0]} with a context of ${shared.context} tokens`);
+      const plain = demandOf(description, cap, options);
+      // Asking for the layout of a tensor takes address space for it: what fits in no layout is refused before.
+      planFitting(plain, options);
+      const demand = { ...plain, rooms: deviceSlice(description, unnamed).rooms };
+      const { shared, planned } = planFitting(demand, options);
       const choice = threadsOf(description, options);
       options.onPlan?.(planned, cap, choice);
-      const weights = () => ownWeights({ source, reading }, demand, shared, { ...options, cacheDir });
+      const storing = { ...options, cacheDir, cacheSize: cluster?.cacheSize ?? options.cacheSize };
+      const weights = (suspect = false) => ownWeights({ source, reading }, demand, shared, storing, suspect);
       const place = () => placing(team, shared, reading);
       // What is fetched, is fetched once, for all slices at the same time. From a file, cutting, serving the workers'
       // slices and loading take memory each: under a cap, one after the other.
       const early = source.remote ? place() : undefined;
-      const prepared = await weights();
+      prepared = await weights();
       const placed = early ?? place();
       if (cap.from !== "free") await placed;
       returnMemory();
-      const load = (own: OwnWeights) => startEngine(description, shared, own, choice.threads, options);
-      engine = await repaired(
-        () => load(prepared),
-        async () => load(await weights()),
-      );
+      engine = await repaired(async (suspect) => {
+        if (suspect) await prepared?.hold?.[Symbol.asyncDispose]();
+        const own = suspect ? await weights(suspect) : prepared!;
+        prepared = own;
+        return await startEngine(description, shared, own, choice.threads, options);
+      });
       await placed;
       await team?.link(engine);
       connection.linger();
       status?.ready({ engine, kvBytes: prepared.memory.kvBytes, capBytes: cap.bytes });
-      return new Coordinator(engine, description, prepared.memory, cap, choice, team, onTrace);
+      return new Coordinator(engine, description, prepared, cap, choice, team, onTrace);
     } catch (error) {
       await engine?.[Symbol.asyncDispose]();
+      await prepared?.hold?.[Symbol.asyncDispose]();
       await team?.[Symbol.asyncDispose]();
       throw error;
     }
@@ -131,7 +137,7 @@ export class Coordinator implements AsyncDisposable {
   private constructor(
     engine: Engine,
     description: RankDescription,
-    memory: DeviceMemory,
+    weights: OwnWeights,
     cap: MemoryCap,
     threads: ThreadChoice,
     team: Team | undefined,
@@ -142,7 +148,8 @@ export class Coordinator implements AsyncDisposable {
     this.#throttling = new ThrottleWatch(threads);
     this.engine = engine;
     this.description = description;
-    this.memory = memory;
+    this.memory = weights.memory;
+    this.#slice = weights.hold;
     this.#team = team;
     this.#onTrace = onTrace;
   }
@@ -222,6 +229,7 @@ export class Coordinator implements AsyncDisposable {
     // Behind the engine: what that had is free again.
     this.#onTrace?.([this.#ownTrace(), ...((await this.#team?.traces()) ?? [])]);
     await this.#team?.[Symbol.asyncDispose]();
+    await this.#slice?.[Symbol.asyncDispose]();
   }
 }
 
@@ -244,9 +252,17 @@ function demandOf(
   cap: MemoryCap,
   { cluster, window: windowBlocks, hostBytes }: CoordinatorOptions,
 ): OwnDemand {
-  const { rooms } = deviceSlice(description, unnamed);
   const ranks = (cluster?.workers ?? 0) + 1;
-  return { description, rooms, cap, windowBlocks, hostBytes, ranks, wire: cluster?.wire ?? "f16" };
+  return { description, cap, windowBlocks, hostBytes, ranks, wire: cluster?.wire ?? "f16" };
+}
+
+/** Plans what all ranks agree on, and this one's memory. Throws `OUT_OF_MEMORY`. */
+function planFitting(demand: OwnDemand, options: CoordinatorOptions) {
+  const { description, cap } = demand;
+  const shared = sharedOptions(demand, options);
+  const planned = deviceMemory(demand, shared);
+  demandFit(planned, cap, `${description.files[0]} with a context of ${shared.context} tokens`);
+  return { shared, planned };
 }
 
 /** Local devices, of which each may have little to compute, all have as many threads. */

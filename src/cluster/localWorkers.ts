@@ -10,6 +10,8 @@ export interface LocalInvitation {
   readonly token: JoinToken;
   readonly threads: number;
   readonly cacheDir?: string | undefined;
+  /** Bytes that the cache may take, which all of them share. */
+  readonly cacheSize?: number | undefined;
   /** Bytes that each may take. */
   readonly memory?: number | undefined;
   /** How many blocks its window holds. */

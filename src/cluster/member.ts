@@ -1,14 +1,15 @@
 import type { LinkSetup } from "../engine/links/rankLinks.ts";
 import { reasonOf, StelliumError } from "../errors.ts";
 import type { RankTrace } from "../trace/events.ts";
+import type { BlockSource } from "../weights/obtainSlice.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";
-import { sliceBytes, type TensorSlice } from "../weights/slice.ts";
+import type { TensorSlice } from "../weights/slice.ts";
 import type { CoordinatorMessage, WorkerMessage } from "./control/messages.ts";
 import type { WorkerConnection } from "./control/server.ts";
 import { Mailbox, type MessageStream } from "./mailbox.ts";
 import { Milestones } from "./milestones.ts";
 import type { RankPlan } from "./rankPlan.ts";
-import { sendSlice } from "./sliceTransfer.ts";
+import { plainBytesOf, sendSlice } from "./sliceTransfer.ts";
 import type { DeviceState } from "./status/schema.ts";
 import { clockAhead, receiveTrace, type TracePeer } from "./traceTransfer.ts";
 
@@ -32,6 +33,12 @@ const patienceMs = 30_000;
 /** So much longer for each other rank, by whose link it is measured: one after the other, even where they are slow. */
 const measuringMs = 2_000;
 
+/** For as long a worker may take to load its slice, and so much longer for each byte of it: see `loaded`. */
+const loadPatienceMs = 600_000;
+const leastBytesPerMs = 100;
+/** A slice is asked for once, and once more for what turns out to be damaged. */
+const mostSliceRequests = 2;
+
 /** A worker that has its place in the cluster, as the coordinator sees it. */
 export class Member {
   readonly rank: number;
@@ -45,6 +52,9 @@ export class Member {
   readonly #milestones = new Milestones<Ready>();
   #phase: "placed" | "loaded" | "linked" = "placed";
   #peers = 0;
+  /** Milliseconds for its slice, and how many of those that have passed were this device's own. */
+  readonly #loadMs: number;
+  readonly #reading: Stopwatch = new Stopwatch();
   /** Of the slice that is being sent: its bytes, and what the channel had sent before. */
   #sending: { readonly total: number; readonly before: number } | undefined;
 
@@ -52,16 +62,18 @@ export class Member {
   static async place(connection: WorkerConnection, place: RankPlace): Promise<Member> {
     const { size, session, plan } = place;
     const { rank, shares, engine, model } = plan;
-    const member = new Member(connection, rank);
+    const bytes = place.blocks.reduce((sum, block) => sum + plainBytesOf(block), 0);
+    const member = new Member(connection, rank, loadPatienceMs + bytes / leastBytesPerMs);
     const slice = { model: model.hash, share: place.share };
     const listen = { host: connection.remoteAddress, port: 0 };
     await member.#say({ type: "welcome", rank, size, session });
     await member.#say({ type: "plan", rank, size, slice, description: model, shares, engine, listen });
-    member.#serveSlice(place).catch((error: unknown) => connection.channel.close(String(error)));
+    member.#serveSlice(place).catch((error: unknown) => connection.channel.close(reasonOf(error)));
     return member;
   }
 
-  private constructor(connection: WorkerConnection, rank: number) {
+  private constructor(connection: WorkerConnection, rank: number, loadMs: number) {
+    this.#loadMs = loadMs;
     const messages = connection.channel as unknown as MessageStream<WorkerMessage>;
     this.connection = connection;
     this.rank = rank;
@@ -87,9 +99,15 @@ export class Member {
     return { bytes: Math.min(total, this.connection.channel.traffic.sent - before), total };
   }
 
-  /** Resolves when its slice is in memory. */
+  /**
+   * Resolves when its slice is in memory. It has 10 minutes for that, and a second for every 100 kB of the slice, not
+   * counting the time in which this device reads for it. Then it is let go: rejects with `WORKER_LOST`.
+   */
   async loaded(): Promise<void> {
-    await Promise.race([this.#milestones.next("loaded"), this.lost]);
+    const started = performance.now();
+    const left = () => this.#loadMs - (performance.now() - started - this.#reading.ms);
+    const late = `it had not loaded its slice after ${Math.round(this.#loadMs / 60_000)} min`;
+    await this.#before(this.#milestones.next("loaded"), left, late);
     this.#phase = "loaded";
   }
 
@@ -119,16 +137,16 @@ export class Member {
     void this.connection.channel.close(reason);
   }
 
-  /** What it has counted. */
+  /** What it has counted. It is let go if it does not say so in 30 s. */
   async statistics(): Promise<Record<string, number>> {
     await this.connection.channel.send({ type: "stats-request" });
-    return (await this.#mailbox.take("stats")).figures;
+    return (await this.#soon(this.#mailbox.take("stats"))).figures;
   }
 
-  /** What its last step was made of; see `Engine.profile`. */
+  /** What its last step was made of; see `Engine.profile`. It is let go if it does not say so in 30 s. */
   async profile(): Promise<readonly number[]> {
     await this.connection.channel.send({ type: "profile-request" });
-    return (await this.#mailbox.take("profile")).times;
+    return (await this.#soon(this.#mailbox.take("profile"))).times;
   }
 
   /** What it has recorded; nothing, and why, where it does not answer. */
@@ -140,7 +158,7 @@ export class Member {
     const own = { rank: this.rank, name: this.name };
     try {
       const aheadBy = await clockAhead(peer);
-      return { ...own, aheadBy, ...(await receiveTrace(peer)) };
+      return { ...own, aheadBy, ...(await receiveTrace(peer, aheadBy)) };
     } catch (error) {
       return { ...own, aheadBy: 0, events: [], dropped: 0, missing: reasonOf(error) };
     }
@@ -154,10 +172,21 @@ export class Member {
   }
 
   /** Waits for what a sound worker does at once. One that does not is let go. */
-  async #soon<T>(milestone: Promise<T>, longerMs = 0): Promise<T> {
+  #soon<T>(milestone: Promise<T>, longerMs = 0): Promise<T> {
+    const deadline = performance.now() + patienceMs + longerMs;
+    return this.#before(milestone, () => deadline - performance.now(), "it did not do as it was told in time");
+  }
+
+  /** Waits for as long as there is time left. A worker that takes longer is let go. */
+  async #before<T>(milestone: Promise<T>, leftMs: () => number, reason: string): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(this.#gone("it did not do as it was told in time")), patienceMs + longerMs);
+      const look = () => {
+        const left = Math.ceil(leftMs());
+        if (left <= 0) reject(this.#gone(reason));
+        else timer = setTimeout(look, Math.min(left, longestTimerMs));
+      };
+      look();
     });
     try {
       return await Promise.race([milestone, this.lost, late]);
@@ -175,14 +204,14 @@ export class Member {
   }
 
   async #serveSlice({ reading, blocks }: RankPlace): Promise<void> {
-    for (;;) {
+    for (let requests = 0; ; requests++) {
       const request = await this.#mailbox.take("slice-request").catch(() => undefined);
       if (request === undefined) return;
-      const wanted = request.blocks.flatMap((index) => blocks[index] ?? []);
-      const total = wanted.reduce((sum, slice) => sum + sliceBytes(slice), 0);
+      if (requests === mostSliceRequests) return void this.drop("it asks for its slice again and again");
+      const total = plainBytesOf(request.blocks.flatMap((index) => blocks[index] ?? []));
       this.#sending = { total, before: this.connection.channel.traffic.sent };
       using reader = reading.join(blocks);
-      await sendSlice(this.connection.channel, reader, blocks, request.blocks);
+      await sendSlice(this.connection.channel, this.#reading.timing(reader), blocks, request.blocks);
       this.#sending = undefined;
     }
   }
@@ -204,5 +233,38 @@ export class Member {
 
   #gone(reason: string): StelliumError {
     return new StelliumError("WORKER_LOST", { device: this.name, reason });
+  }
+}
+
+/** What `setTimeout` takes at most. */
+const longestTimerMs = 2 ** 31 - 1;
+
+/** Adds up how long blocks are waited for. */
+class Stopwatch {
+  #passed = 0;
+  #since: number | undefined;
+
+  get ms(): number {
+    return this.#passed + (this.#since === undefined ? 0 : performance.now() - this.#since);
+  }
+
+  /** The same blocks, each piece of which is timed. */
+  timing(source: BlockSource): BlockSource {
+    return { begin: (blocks) => source.begin(blocks), block: (index) => this.#timed(source.block(index)) };
+  }
+
+  async *#timed(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    this.#since = performance.now();
+    for await (const piece of pieces) {
+      this.#stop();
+      yield piece;
+      this.#since = performance.now();
+    }
+    this.#stop();
+  }
+
+  #stop(): void {
+    this.#passed = this.ms;
+    this.#since = undefined;
   }
 }

@@ -12,6 +12,15 @@ const count = z
   .max(2 ** 31);
 const scalar = z.union([z.number(), z.boolean(), z.string().max(256)]);
 
+const tensorOutline = z
+  .strictObject({
+    name: z.string().max(64),
+    type: z.enum(Object.keys(tensorTypes) as [TensorTypeName, ...TensorTypeName[]]),
+    shape: z.array(count).min(1).max(4),
+  })
+  .refine(({ shape }) => Number.isSafeInteger(shape.reduce((product, length) => product * length)), "is too large")
+  .refine(({ type, shape }) => shape[0]! % tensorTypes[type].blockElements === 0, "has parts of blocks");
+
 /**
  * A model as its header describes it, without tokenizer, template and files: what a worker needs to find out what it
  * is to compute. It does so by the same functions as the coordinator, which check what they are given.
@@ -21,14 +30,9 @@ const modelOutline = z.strictObject({
   name: z.string().max(256),
   metadata: z.record(z.string().max(256), z.union([scalar, z.array(z.number()).max(8192)])),
   tensors: z
-    .array(
-      z.strictObject({
-        name: z.string().max(64),
-        type: z.enum(Object.keys(tensorTypes) as [TensorTypeName, ...TensorTypeName[]]),
-        shape: z.array(count).min(1).max(4),
-      }),
-    )
-    .max(65_536),
+    .array(tensorOutline)
+    .max(65_536)
+    .refine((tensors) => new Set(tensors.map(({ name }) => name)).size === tensors.length, "has a tensor twice"),
 });
 
 /** How a worker is to run its share. */
@@ -49,9 +53,10 @@ const engineOutline = z.strictObject({
 
 /** What the plan of a rank says, as it crosses the control channel. */
 export const rankPlanSchema = z.strictObject({
+  /** Rank 0 is the coordinator's. */
   rank: z
     .int()
-    .min(0)
+    .min(1)
     .max(mostRanks - 1),
   shares: z.strictObject({
     /** By rank. */

@@ -5,18 +5,29 @@ import { sliceBytes, type TensorSlice } from "../weights/slice.ts";
 import type { CoordinatorChannel } from "./control/client.ts";
 import type { WorkerChannel } from "./control/server.ts";
 
-/** A worker's blocks, as its coordinator sends them when asked. */
-export function receivedBlocks(channel: CoordinatorChannel): BlockSource {
+/**
+ * A worker's blocks, as its coordinator sends them when asked.
+ *
+ * @param blocks - the parts of tensors in each block, as `cutPlan` lists them
+ */
+export function receivedBlocks(channel: CoordinatorChannel, blocks: readonly (readonly TensorSlice[])[]): BlockSource {
   return {
-    begin: (blocks) => channel.send({ type: "slice-request", blocks: [...blocks] }),
-    block: (index) => receivedBlock(channel, index),
+    begin: (indices) => channel.send({ type: "slice-request", blocks: [...indices] }),
+    block: (index) => receivedBlock(channel, index, plainBytesOf(blocks[index] ?? [])),
   };
 }
 
 /** The bytes of one block as they come. Throws at its end where they are not what was sent. */
-async function* receivedBlock(channel: CoordinatorChannel, index: number): AsyncGenerator<Uint8Array, void> {
+async function* receivedBlock(
+  channel: CoordinatorChannel,
+  index: number,
+  bytes: number,
+): AsyncGenerator<Uint8Array, void> {
   const { value: announced } = await channel.next();
   if (announced?.type !== "slice-block" || announced.index !== index) throw violation(`block ${index} was expected`);
+  if (announced.bytes !== bytes) {
+    throw violation(`block ${index} is announced with ${announced.bytes} bytes, and has ${bytes}`);
+  }
   const hash = createHash("sha256");
   for (let offset = 0; offset < announced.bytes; ) {
     const { value: frame } = await channel.next();
@@ -25,6 +36,7 @@ async function* receivedBlock(channel: CoordinatorChannel, index: number): Async
     }
     hash.update(frame.bytes);
     offset += frame.bytes.length;
+    if (offset > bytes) throw violation(`block ${index} has more than the ${bytes} bytes that were announced`);
     yield frame.bytes;
   }
   const { value: end } = await channel.next();
@@ -34,7 +46,8 @@ async function* receivedBlock(channel: CoordinatorChannel, index: number): Async
 
 /**
  * Sends the blocks of a slice that a worker asks for, as they are cut: no more than a piece of one is in memory. Throws
- * `PROTOCOL_VIOLATION`, and what the source does.
+ * `PROTOCOL_VIOLATION`, also for blocks that are not in ascending order: other ranks read along. Throws what the source
+ * does.
  *
  * @param blocks - the parts of tensors in each block, as `cutPlan` lists them
  */
@@ -44,10 +57,11 @@ export async function sendSlice(
   blocks: readonly (readonly TensorSlice[])[],
   wanted: readonly number[],
 ): Promise<void> {
+  if (wanted.some((index, i) => index <= (wanted[i - 1] ?? -1))) throw violation("it asks for blocks out of order");
   for (const [stream, index] of wanted.entries()) {
     const slices = blocks[index];
     if (slices === undefined) throw violation(`there is no block ${index}`);
-    const bytes = slices.reduce((sum, slice) => sum + sliceBytes(slice), 0);
+    const bytes = plainBytesOf(slices);
     await channel.send({ type: "slice-block", index, stream, bytes });
     const hash = createHash("sha256");
     let offset = 0;
@@ -58,6 +72,11 @@ export async function sendSlice(
     }
     await channel.send({ type: "slice-checksum", stream, sha256: hash.digest("hex") });
   }
+}
+
+/** Bytes of a block, in the plain layout. */
+export function plainBytesOf(slices: readonly TensorSlice[]): number {
+  return slices.reduce((sum, slice) => sum + sliceBytes(slice), 0);
 }
 
 function violation(detail: string): StelliumError {

@@ -187,10 +187,11 @@ export class Team implements AsyncDisposable {
     return { sent: sum("sent"), received: sum("received") };
   }
 
-  /** What the workers report of themselves. */
+  /** What the workers report of themselves: those that take steps, since others do not expect to be asked. */
   reports(): Promise<RankReport[]> {
+    const ready = this.#present().filter(({ state }) => state === "ready");
     return Promise.all(
-      this.#present().map(async (member) => ({
+      ready.map(async (member) => ({
         rank: member.rank,
         host: member.connection.hello.host,
         cpuVariant: member.connection.hello.cpuVariant,
@@ -348,17 +349,10 @@ async function registerFor({ local, token, cacheDir }: ClusterOptions): Promise<
   return await DeviceRegister.open({ cacheDir, token });
 }
 
-function startLocalWorkers(parts: TeamParts): LocalWorkers {
-  const { options, shares, listener, register, threads, memoryOfEach } = parts;
-  const { workers, cacheDir, window, processes = new LocalWorkers(workers) } = options;
+function startLocalWorkers({ options, shares, listener, register, threads, memoryOfEach }: TeamParts): LocalWorkers {
+  const { workers, cacheDir, cacheSize, window, processes = new LocalWorkers(workers) } = options;
   const each = threads ?? threadsAmong(shares.length);
-  processes.invite({
-    port: listener.port,
-    token: register.token,
-    threads: each,
-    cacheDir,
-    memory: memoryOfEach,
-    window,
-  });
+  const memory = memoryOfEach;
+  processes.invite({ port: listener.port, token: register.token, threads: each, cacheDir, cacheSize, memory, window });
   return processes;
 }

@@ -2,7 +2,7 @@ import { median } from "../collective/timing.ts";
 import { StelliumError } from "../errors.ts";
 import { StoredEvents, type TraceEvent, type TraceEvents, traceClock } from "../trace/events.ts";
 import { keptSpans } from "../trace/recorder.ts";
-import { tracedThreads } from "../trace/spans.ts";
+import { amountName, tracedThreads } from "../trace/spans.ts";
 import type { CoordinatorChannel } from "./control/client.ts";
 import type { CoordinatorMessage, WorkerMessage } from "./control/messages.ts";
 
@@ -12,8 +12,15 @@ const messageEvents = 2048;
 const mostEvents = keptSpans * tracedThreads.length;
 /** Round trips that clocks are compared by. */
 const comparisons = 15;
-/** A rank that says nothing for so long is left out. */
+/** Bytes of all events as they are kept. Those of the longest trace take a fraction. */
+const mostStoredBytes = 64 * 2 ** 20;
+/** A rank that says nothing for so long is left out, and so is one that takes so long for all it says. */
 const patienceMs = 5000;
+const tracePatienceMs = 60_000;
+/** No span is longer, or longer ago, in microseconds. */
+const longestAgo = 30 * 86_400e6;
+/** By how much clocks that were compared may differ all the same, in microseconds. */
+const clockSlack = 60e6;
 
 /** Sends all that was recorded. */
 export async function sendTrace(channel: CoordinatorChannel, { events, dropped }: TraceEvents): Promise<void> {
@@ -35,18 +42,41 @@ export interface TracePeer {
   take<T extends WorkerMessage["type"]>(type: T): Promise<Extract<WorkerMessage, { type: T }>>;
 }
 
-/** Asks a worker for all that it recorded. Throws `PROTOCOL_VIOLATION`, `WORKER_LOST`, and where it takes too long. */
-export async function receiveTrace(peer: TracePeer): Promise<TraceEvents> {
+/**
+ * Asks a worker for all that it recorded. Throws `PROTOCOL_VIOLATION`, also for spans that no rank records, `WORKER_LOST`,
+ * and where it takes too long.
+ *
+ * @param aheadBy - microseconds that its clock is ahead
+ */
+export async function receiveTrace(peer: TracePeer, aheadBy: number): Promise<TraceEvents> {
   await peer.send({ type: "trace-request" });
   const events = new StoredEvents();
-  for (;;) {
+  const deadline = performance.now() + tracePatienceMs;
+  while (performance.now() < deadline) {
     const message = await soon(peer.take("trace"));
+    const now = traceClock() + aheadBy;
+    if (!message.events.every((event) => isPlausible(event, now)))
+      throw violation("its trace has spans that no rank records");
     events.add(message.events);
-    if (message.last && events.length <= mostEvents) return { events, dropped: message.dropped };
-    if (message.events.length > 0 && events.length <= mostEvents) continue;
-    const reason = `its trace has an empty part, or more than ${mostEvents} events`;
-    throw new StelliumError("PROTOCOL_VIOLATION", { peer: "a worker", reason });
+    const fits = events.length <= mostEvents && events.bytes <= mostStoredBytes;
+    if (message.last && fits) return { events, dropped: message.dropped };
+    if (message.events.length === 0 || !fits)
+      throw violation(`its trace has an empty part, or more than ${mostEvents} events`);
   }
+  throw new Error(`its trace was not complete after ${tracePatienceMs / 1000} s`);
+}
+
+/** @param now - by the clock of the rank that recorded it */
+function isPlausible({ thread, start, duration, figures = {} }: TraceEvent, now: number): boolean {
+  const inTime = start > now - longestAgo && start + duration < now + clockSlack;
+  const known = (tracedThreads as readonly string[]).includes(thread);
+  return known && duration >= 0 && inTime && Object.keys(figures).every((name) => figureNames.has(name));
+}
+
+const figureNames: ReadonlySet<string> = new Set(Object.values(amountName));
+
+function violation(reason: string): StelliumError {
+  return new StelliumError("PROTOCOL_VIOLATION", { peer: "a worker", reason });
 }
 
 /**

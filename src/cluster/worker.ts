@@ -1,5 +1,7 @@
+import { isIP } from "node:net";
 import { hostname } from "node:os";
 import { Engine } from "../engine/engine.ts";
+import type { LinkSetup } from "../engine/links/rankLinks.ts";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { deviceFeatures } from "../native/backend.ts";
@@ -12,11 +14,14 @@ import type { RankDescription } from "../plan/rankDescription.ts";
 import { unlessHomeless } from "../system/homeDirectory.ts";
 import { traceClock } from "../trace/events.ts";
 import { closeCache } from "../weights/sliceDirectory.ts";
+import type { Hold } from "../weights/hold.ts";
 import { sliceNames } from "../weights/sliceList.ts";
+import { removeAbandonedFolders } from "../weights/temporaryFolder.ts";
 import { sliceMap } from "../weights/window/sliceMap.ts";
 import type { Address } from "./control/address.ts";
 import { type CoordinatorChannel, type JoinState, joinCoordinator } from "./control/client.ts";
-import { type CoordinatorMessage, mostSliceNames, type WorkerHello } from "./control/messages.ts";
+import { type CoordinatorMessage, mostSliceNames, type Welcome, type WorkerHello } from "./control/messages.ts";
+import { firstIssue } from "./control/sides.ts";
 import { deviceMemory, type RankDemand } from "./deviceMemory.ts";
 import { type DeviceSlice, deviceSlice, repaired, SliceStorage } from "./deviceSlice.ts";
 import { planWorkerEngine } from "./engineOptions.ts";
@@ -45,6 +50,8 @@ export interface WorkerOptions {
   /** Whether the coordinator's process started this one. It reports for both what this system allows. */
   readonly local?: boolean | undefined;
   readonly cacheDir?: string | undefined;
+  /** Bytes that the cache may take; see `CacheLimit`. */
+  readonly cacheSize?: number | undefined;
   /** Bytes that this process may take in all, within the control group's limit; what is free, less a margin, if absent. */
   readonly memory?: number | undefined;
   /** How many blocks the window holds where weights are streamed; see `planWindow`. */
@@ -77,6 +84,7 @@ interface Device {
 interface Loaded {
   readonly plan: string;
   readonly engine: Engine;
+  readonly slice: Hold;
   readonly memory: DeviceMemory;
   readonly cap: MemoryCap;
   readonly threads: ThreadChoice;
@@ -93,12 +101,13 @@ export async function work(options: WorkerOptions): Promise<never> {
   const { host, port, membership, relocate, signal, onState } = options;
   checkDevice();
   closeCache(options.cacheDir);
-  const storage = new SliceStorage(options.cacheDir, (error) => onState?.({ state: "uncached", error }));
+  removeAbandonedFolders();
+  const storage = new SliceStorage(options, (error) => onState?.({ state: "uncached", error }));
   const device = { options, storage };
   const hello = () => introduction(device);
   let loaded: Loaded | undefined;
   try {
-    for await (const { channel, localAddress } of joinCoordinator({
+    for await (const { channel, welcome, localAddress } of joinCoordinator({
       host,
       port,
       membership,
@@ -109,7 +118,7 @@ export async function work(options: WorkerOptions): Promise<never> {
       onState: (state) => onState?.(state),
     })) {
       try {
-        loaded = await load(channel, device, loaded);
+        loaded = await load(channel, welcome, device, loaded);
         onState?.({ state: "ready" });
         await follow(channel, loaded, localAddress);
       } catch (error) {
@@ -135,10 +144,11 @@ export function checkDevice(): void {
 /** Obtains and loads what the plan says; if the plan is the same as before, what is loaded stays. */
 async function load(
   channel: CoordinatorChannel,
+  welcome: Welcome,
   { options, storage }: Device,
   before: Loaded | undefined,
 ): Promise<Loaded> {
-  const plan = await receivePlan(channel);
+  const plan = await receivePlan(channel, welcome);
   const key = JSON.stringify(plan);
   if (before?.plan === key) {
     await channel.send({ type: "ready", phase: "loaded" });
@@ -147,34 +157,43 @@ async function load(
   await unload(before);
   const description = rankOf(plan);
   const onProgress = (bytes: number, total: number) => options.onState?.({ state: "receiving", bytes, total });
-  const slice = deviceSlice(description, plan.model);
   const cap = memoryCap(options.memory);
-  const memory = plannedMemory(plan, description, slice, cap, options);
+  // Asking for the layout of a tensor takes address space for it: what fits in no layout is refused before.
+  plannedMemory(plan, description, undefined, cap, options);
+  const wanted = deviceSlice(description, plan.model);
+  const memory = plannedMemory(plan, description, wanted.rooms, cap, options);
   const threads = chooseThreads({ asked: options.threads, weightBytes: weightBytes(description) });
   options.onState?.({ state: "planned", memory, cap, threads });
   if (!options.local) warnOfThreads(threads);
-  const source = receivedBlocks(channel);
-  const engine = await repaired(async () => {
-    const path = await storage.obtain(slice, { source, onProgress });
+  const source = receivedBlocks(channel, wanted.cut.blocks);
+  const { engine, slice } = await repaired(async (suspect) => {
+    const slice = await storage.obtain(wanted, { source, onProgress, suspect });
     returnMemory();
     options.onState?.({ state: "loading" });
     const streaming = memory.window.streamedBytes > 0;
     const cached = !streaming && mayBeCached(cap);
-    return await Engine.start({
-      description,
-      options: planWorkerEngine(plan.engine, { threads: threads.threads, streaming }),
-      origin: { kind: "slice", map: await sliceMap(path), placement: placementOf(memory, cached) },
-      signal: options.signal,
-    });
+    try {
+      const engine = await Engine.start({
+        description,
+        options: planWorkerEngine(plan.engine, { threads: threads.threads, streaming }),
+        origin: { kind: "slice", map: await sliceMap(slice.path), placement: placementOf(memory, cached) },
+        signal: options.signal,
+      });
+      return { engine, slice };
+    } catch (error) {
+      await slice[Symbol.asyncDispose]();
+      throw error;
+    }
   });
   await channel.send({ type: "ready", phase: "loaded" });
   const throttling = options.local ? undefined : new ThrottleWatch(threads);
-  return { plan: key, engine, memory, cap, threads, throttling };
+  return { plan: key, engine, slice, memory, cap, threads, throttling };
 }
 
 async function unload(loaded: Loaded | undefined): Promise<void> {
   loaded?.throttling?.[Symbol.dispose]();
   await loaded?.engine[Symbol.asyncDispose]();
+  await loaded?.slice[Symbol.asyncDispose]();
 }
 
 function warnOfThreads(choice: ThreadChoice): void {
@@ -186,7 +205,7 @@ function warnOfThreads(choice: ThreadChoice): void {
 function plannedMemory(
   { shares, engine }: RankPlan,
   description: RankDescription,
-  { rooms }: DeviceSlice,
+  rooms: DeviceSlice["rooms"] | undefined,
   cap: MemoryCap,
   { window: windowBlocks }: WorkerOptions,
 ): DeviceMemory {
@@ -197,15 +216,33 @@ function plannedMemory(
   return memory;
 }
 
-async function receivePlan(channel: CoordinatorChannel): Promise<RankPlan> {
+async function receivePlan(channel: CoordinatorChannel, { rank, size }: Welcome): Promise<RankPlan> {
   const { value: message } = await channel.next();
-  if (message?.type === "plan") {
-    const { rank, shares, engine, description: model, slice } = message;
-    const parsed = rankPlanSchema.safeParse({ rank, shares, engine, model });
-    if (parsed.success && parsed.data.model.hash === slice.model) return parsed.data;
-    if (parsed.success) throw violation("its plan is for one model, and its slice of another (the hashes differ)");
+  if (message?.type !== "plan") throw violation("its plan is missing");
+  const { shares, engine, description: model, slice } = message;
+  const parsed = rankPlanSchema.safeParse({ rank: message.rank, shares, engine, model });
+  if (!parsed.success) throw violation(`its plan is not valid: ${firstIssue(parsed.error)}`);
+  const plan = parsed.data;
+  if (plan.model.hash !== slice.model) {
+    throw violation("its plan is for one model, and its slice of another (the hashes differ)");
   }
-  throw violation("its plan is not valid");
+  if (plan.rank !== rank || plan.shares.relative.length !== size) {
+    throw violation(
+      `its plan is for rank ${plan.rank} of ${plan.shares.relative.length}, and the place is ${rank} of ${size}`,
+    );
+  }
+  return plan;
+}
+
+/** Throws `PROTOCOL_VIOLATION` unless links are set up to every other rank once. */
+function checkLinks({ rank, size, peers }: LinkSetup, plan: RankDescription): void {
+  const ranks = new Set([plan.rank, ...peers.map((peer) => peer.rank)]);
+  const sound = rank === plan.rank && size === plan.shares.length && peers.length === size - 1;
+  if (!sound || ranks.size !== size || Math.max(...ranks) >= size) {
+    throw violation(`its links are not those of rank ${plan.rank} of ${plan.shares.length}`);
+  }
+  const named = peers.find(({ host }) => isIP(host.split("%")[0]!) === 0);
+  if (named !== undefined) throw violation(`it gives no IP address of rank ${named.rank}`);
 }
 
 function violation(reason: string): StelliumError {
@@ -222,6 +259,7 @@ async function follow(channel: CoordinatorChannel, loaded: Loaded, host: string)
   while (channel.isOpen) {
     await channel.send({ type: "ready", phase: "listening", dataPort: await engine.listen(host) });
     const { type: _, ...setup } = await mailbox.take("links");
+    checkLinks(setup, engine.description);
     try {
       await engine.link(setup);
       await channel.send({ type: "ready", phase: "linked" });

@@ -1,6 +1,7 @@
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { fileMode } from "../system/makeFolder.ts";
+import { openNew } from "../system/outputFile.ts";
 import { BlockChecksum } from "../weights/checksum.ts";
 import type { CellStore } from "./cellStore.ts";
 
@@ -23,7 +24,7 @@ export interface CellPlace {
  * Throws `FILE_UNWRITABLE`, and `PROTOCOL_VIOLATION` where there is no such copy.
  */
 export function writeCells(store: CellStore, path: string, keys: readonly number[]): CellPlace[] {
-  const file = asUnwritable(path, () => openSync(path, "w", fileMode));
+  const file = asUnwritable(path, () => openNew(path, fileMode));
   try {
     let offset = 0;
     return keys.map((key) => {

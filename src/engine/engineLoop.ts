@@ -158,8 +158,9 @@ export class EngineLoop implements Disposable {
   }
 
   get #limits() {
-    const { slots = 1, context, batch } = this.#parts.options;
-    return { slots, context, batch };
+    const { slots = 1, context, batch, outputs } = this.#parts.options;
+    // A rank that gives none itself may have some rows of the head.
+    return { slots, context, batch, outputs: Math.max(outputs, slots) };
   }
 
   /** Room for the embedding rows of a pass. */

@@ -19,6 +19,8 @@ export interface CommandLimits {
   readonly context: number;
   /** Most tokens of a pass. */
   readonly batch: number;
+  /** Most tokens of a step that get logits: there is room for no more. */
+  readonly outputs: number;
 }
 
 /** Keys of copies are below it. */
@@ -57,7 +59,7 @@ export function decodeCommand(ints: Int32Array, limits: CommandLimits): RankComm
 }
 
 /** True if a pass keeps to the limits. */
-export function stepFits(step: Batch, { slots, context, batch }: CommandLimits): boolean {
+export function stepFits(step: Batch, { slots, context, batch, outputs: most }: CommandLimits): boolean {
   const partFits = ({ slot, tokens, position, outputs }: BatchPart) =>
     within(slot, 0, slots - 1) &&
     within(position, 0, context) &&
@@ -67,6 +69,7 @@ export function stepFits(step: Batch, { slots, context, batch }: CommandLimits):
     within(step.length, 1, slots) &&
     step.every(partFits) &&
     countTokens(step) <= batch &&
+    step.reduce((sum, { outputs, hidden }) => sum + (hidden ? 0 : outputs), 0) <= most &&
     new Set(step.map(({ slot }) => slot)).size === step.length
   );
 }

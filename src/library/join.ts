@@ -21,6 +21,8 @@ export interface JoinOptions {
   readonly memory?: number | undefined;
   /** Where slices of models and this device's key are kept; see `STELLIUM_CACHE_DIR`. */
   readonly cacheDir?: string | undefined;
+  /** Bytes that all of them may take; what was used least recently makes room. Three quarters of what is free if absent. */
+  readonly cacheSize?: number | undefined;
   /** Leaves the cluster. */
   readonly signal: AbortSignal;
   /** Told what this device does, each time that changes. */
@@ -39,6 +41,7 @@ const schema = z.strictObject({
   threads: fields.count(1, 512),
   memory: fields.bytes,
   cacheDir: fields.text,
+  cacheSize: fields.bytes,
   signal: z.instanceof(AbortSignal),
   onState: fields.action,
 });
@@ -51,14 +54,15 @@ const schema = z.strictObject({
  */
 export async function join(options: JoinOptions): Promise<void> {
   checkOptions("options", schema, options);
-  const { threads, memory, cacheDir, name, signal, onState } = options;
+  const { threads, memory, cacheDir, cacheSize, name, signal, onState } = options;
   const token = JoinToken.parse(options.token);
   checkDevice();
   try {
     using membership = Membership.open(token, cacheDir);
     const coordinator = await coordinatorOf(options, membership);
     const tell = (state: JoinState | WorkerState) => state.state !== "planned" && onState?.(state);
-    await work({ ...coordinator, membership, threads, memory, cacheDir, name, signal, onState: tell });
+    const device = { threads, memory, cacheDir, cacheSize, name };
+    await work({ ...coordinator, ...device, membership, signal, onState: tell });
   } catch (error) {
     if (!signal.aborted) throw error;
   }

@@ -68,6 +68,8 @@ export interface ModelOptions {
   readonly cluster?: ClusterSetup | undefined;
   /** Where slices of models are kept; see `STELLIUM_CACHE_DIR`. */
   readonly cacheDir?: string | undefined;
+  /** Bytes that all of them may take; what was used least recently makes room. Three quarters of what is free if absent. */
+  readonly cacheSize?: number | undefined;
   /** Whether nothing may be fetched: the model has to be on this device. */
   readonly offline?: boolean | undefined;
   /** Told how far loading is, several times a second. */
@@ -102,27 +104,28 @@ export const modelFields = {
   chatTemplate: z.string().max(10_000_000).optional(),
   cluster: cluster.optional(),
   cacheDir: fields.text,
+  cacheSize: fields.bytes,
   offline: z.boolean().optional(),
   onProgress: fields.action,
 };
 
 /** What a `TextModel` is opened with. Throws `BAD_USAGE` for a token or an address that cannot be one. */
 export function textModelOptions(options: ModelOptions, signal: AbortSignal | undefined): TextModelOptions {
-  const { context, threads, batch, kv, memory, parallel, queue, cacheDir, cluster, onProgress } = options;
+  const { context, threads, batch, kv, memory, parallel, queue, cacheDir, cacheSize, cluster, onProgress } = options;
   const tell = (phase: LoadProgress["phase"]) => (bytes: number, total: number) =>
     onProgress?.({ phase, bytes, total });
   return {
-    ...{ context, threads, batch, kvType: kv, memory, parallel, queue, cacheDir, signal },
-    cluster: cluster && clusterOptions(cluster, cacheDir),
+    ...{ context, threads, batch, kvType: kv, memory, parallel, queue, cacheDir, cacheSize, signal },
+    cluster: cluster && clusterOptions(cluster, { cacheDir, cacheSize }),
     onProgress: tell("loading"),
     onCut: tell("slicing"),
   };
 }
 
-function clusterOptions(setup: ClusterSetup, cacheDir: string | undefined): ClusterOptions {
+function clusterOptions(setup: ClusterSetup, cache: Pick<ModelOptions, "cacheDir" | "cacheSize">): ClusterOptions {
   const { workers, local = false, shares, head, wire, collective, listen, token, onJoin } = setup;
   return {
-    ...{ workers, local, shares, head, wire, collective, cacheDir },
+    ...{ workers, local, shares, head, wire, collective, ...cache },
     listen: listen === undefined ? undefined : parseAddress(listen),
     token: token === undefined ? undefined : JoinToken.parse(token),
     onJoin: ({ address, token, joined, wanted }) => onJoin?.({ address, token: token.text, joined, wanted }),

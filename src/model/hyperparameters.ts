@@ -87,6 +87,9 @@ export function readHyperparameters(model: GgufModel, architecture: Architecture
   const embeddingLength = keys.count("embedding_length");
   const headLength = keys.optionalCount("attention.key_length") ?? embeddingLength / headCount;
   const blockCount = layerCount(model, keys);
+  if (blockCount > model.tensors.size) {
+    throw unsupported(model, `it is to have ${blockCount} layers, and has ${model.tensors.size} tensors`);
+  }
   const rope = ropeParameters(model, keys, architecture, headLength);
   const hyperparameters = {
     blockCount,

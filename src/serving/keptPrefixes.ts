@@ -5,6 +5,7 @@ import type { Coordinator } from "../cluster/coordinator.ts";
 import { type CellPlace, mostKeptCopies } from "../engine/cellFile.ts";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
+import { outputPath, unfinishedPath } from "../system/outputFile.ts";
 import type { StoredPrefix } from "./prefixStore.ts";
 
 // The file: cells of one prefix behind those of another; then what they are of, as JSON; then that text's length and a
@@ -54,8 +55,9 @@ export class KeptPrefixes {
   readonly #identity: CellIdentity;
   readonly #keeper: CellKeeper;
 
-  /** Throws `FILE_UNWRITABLE` where the file could not be written in the end. */
-  static async open(path: string, identity: CellIdentity, keeper: CellKeeper): Promise<KeptPrefixes> {
+  /** Throws `FILE_UNWRITABLE` where the file could not be written in the end; see `outputPath`. */
+  static async open(named: string, identity: CellIdentity, keeper: CellKeeper): Promise<KeptPrefixes> {
+    const path = outputPath(named);
     try {
       await access(dirname(path), constants.W_OK);
     } catch (error) {
@@ -94,7 +96,7 @@ export class KeptPrefixes {
   /** Writes prefixes, the least recently used first, over what the file had. Where that fails, it is said. */
   async keep(prefixes: readonly StoredPrefix[]): Promise<void> {
     const latest = prefixes.slice(-mostKeptCopies);
-    const unfinished = `${this.#path}.part`;
+    const unfinished = unfinishedPath(this.#path);
     try {
       const keys = latest.map(({ key }) => key);
       const places = await this.#keeper.keepCells({ path: unfinished, keys });

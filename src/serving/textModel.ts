@@ -1,10 +1,11 @@
+import { CacheLimit } from "../cluster/cacheLimit.ts";
 import { Coordinator, type CoordinatorOptions } from "../cluster/coordinator.ts";
 import { storedCellBytes } from "../cluster/engineOptions.ts";
 import { StelliumError } from "../errors.ts";
 import { paddedCells } from "../model/cells.ts";
 import { chosenFactors } from "../model/ropeFactors.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
-import { localHead } from "../weights/localHead.ts";
+import { type LocalHead, localHead } from "../weights/localHead.ts";
 import { ModelSource, type RemoteOptions } from "../weights/modelSource.ts";
 import { embed } from "./embedText.ts";
 import { type GeneratedToken, type GenerationRequest, type GenerationResult, generateTokens } from "./generation.ts";
@@ -38,6 +39,7 @@ export class TextModel implements AsyncDisposable {
   readonly coordinator: Coordinator;
   readonly #scheduler: Scheduler;
   readonly #source: ModelSource;
+  readonly #head: LocalHead | undefined;
 
   /**
    * Opens a GGUF model, by path or URL, and loads its weights. Throws `FILE_UNREADABLE`, `URL_UNREADABLE`,
@@ -47,20 +49,30 @@ export class TextModel implements AsyncDisposable {
     checkPrefixFile(options);
     const source = await ModelSource.open(name, { signal: options.signal, headers: options.headers });
     let coordinator: Coordinator | undefined;
+    let head: LocalHead | undefined;
     try {
-      const files = source.remote ? await storedHead(source, options) : source.model.files;
+      if (source.remote) head = await storedHead(source, options);
+      const { files } = head ?? source.model;
       coordinator = await Coordinator.start(source, { ...options, files });
       const kept = await openKept(source, coordinator, options);
-      return new TextModel(source, openTokenizer(files[0]!), coordinator, { ...options, kept });
+      return new TextModel(source, head, openTokenizer(files[0]!), coordinator, { ...options, kept });
     } catch (error) {
       await coordinator?.[Symbol.asyncDispose]();
+      await head?.hold[Symbol.asyncDispose]();
       await source[Symbol.asyncDispose]();
       throw error;
     }
   }
 
-  private constructor(source: ModelSource, tokenizer: Tokenizer, coordinator: Coordinator, requests: Requests) {
+  private constructor(
+    source: ModelSource,
+    head: LocalHead | undefined,
+    tokenizer: Tokenizer,
+    coordinator: Coordinator,
+    requests: Requests,
+  ) {
     checkVocabulary(source.model, tokenizer);
+    this.#head = head;
     this.gguf = source.model;
     this.#source = source;
     this.tokenizer = tokenizer;
@@ -120,6 +132,7 @@ export class TextModel implements AsyncDisposable {
     await this.#scheduler[Symbol.asyncDispose]();
     await this.coordinator[Symbol.asyncDispose]();
     await this.#source[Symbol.asyncDispose]();
+    await this.#head?.hold[Symbol.asyncDispose]();
     this.tokenizer.close();
   }
 
@@ -148,11 +161,14 @@ async function openKept(source: ModelSource, coordinator: Coordinator, { prefixF
   return await KeptPrefixes.open(prefixFile, identity, coordinator);
 }
 
-async function storedHead(source: ModelSource, { cacheDir, onStored }: TextModelOptions): Promise<readonly string[]> {
-  const { files, stored, directory } = await localHead(source, cacheDir);
+async function storedHead(
+  source: ModelSource,
+  { cacheDir, cacheSize, onStored }: TextModelOptions,
+): Promise<LocalHead> {
+  const head = await localHead(source, new CacheLimit(cacheDir, cacheSize), cacheDir);
   source.forgetHeaders();
-  if (stored > 0) onStored?.(stored, directory);
-  return files;
+  if (head.stored > 0) onStored?.(head.stored, head.directory);
+  return head;
 }
 
 /** Token ids index the embedding's rows. */

@@ -28,8 +28,8 @@ export function cacheUnwritable(path: string, variable: FolderVariable, cause: N
   return new StelliumError("CACHE_UNWRITABLE", values, { cause });
 }
 
-/** True if nothing can be kept: there is no folder for it, it cannot be written, or its disk is full. */
+/** True if nothing can be kept: there is no folder for it, it cannot be written, or it or its disk is full. */
 export function isWithoutCache(error: unknown): error is StelliumError {
-  const codes: readonly string[] = ["HOME_UNKNOWN", "CACHE_UNWRITABLE", "DISK_FULL"];
+  const codes: readonly string[] = ["HOME_UNKNOWN", "CACHE_UNWRITABLE", "CACHE_FULL", "DISK_FULL"];
   return error instanceof StelliumError && codes.includes(error.code);
 }

@@ -64,13 +64,21 @@ function eventOf(
 export class StoredEvents implements Sequence<TraceEvent> {
   readonly #parts: Uint8Array[] = [];
   #length = 0;
+  #bytes = 0;
 
   get length(): number {
     return this.#length;
   }
 
+  /** As they are kept. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   add(events: readonly TraceEvent[]): void {
-    this.#parts.push(deflateSync(JSON.stringify(events), { level: 1 }));
+    const part = deflateSync(JSON.stringify(events), { level: 1 });
+    this.#parts.push(part);
+    this.#bytes += part.length;
     this.#length += events.length;
   }
 

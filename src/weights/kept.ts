@@ -14,6 +14,19 @@ export interface Kept {
   readonly useless: boolean;
 }
 
+/** A cache directory with a limit. */
+export interface CacheRoom {
+  /**
+   * Makes room for a file, in one go with creating it: by removing what was used least recently. Throws `CACHE_FULL`
+   * before anything is written or removed, `CACHE_UNWRITABLE`, and what `create` does.
+   *
+   * @param path - the file, which may be there in part
+   * @param bytes - what it takes once it is complete
+   * @param create - gives a new file its length, by which it counts from then on
+   */
+  claim<T>(path: string, bytes: number, create: () => Promise<T>): Promise<T>;
+}
+
 /** What to remove. */
 export interface PruneOptions {
   /** Everything. */

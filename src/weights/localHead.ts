@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { fileMode, makeFolder } from "../system/makeFolder.ts";
 import type { ByteSource } from "./byteSource.ts";
 import type { GgufModel, GgufTensor } from "./gguf/model.ts";
+import { Hold } from "./hold.ts";
+import type { CacheRoom } from "./kept.ts";
 import type { ModelSource } from "./modelSource.ts";
 import { cacheDirectory, partialPath } from "./sliceDirectory.ts";
 import { checkRoom, onDisk, realDisk } from "./sliceDisk.ts";
@@ -14,6 +16,8 @@ export interface LocalHead {
   readonly files: readonly string[];
   /** Bytes that were fetched and stored now; 0 where they had been before. */
   readonly stored: number;
+  /** Keeps it from being removed to make room. */
+  readonly hold: Hold;
 }
 
 /** Bytes from `start` on. */
@@ -32,10 +36,10 @@ export function headDirectory(cache = cacheDirectory()): string {
 /**
  * Has the headers (with the vocabulary) and the embedding of a remote model on the local disk, once: files as long as
  * the model's, with holes where all other tensors would be, so that they take no more room than what is stored. The
- * tokenizer and the embedding read them as if they were the model. Throws `DISK_FULL`, `CACHE_UNWRITABLE`, and what
- * reading the model does.
+ * tokenizer and the embedding read them as if they were the model. Throws `CACHE_FULL`, `DISK_FULL`, `CACHE_UNWRITABLE`,
+ * and what reading the model does.
  */
-export async function localHead(source: ModelSource, cache = cacheDirectory()): Promise<LocalHead> {
+export async function localHead(source: ModelSource, room: CacheRoom, cache = cacheDirectory()): Promise<LocalHead> {
   const { model } = source;
   const name = (await source.hash()).slice(0, 32);
   const directory = join(headDirectory(cache), name);
@@ -43,14 +47,14 @@ export async function localHead(source: ModelSource, cache = cacheDirectory()): 
   if (await isComplete(names, model)) {
     const now = new Date();
     await utimes(directory, now, now).catch(() => {});
-    return { directory, files: names, stored: 0 };
+    return { directory, files: names, stored: 0, hold: await Hold.on(directory) };
   }
   const sources = await source.files();
   const pieces = model.files.map((_, file) => piecesOf(model, file));
   const bytes = pieces.flat().reduce((sum, piece) => sum + piece.bytes, 0);
   const partial = partialPath(headDirectory(cache), name);
   await onDisk(directory, bytes, async () => {
-    makeFolder(partial);
+    await room.claim(partial, bytes, async () => makeFolder(partial));
     try {
       await checkRoom(realDisk, partial, directory, bytes);
       for (const [file, from] of sources.entries()) {
@@ -62,7 +66,7 @@ export async function localHead(source: ModelSource, cache = cacheDirectory()): 
       await rm(partial, { recursive: true, force: true });
     }
   });
-  return { directory, files: names, stored: bytes };
+  return { directory, files: names, stored: bytes, hold: await Hold.on(directory) };
 }
 
 /** Named as libllama expects it of the parts of a split model. */

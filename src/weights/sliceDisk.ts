@@ -42,7 +42,11 @@ export async function onDisk<T>(path: string, needed: number, action: () => Prom
   }
 }
 
+/** Bytes for an error's text, such as `1230 MB`. */
+export function megabytesText(bytes: number): string {
+  return `${Number((bytes / 1e6).toPrecision(3))} MB`;
+}
+
 function diskFull(path: string, needed: number, available: number): StelliumError {
-  const megabytes = (bytes: number) => `${Number((bytes / 1e6).toPrecision(3))} MB`;
-  return new StelliumError("DISK_FULL", { path, needed: megabytes(needed), available: megabytes(available) });
+  return new StelliumError("DISK_FULL", { path, needed: megabytesText(needed), available: megabytesText(available) });
 }

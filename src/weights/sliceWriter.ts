@@ -1,9 +1,11 @@
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { StelliumError } from "../errors.ts";
+import { tryLock } from "../native/fileLock.ts";
 import type { Device, Ggml } from "../native/ggml.ts";
 import { dropCache } from "../native/pageCache.ts";
 import { fileMode, makeFolder } from "../system/makeFolder.ts";
 import { BlockChecksum } from "./checksum.ts";
+import type { CacheRoom } from "./kept.ts";
 import { ByteFeed, SliceConverter } from "./sliceConverter.ts";
 import { partialPath, sliceName, slicePath } from "./sliceDirectory.ts";
 import { checkRoom, onDisk, realDisk, type SliceDisk } from "./sliceDisk.ts";
@@ -28,6 +30,8 @@ export interface SliceWriterOptions {
   /** Blocks known to be damaged, to be written again. */
   readonly damaged?: readonly number[];
   readonly disk?: SliceDisk;
+  /** Makes room in the cache; there is no limit if absent. */
+  readonly room?: CacheRoom | undefined;
 }
 
 /**
@@ -47,23 +51,27 @@ export class SliceWriter implements AsyncDisposable {
   readonly #disk: SliceDisk;
   readonly #converter: SliceConverter;
   #open = true;
+  #finished = false;
 
   /**
    * Goes on with what there is of a slice: a damaged one, or what another writer has left behind; otherwise starts anew.
    * A slice of another build or device that is in the way is removed.
-   * Throws `DISK_FULL` before anything is written, `CACHE_UNWRITABLE` if the system refuses.
+   * Throws `CACHE_FULL` or `DISK_FULL` before anything is written, `CACHE_UNWRITABLE` if the system refuses.
    */
   static open(options: SliceWriterOptions): Promise<SliceWriter> {
-    const { directory, header, damaged = [], disk = realDisk } = options;
+    const { directory, header, damaged = [], disk = realDisk, room = unlimited } = options;
     const partial = partialPath(directory, sliceName(header));
     return onDisk(directory, 0, async () => {
       makeFolder(directory);
       const complete = await adoptSlice(directory, header, partial, damaged);
       const missing = filledBlocks(header).filter((i) => !complete?.has(i) || damaged.includes(i));
       try {
-        await checkRoom(disk, directory, slicePath(directory, header), bytesOf(header, missing));
-        const file = await open(partial, complete ? "r+" : "wx+", fileMode);
-        return await new SliceWriter(options, partial, file, missing).#begin(complete === undefined);
+        return await room.claim(partial, encodeHeader(header).fileBytes, async () => {
+          await checkRoom(disk, directory, slicePath(directory, header), bytesOf(header, missing));
+          const file = await open(partial, complete ? "r+" : "wx+", fileMode);
+          tryLock(file.fd, "shared");
+          return await new SliceWriter(options, partial, file, missing).#begin(complete === undefined);
+        });
       } catch (error) {
         await released(partial, options);
         throw error;
@@ -111,15 +119,18 @@ export class SliceWriter implements AsyncDisposable {
     }
   }
 
-  /** Gives the slice its name, and returns its path. Throws `SLICE_INVALID` where blocks are missing. */
+  /**
+   * Gives the slice its name, and returns its path. It is not removed to make room before the writer is disposed of.
+   * Throws `SLICE_INVALID` where blocks are missing.
+   */
   async finish(): Promise<string> {
     if (this.#missing.size > 0) throw this.#invalid(`${this.#missing.size} of its blocks are missing`);
     await this.#onDisk(async () => {
       await this.#file.sync();
-      await this.#close();
       await rename(this.#partial, this.path);
       await syncDirectoryOf(this.path);
     });
+    this.#finished = true;
     return this.path;
   }
 
@@ -127,6 +138,7 @@ export class SliceWriter implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#open) return;
     await this.#close();
+    if (this.#finished) return;
     const { header } = this.#options;
     if (this.#missing.size === filledBlocks(header).length) await this.#remove();
     else await released(this.#partial, this.#options);
@@ -185,6 +197,8 @@ export class SliceWriter implements AsyncDisposable {
     return new StelliumError("SLICE_INVALID", { path: this.path, reason });
   }
 }
+
+const unlimited: CacheRoom = { claim: (_path, _bytes, create) => create() };
 
 /** Leaves a partial slice, if there is one, to any other writer, by a name that says so. */
 async function released(partial: string, { directory, header }: SliceWriterOptions): Promise<void> {

@@ -7,7 +7,14 @@ import { insider } from "../../bench/fuzz/insiders.mjs";
 import { Random } from "../../bench/fuzz/random.mjs";
 import { misdeeds } from "../../bench/fuzz/replacement.mjs";
 import { overhear, strangers } from "../../bench/fuzz/strangers.mjs";
-import { attackCluster, attackLinks, takePlaces } from "../../bench/fuzz.mjs";
+import {
+  attackAsCoordinator,
+  attackAsWorker,
+  attackCluster,
+  attackedLimits,
+  attackLinks,
+  takePlaces,
+} from "../../bench/fuzz.mjs";
 import { admit, closing, eventually, hello, listen, membership, token, version } from "./pair.ts";
 
 const seed = 20_410;
@@ -15,7 +22,10 @@ const seed = 20_410;
 /** As much as a process may grow by garbage that was collected late. */
 const allowedGrowth = 200e6;
 
-// More, and longer: `npm run bench -- fuzz`. Other tests send 20,000 messages to a channel, and as many frames to a link.
+/** What a device may say of a coordinator that is up to no good, before it joins again. */
+const expectedFailures = ["PROTOCOL_VIOLATION", "MODEL_UNSUPPORTED", "SHARES_INVALID", "OUT_OF_MEMORY", "CACHE_FULL"];
+
+// More, and longer: `npm run bench -- fuzz`, and `npm run bench -- fuzz --peers 50000`. Other tests send 20,000 messages to a channel, and as many frames to a link.
 describe("live devices", () => {
   it("answer rightly after strangers and insiders have sent thousands of frames", async () => {
     const outcome = await attackCluster({ seed, count: 1000 }, { seed, count: 2500 });
@@ -24,6 +34,23 @@ describe("live devices", () => {
     expect(outcome).toMatchObject({ afterStrangers: expected, afterInsiders: expected, sound: true });
     expect(dropped).toBeGreaterThan(300);
     expect(grown).toBeLessThan(allowedGrowth);
+  });
+
+  it("answer rightly after workers that had a place have said what they should not", async () => {
+    const { expected, answer, grown, sent, placed, sound } = await attackAsWorker({ seed, count: 60 });
+    expect(expected).not.toMatch(/^failed/);
+    expect({ answer, sound }).toEqual({ answer: expected, sound: true });
+    expect([sent, placed].map((count) => count > 10)).toEqual([true, true]);
+    expect(grown).toBeLessThan(allowedGrowth);
+  });
+
+  it("keep to their limits under a coordinator that says what it should not, and join an honest one then", async () => {
+    const outcome = await attackAsCoordinator({ seed, count: 150 });
+    expect(outcome).toMatchObject({ sound: true, answer: expect.not.stringMatching(/^failed/) });
+    expect([outcome.loaded, outcome.linked].map((count) => count > 0)).toEqual([true, true]);
+    expect(Object.keys(outcome.failures).filter((code) => !expectedFailures.includes(code))).toEqual([]);
+    expect(outcome.peak).toBeLessThan(attackedLimits.memory);
+    expect(outcome.usedBytes).toBeLessThan(attackedLimits.cache);
   });
 
   it("drop exactly the device that misbehaves in its place, and take the next", async () => {

@@ -33,7 +33,7 @@ describe("a worker that does not open its links", () => {
     const member = await Member.place(worker, place);
     await member.link(linksTo(peers));
     // What follows up to the real timers happens at once, so that heartbeats go on as if no time had passed.
-    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     let late = false;
     const linked = member.linked().catch((error: unknown) => {
       late = true;

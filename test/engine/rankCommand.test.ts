@@ -10,7 +10,7 @@ import {
 } from "#stellium/engine/rankCommand";
 import { type BatchPart, countTokens, divideStep, layOut, resultsOf } from "#stellium/model/batch";
 
-const limits = { slots: 6, context: 600, batch: 400 };
+const limits = { slots: 6, context: 600, batch: 400, outputs: 400 };
 
 const parts = fc
   .uniqueArray(
@@ -71,6 +71,13 @@ describe("commands to all ranks", () => {
       { numRuns: 3000 },
     );
   });
+});
+
+it("a step with more logits than there is room for is refused, and one of as many hidden states is not", () => {
+  const step = (hidden: boolean) => [{ slot: 0, tokens: 60, position: 0, outputs: 60, hidden }];
+  expect(stepFits(step(true), { ...limits, outputs: 6 })).toBe(true);
+  expect(stepFits(step(false), { ...limits, outputs: 60 })).toBe(true);
+  expect(stepFits(step(false), { ...limits, outputs: 59 })).toBe(false);
 });
 
 describe("the layout of a step", () => {

@@ -42,7 +42,8 @@ export async function cutDescribed(
   for (const rank of shares.keys()) {
     const description = rankDescription(whole, plan, rank);
     const slice = deviceSlice(description, { hash: "cd".repeat(32), name: "a model" });
-    const path = await storedSlice(slice, { source: reading.join(slice.cut.blocks), cacheDir });
+    await using hold = await storedSlice(slice, { source: reading.join(slice.cut.blocks), cacheDir });
+    const { path } = hold;
     ranks.push({ description, path, rooms: slice.rooms });
   }
   await Promise.all(sources.map((source) => source.close()));

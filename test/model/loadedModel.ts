@@ -11,7 +11,7 @@ import { type RankDescription, rankDescription } from "#stellium/plan/rankDescri
 import { planShares } from "#stellium/plan/shares";
 import type { GgufModel } from "#stellium/weights/gguf/model";
 import { loadCounter } from "#stellium/weights/loader";
-import { ggufWeights, WeightStore } from "#stellium/weights/weightStore";
+import { WeightStore } from "#stellium/weights/weightStore";
 import { logSoftmax, type ReferenceRun } from "../engine/oracle.ts";
 
 const ggml = openGgml();
@@ -28,7 +28,7 @@ export class LoadedModel implements Disposable {
   static async load(gguf: GgufModel, facts: Architecture): Promise<LoadedModel> {
     const { files, blocks, shared } = describe(gguf, facts);
     const stored = [...blocks.flatMap(({ weights }) => weights), ...shared];
-    const weights = new WeightStore(ggml, device, ggufWeights(files, true), stored);
+    const weights = new WeightStore(ggml, device, { paths: files, cached: true }, stored);
     await weights.load(1, new Int32Array(loadCounter.length));
     return new LoadedModel(gguf, weights);
   }

@@ -10,7 +10,7 @@ import { modelHash } from "#stellium/weights/sliceIdentity";
 import { complete, openWriter, plainBlock, sliceOf } from "./sliceFixture.ts";
 
 const demo = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
-const plain = { action: undefined, olderThan: undefined, all: false, json: false };
+const plain = { action: undefined, cacheSize: undefined, olderThan: undefined, all: false, json: false };
 const first = sliceOf([1, 2], 0);
 const second = sliceOf([1, 2], 1);
 let cacheDir = "";
@@ -35,6 +35,9 @@ describe("stellium cache", () => {
   it("lists slices, whole, half and broken ones", async () => {
     const directory = sliceDirectory(cacheDir);
     expect(await said({})).toBe(`no slices in ${cacheDir}\n`);
+    const missing = { cacheDir: join(cacheDir, "not", "there"), json: true };
+    expect(JSON.parse(await said(missing))).toMatchObject({ bytes: 0, slices: [], limit_bytes: expect.any(Number) });
+    expect(JSON.parse(await said({ ...missing, cacheSize: 5e9 })).limit_bytes).toBe(5e9);
     await complete(directory, first);
     const writer = await openWriter(directory, second.header);
     await writer.writeBlock(0, plainBlock(second.source, second.cut, 0));
@@ -44,7 +47,7 @@ describe("stellium cache", () => {
     expect(text).toMatch(/^a model +KV heads 0-1, FFN 0-511, vocabulary 0-319 +[\d.]+ MB {2}complete +used \d{4}-/m);
     expect(text).toMatch(/^a model +KV heads 2-3, FFN 512-1535 .* being written/m);
     expect(text).toMatch(/^broken\.slice .* unusable: it is no slice/m);
-    expect(text).toMatch(/^3 slices, [\d.]+ MB, in /m);
+    expect(text).toMatch(/^3 slices, [\d.]+ MB of at most [\d.]+ [kMGT]B, in /m);
     await writer[Symbol.asyncDispose]();
     expect(await said({})).toMatch(/KV heads 2-3, FFN 512-1535 .* 1 of 9 blocks/);
     const { slices } = JSON.parse(await said({ json: true }));
@@ -83,7 +86,7 @@ describe("stellium cache", () => {
     expect(text).toMatch(/^stellium-shakespeare-5m +vocabulary and embedding +5\.\d+ MB {2}complete +used \d{4}-/m);
     expect(text).toMatch(/^cdcd\w+ +vocabulary and embedding .* unusable: it does not start with "GGUF"/m);
     expect(text).toMatch(/^efef\S+ +vocabulary and embedding .* being written/m);
-    expect(text).toMatch(/^0 slices, 4 vocabularies, 1 network, [\d.]+ MB, in /m);
+    expect(text).toMatch(/^0 slices, 4 vocabularies, 1 network, [\d.]+ MB of at most [\d.]+ [kMGT]B, in /m);
     expect(JSON.parse(await said({ json: true }))).toMatchObject({
       heads: expect.arrayContaining([expect.objectContaining({ path: whole, complete: true })]),
       networks: [expect.objectContaining({ path: join(links, "a network.json") })],

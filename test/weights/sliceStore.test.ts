@@ -268,6 +268,7 @@ describe("two writers of one slice", () => {
       await Promise.all([first, second].map((writer) => writer.writeBlock(index, plainBlock(source, cut, index))));
     }
     await Promise.all([first.finish(), second.finish()]);
+    for (const writer of [first, second]) await writer[Symbol.asyncDispose]();
     expect(await readdir(directory)).toHaveLength(1);
     expect((await checkSlice(directory, header, { verify: true })).missing).toEqual([]);
   });
@@ -286,7 +287,8 @@ describe("two writers of one slice", () => {
       const options = { ggml, device: cpuDevice(ggml), directory: ${JSON.stringify(directory)}, header };
       const writer = await SliceWriter.open(options);
       for (const i of writer.missing) await writer.writeBlock(i, createReadStream(${JSON.stringify(input)} + "/" + i));
-      await writer.finish();`;
+      await writer.finish();
+      await writer[Symbol.asyncDispose]();`;
     const run = () => promisify(execFile)(process.execPath, ["--input-type=module", "-e", script]);
     await Promise.all([run(), run(), run()]);
     expect((await checkSlice(directory, header, { verify: true })).missing).toEqual([]);
@@ -305,8 +307,8 @@ describe("two writers of one slice", () => {
     const blocks: BlockSource = { begin: async () => {}, block: (index) => plainBlock(source, cut, index) };
     const obtain = async (delay: number) => {
       await new Promise((resolve) => setTimeout(resolve, delay));
-      const path = await obtainSlice({ ggml, device, directory, header, source: blocks });
-      await (await openSlice(path))[Symbol.asyncDispose]();
+      await using hold = await obtainSlice({ ggml, device, directory, header, source: blocks });
+      await (await openSlice(hold.path))[Symbol.asyncDispose]();
     };
     for (let round = 0; round < 5; round++) {
       await Promise.all([0, 1, 3, 7, 15].map(obtain));

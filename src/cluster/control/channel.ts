@@ -105,7 +105,7 @@ export class Channel<In extends AnyMessage, Out extends AnyMessage> implements A
       lost: (reason) => this.#lose(reason),
     });
     this.#heartbeat = new Heartbeat(options.heartbeat ?? defaultHeartbeat, {
-      ping: () => this.#sendPing(),
+      ping: () => this.#beat(),
       lost: (seconds) => this.#lose(`nothing came from it for ${seconds} s`),
       listening: () => !this.#wire.isPaused,
     });
@@ -225,6 +225,12 @@ export class Channel<In extends AnyMessage, Out extends AnyMessage> implements A
       this.#unreadBytes -= cost;
       if (this.#wire.isPaused && this.#unreadBytes <= mostUnreadBytes) this.#wire.resume();
     });
+  }
+
+  #beat(): void {
+    const { intervalMs, untakenAfterMs } = { ...defaultHeartbeat, ...this.#options.heartbeat };
+    if (this.#wire.untakenTicks() * intervalMs < untakenAfterMs) this.#sendPing();
+    else this.#lose(`it has taken nothing of what it is sent for ${untakenAfterMs / 1000} s`);
   }
 
   #sendPing(): void {

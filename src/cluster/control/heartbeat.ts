@@ -4,10 +4,19 @@ export interface HeartbeatTimes {
   readonly intervalMs: number;
   /** Without a byte from the peer for this long, it is lost; 4,000 by default. */
   readonly lostAfterMs: number;
+  /**
+   * If the peer takes no whole message or piece of data (1 MiB at most) for this long, it is lost, even if it is heard;
+   * 30,000 by default.
+   */
+  readonly untakenAfterMs?: number;
 }
 
 /** The loss is noticed at most half an interval after `lostAfterMs`. */
-export const defaultHeartbeat: HeartbeatTimes = { intervalMs: 1000, lostAfterMs: 4000 };
+export const defaultHeartbeat = {
+  intervalMs: 1000,
+  lostAfterMs: 4000,
+  untakenAfterMs: 30_000,
+} satisfies HeartbeatTimes;
 
 /** What to do. */
 export interface HeartbeatActions {

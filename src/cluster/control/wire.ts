@@ -28,6 +28,9 @@ export class FrameSocket {
   readonly #events: WireEvents;
   readonly #decoder = new FrameDecoder();
   #ended = false;
+  /** Whether a part of what was sent has been taken since the last tick, and for how many ticks none has. */
+  #taken = false;
+  #untakenTicks = 0;
 
   constructor(socket: TLSSocket, events: WireEvents) {
     this.#socket = socket;
@@ -49,6 +52,13 @@ export class FrameSocket {
   /** Bytes that wait to leave this process. */
   get unsentBytes(): number {
     return this.#socket.writableLength;
+  }
+
+  /** Counts one more tick of a clock. Returns for how many in a row the peer has taken no whole part of what waits for it. */
+  untakenTicks(): number {
+    this.#untakenTicks = this.#taken || this.unsentBytes === 0 ? 0 : this.#untakenTicks + 1;
+    this.#taken = false;
+    return this.#untakenTicks;
   }
 
   get isPaused(): boolean {
@@ -75,7 +85,10 @@ export class FrameSocket {
     this.#socket.cork();
     parts.forEach((part, i) => {
       this.bytesSent += part.length;
-      this.#socket.write(part, i === last ? sent : undefined);
+      this.#socket.write(part, (error) => {
+        this.#taken = true;
+        if (i === last) sent?.(error);
+      });
     });
     this.#socket.uncork();
     if (this.unsentBytes > mostUnsentBytes) this.#lose("it no longer reads what it is sent");

@@ -5,6 +5,9 @@ import { log } from "../../log.ts";
 import type { Address } from "../control/address.ts";
 import { openMulticast, serviceType } from "./multicast.ts";
 
+/** RFC 6762 allows no more than one in so many milliseconds: whoever asks all the time is answered with others. */
+const quietMs = 1000;
+
 /** Seconds for which others may remember where a coordinator is. */
 const lifetime = 120;
 
@@ -27,6 +30,8 @@ export class Announcement implements AsyncDisposable {
   readonly #addresses: readonly Address[];
   readonly #closed: Promise<void>;
   #close = () => {};
+  #quiet: NodeJS.Timeout | undefined;
+  #askedMeanwhile = false;
 
   constructor({ host, addresses }: AnnouncementOptions) {
     this.#addresses = addresses;
@@ -35,16 +40,27 @@ export class Announcement implements AsyncDisposable {
     });
     this.#mdns = openMulticast(host, (reason) => log("info", `devices cannot find this one by themselves: ${reason}`));
     this.#mdns.on("query", ({ questions }) => {
-      if (questions?.some(({ name, type }) => type === "PTR" && name.toLowerCase() === serviceType))
-        this.#tell(lifetime);
+      if (questions?.some(({ name, type }) => type === "PTR" && name.toLowerCase() === serviceType)) this.#answer();
     });
-    this.#mdns.on("ready", () => this.#tell(lifetime));
+    this.#mdns.on("ready", () => this.#answer());
   }
 
   /** Takes the announcement back. */
   async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#quiet);
     this.#tell(0, () => this.#mdns.destroy(this.#close));
     await this.#closed;
+  }
+
+  /** Tells now or, if that was done a moment ago, as soon as it may be done again. */
+  #answer(): void {
+    this.#askedMeanwhile = this.#quiet !== undefined;
+    if (this.#askedMeanwhile) return;
+    this.#tell(lifetime);
+    this.#quiet = setTimeout(() => {
+      this.#quiet = undefined;
+      if (this.#askedMeanwhile) this.#answer();
+    }, quietMs).unref();
   }
 
   #tell(ttl: number, done?: () => void): void {

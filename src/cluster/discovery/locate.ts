@@ -2,17 +2,15 @@ import { isIPv4 } from "node:net";
 import type { MulticastDNS, ResponsePacket } from "multicast-dns";
 import { StelliumError } from "../../errors.ts";
 import { onAbort } from "../control/abort.ts";
-import { type Address, formatAddress, parseAddress } from "../control/address.ts";
+import { type Address, parseAddress } from "../control/address.ts";
 import { isCoordinatorAt } from "../control/client.ts";
 import type { Membership } from "../identity/membership.ts";
+import { AnnouncedAddresses } from "./announcedAddresses.ts";
 import { openMulticast, serviceType } from "./multicast.ts";
 
 const questionEveryMs = 1000;
-/** An address where this device's coordinator did not answer is tried again after so long. */
-const triedForMs = 5000;
-/** Strangers may announce what they like: so many addresses are remembered, and so many tried at once. */
-const mostRemembered = 64;
-const mostTries = 8;
+/** Addresses that are tried at once, each for 5 s at most: all senders that are remembered get their turn in 40 s. */
+const mostTries = 32;
 /** Addresses of one announcement that are looked at. */
 const mostHosts = 4;
 
@@ -42,7 +40,7 @@ class Search implements Disposable {
   readonly #options: LocateOptions;
   readonly #mdns: MulticastDNS;
   readonly #ended = new AbortController();
-  readonly #triedAt = new Map<string, number>();
+  readonly #announced = new AnnouncedAddresses();
   readonly #timer: NodeJS.Timeout;
   readonly #forgetSignal: () => void;
   #tries = 0;
@@ -76,27 +74,26 @@ class Search implements Disposable {
   }
 
   #take(packet: ResponsePacket, sender: string): void {
-    for (const address of announcedIn(packet, sender)) void this.#try(address);
+    this.#announced.add(sender, announcedIn(packet, sender));
+    this.#tryNext();
+  }
+
+  /** Tries as many at once as may be. */
+  #tryNext(): void {
+    while (this.#tries < mostTries) {
+      const address = this.#announced.next();
+      if (address === undefined) return;
+      void this.#try(address);
+    }
   }
 
   async #try(address: Address): Promise<void> {
-    if (this.#tries >= mostTries || !this.#isDue(formatAddress(address))) return;
     this.#tries++;
     const { membership } = this.#options;
     const found = await isCoordinatorAt({ ...address, membership, signal: this.#ended.signal });
     this.#tries--;
     if (found) this.#resolve(address);
-  }
-
-  /** Whether an address has not been tried lately. */
-  #isDue(address: string): boolean {
-    const now = performance.now();
-    if (now - (this.#triedAt.get(address) ?? Number.NEGATIVE_INFINITY) < triedForMs) return false;
-    this.#triedAt.delete(address);
-    this.#triedAt.set(address, now);
-    const [oldest] = this.#triedAt.keys();
-    if (this.#triedAt.size > mostRemembered) this.#triedAt.delete(oldest!);
-    return true;
+    else if (!this.#ended.signal.aborted) this.#tryNext();
   }
 }
 
