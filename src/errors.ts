@@ -96,7 +96,7 @@ const table = {
   },
   TEMPLATE_FAILED: {
     status: 400,
-    message: "the model's chat template failed: {reason}",
+    message: "{template} failed: {reason}",
     hint: "Give another template with --chat-template-file, or use `stellium generate` with a plain prompt.",
   },
   GRAMMAR_INVALID: {
@@ -255,6 +255,11 @@ const table = {
     status: 429,
     message: "the bodies of requests that are arriving have more than {most} bytes, and this one was silent longest",
     hint: "Ask again in a moment.",
+  },
+  BODIES_IN_USE: {
+    status: 429,
+    message: "the requests that are being prepared take more than {most} bytes",
+    hint: "Ask again in a moment, or send less at once.",
   },
   REQUEST_TOO_SLOW: {
     status: 408,

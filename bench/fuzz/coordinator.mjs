@@ -38,7 +38,7 @@ process.on("message", async (message) => {
 
 async function answer() {
   try {
-    const request = { prompt: model.encodePrompt("ROMEO:\n"), maxTokens: 6, sampling, ignoreEos: true };
+    const request = { prompt: await model.encodePrompt("ROMEO:\n"), maxTokens: 6, sampling, ignoreEos: true };
     let text = "";
     for await (const written of model.generate(request)) text += written.text;
     return { type: "answer", text };

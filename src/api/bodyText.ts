@@ -1,4 +1,5 @@
 import { StelliumError } from "../errors.ts";
+import { JsonBounds } from "../serving/json.ts";
 
 /** Most bytes of a request's body. */
 export const mostBodyBytes = 8 * 2 ** 20;
@@ -19,9 +20,18 @@ const usualPatience: BodyPatience = { silentMs: 10_000, wholeMs: 60_000 };
 const arriving = new Set<ArrivingBody>();
 let bytesAtOnce = 0;
 
+/** What a body says. */
+export interface BodyText {
+  readonly text: string;
+  /** Elements of arrays and fields of objects, if it is JSON. */
+  readonly values: number;
+}
+
 /** A body on its way. */
 class ArrivingBody {
-  readonly #chunks: Uint8Array[] = [];
+  readonly #texts: string[] = [];
+  readonly #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  readonly #bounds = new JsonBounds();
   readonly #givenUp: Promise<never>;
   #giveUp!: (error: StelliumError) => void;
   #bytes = 0;
@@ -39,8 +49,8 @@ class ArrivingBody {
     this.#giveUp(error);
   }
 
-  /** All of it, as text. Throws what it was given up for. */
-  async read(stream: ReadableStream<Uint8Array>, { silentMs, wholeMs }: BodyPatience): Promise<string> {
+  /** All of it, as text. Throws what it was given up for, and `REQUEST_INVALID` for JSON that holds too much. */
+  async read(stream: ReadableStream<Uint8Array>, { silentMs, wholeMs }: BodyPatience): Promise<BodyText> {
     const reader = stream.getReader();
     const late = (ms: number) => () => this.giveUp(tooSlow("the body", ms));
     const whole = setTimeout(late(wholeMs), wholeMs);
@@ -51,7 +61,7 @@ class ArrivingBody {
         const { done, value } = await Promise.race([reader.read().catch(asAborted), this.#givenUp]);
         // Given up while this was read.
         if (!arriving.has(this)) await this.#givenUp;
-        if (done) return Buffer.concat(this.#chunks).toString("utf8");
+        if (done) return this.#whole();
         silence.refresh();
         this.#take(value);
       }
@@ -63,12 +73,20 @@ class ArrivingBody {
     }
   }
 
+  #whole(): BodyText {
+    const { excess, values } = this.#bounds;
+    if (excess !== undefined) throw new StelliumError("REQUEST_INVALID", { reason: `the body ${excess}` });
+    return { text: this.#texts.join("") + this.#decoder.decode(), values };
+  }
+
+  /** What holds too much is read to its end, for clients listen when they have sent, but it is not kept. */
   #take(chunk: Uint8Array): void {
     arriving.delete(this);
     arriving.add(this);
     this.#bytes += chunk.length;
     bytesAtOnce += chunk.length;
-    this.#chunks.push(chunk);
+    this.#bounds.add(chunk);
+    if (this.#bounds.excess === undefined) this.#texts.push(this.#decoder.decode(chunk, { stream: true }));
     if (this.#bytes > mostBodyBytes) throw tooLarge();
     while (bytesAtOnce > mostBytesAtOnce) giveUpMostSilent();
   }
@@ -76,17 +94,17 @@ class ArrivingBody {
   #free(): void {
     if (!arriving.delete(this)) return;
     bytesAtOnce -= this.#bytes;
-    this.#chunks.length = 0;
+    this.#texts.length = 0;
   }
 }
 
 /**
- * The body of a request, of which no more is read than may come, whatever the headers say. Throws `BODY_TOO_LARGE`;
- * `BODIES_TOO_LARGE` if all bodies are too large together and this one was silent longest; `REQUEST_TOO_SLOW`, `ABORTED`.
+ * The body of a request, of which no more is read than may come, whatever the headers say. Throws `BODY_TOO_LARGE`, and
+ * `REQUEST_INVALID` for too many levels, elements or fields of JSON; `BODIES_TOO_LARGE` if all bodies are too large together and this one was silent longest; `REQUEST_TOO_SLOW`, `ABORTED`.
  */
-export async function bodyText(request: Request, patience: BodyPatience = usualPatience): Promise<string> {
+export async function bodyText(request: Request, patience: BodyPatience = usualPatience): Promise<BodyText> {
   if (Number(request.headers.get("content-length") ?? 0) > mostBodyBytes) throw tooLarge();
-  if (request.body === null) return "";
+  if (request.body === null) return { text: "", values: 0 };
   return await new ArrivingBody().read(request.body, patience);
 }
 

@@ -1,6 +1,6 @@
 import type { AnswerDelta } from "../serving/answer/parser.ts";
 import type { GenerationResult } from "../serving/generation.ts";
-import { type ChatBody, chatBody, chatJob } from "./chatRequest.ts";
+import { chatBody, chatJob } from "./chatRequest.ts";
 import { type Api, type ApiContext, fingerprint, newId, nowSeconds } from "./context.ts";
 import type { EventStream } from "./eventStream.ts";
 import type { ContentLogprob } from "./logprobs.ts";
@@ -11,20 +11,35 @@ import { type AnswerPiece, type AnswerWriting, write } from "./writing.ts";
 
 /** `POST /v1/chat/completions`. */
 export async function chatCompletions(api: Api, c: ApiContext): Promise<Response> {
-  const body = await readBody(c.req.raw, chatBody);
-  const model = loadedModel(api);
-  const writing = { api, model, ...chatJob(model, body, api.sampling) };
-  if (!body.stream) return c.json(await complete({ ...writing, signal: requestSignal(api, c) }, body));
-  return respondStream(api, c, (stream, signal) => streamChat({ ...writing, signal }, body, stream));
+  const { writing, told } = await prepare(api, c);
+  if (!told.stream) return c.json(await complete({ ...writing, signal: requestSignal(api, c) }, told));
+  return respondStream(api, c, (stream, signal) => streamChat({ ...writing, signal }, told, stream));
+}
+
+/** What a client wants to be told. */
+interface Told {
+  readonly stream: boolean;
+  readonly usage: boolean;
+  readonly logprobs: boolean;
+}
+
+/** All that an answer takes. The body, which may be long, is forgotten while the answer is written. */
+function prepare(api: Api, c: ApiContext) {
+  return readBody(c.req.raw, chatBody, async (body) => {
+    const model = loadedModel(api);
+    const { stream, stream_options: options, logprobs } = body;
+    const told = { stream: stream === true, usage: options?.include_usage === true, logprobs: logprobs === true };
+    return { writing: { api, model, ...(await chatJob(model, body, api.sampling)) }, told };
+  });
 }
 
 type ChatWriting = Omit<AnswerWriting, "onWritten">;
 
 /** The whole answer at once. */
-async function complete(writing: ChatWriting, body: ChatBody) {
+async function complete(writing: ChatWriting, told: Told) {
   const answer = new WholeAnswer();
   const result = await write({ ...writing, onWritten: (written) => answer.add(written) });
-  const logprobs = body.logprobs ? { content: answer.logprobs, refusal: null } : null;
+  const logprobs = told.logprobs ? { content: answer.logprobs, refusal: null } : null;
   const choice = { index: 0, message: answer.message(), logprobs, finish_reason: finishReason(result, answer.called) };
   return {
     ...identity(writing.api, "chat.completion"),
@@ -35,8 +50,8 @@ async function complete(writing: ChatWriting, body: ChatBody) {
 }
 
 /** The answer in chunks, as it is written. */
-async function streamChat(writing: ChatWriting, body: ChatBody, stream: EventStream): Promise<void> {
-  const chunks = new ChatChunks(writing.api, body);
+async function streamChat(writing: ChatWriting, told: Told, stream: EventStream): Promise<void> {
+  const chunks = new ChatChunks(writing.api, told);
   const opening = chunks.opening();
   let opened = false;
   const result = await write({
@@ -114,10 +129,10 @@ class ChatChunks {
   #logprobs: ContentLogprob[] = [];
   #calls = 0;
 
-  constructor(api: Api, { stream_options, logprobs }: ChatBody) {
+  constructor(api: Api, { usage, logprobs }: Told) {
     this.#identity = identity(api, "chat.completion.chunk");
-    this.#withUsage = stream_options?.include_usage === true;
-    this.#withLogprobs = logprobs === true;
+    this.#withUsage = usage;
+    this.#withLogprobs = logprobs;
   }
 
   opening(): object {

@@ -5,8 +5,16 @@ import { type ChatOptions, encodeChat } from "../serving/encodeChat.ts";
 import type { GenerationRequest } from "../serving/generation.ts";
 import type { SamplingParameters } from "../serving/samplingParameters.ts";
 import { constraintFields, constraintOf } from "./constraint.ts";
-import { checkLength, generationFields, refuseUnless, requestedSampling, stopsOf, tokenLimit } from "./fields.ts";
-import { messageSchema, templateMessage } from "./messages.ts";
+import {
+  boundedArray,
+  checkLength,
+  generationFields,
+  refuseUnless,
+  requestedSampling,
+  stopsOf,
+  tokenLimit,
+} from "./fields.ts";
+import { messageSchema, templateMessages } from "./messages.ts";
 import type { ServedModel } from "./servedModel.ts";
 import { offeredTools, toolFields } from "./tools.ts";
 
@@ -15,13 +23,13 @@ export const chatBody = z.looseObject({
   ...generationFields,
   ...constraintFields,
   ...toolFields,
-  messages: z.array(messageSchema).min(1).max(10_000),
+  messages: boundedArray(messageSchema, 10_000).refine(({ length }) => length > 0, "there has to be a message"),
   max_completion_tokens: generationFields.max_tokens,
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
   reasoning_effort: z.string().max(50).nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
-  modalities: z.array(z.string()).nullish(),
+  modalities: boundedArray(z.string(), 10).nullish(),
   store: z.boolean().nullish(),
 });
 
@@ -35,20 +43,20 @@ export interface ChatJob {
 }
 
 /** What a chat request asks for. Throws what is wrong with it, before anything is computed. */
-export function chatJob(model: ServedModel, body: ChatBody, defaults: SamplingParameters): ChatJob {
+export async function chatJob(model: ServedModel, body: ChatBody, defaults: SamplingParameters): Promise<ChatJob> {
   checkChat(body);
   const offered = offeredTools(body);
-  const prompt = chatPrompt(model, body);
+  const prompt = await chatPrompt(model, body);
   const format = formatOf(model, prompt, offered !== undefined);
   const limit = body.max_completion_tokens ?? body.max_tokens;
   const request = {
     prompt,
     maxTokens: tokenLimit(limit, prompt.length, model.context),
-    sampling: requestedSampling(body, defaults),
+    sampling: requestedSampling(body, defaults, model.tokenizer.size),
     stop: [...stopsOf(body), ...model.chat.stop],
     ignoreEos: body.ignore_eos ?? false,
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
-    grammar: constraintOf(body, format, offered),
+    grammar: await constraintOf(model, body, format, offered),
     visible: visibleMarkers(format),
   };
   return { request, parser: createAnswerParser(format) };
@@ -62,9 +70,9 @@ function formatOf({ chat, tokenizer }: ServedModel, prompt: Int32Array, offered:
 }
 
 /** The prompt of a conversation. Throws `TEMPLATE_FAILED`, `CONTEXT_EXCEEDED`. */
-export function chatPrompt(model: ServedModel, body: ChatBody): Int32Array {
-  const messages = body.messages.map(templateMessage);
-  checkLength(JSON.stringify(messages), model.context, "messages");
+async function chatPrompt(model: ServedModel, body: ChatBody): Promise<Int32Array> {
+  checkLength(body.messages, model.context, "messages");
+  const messages = await templateMessages(body.messages);
   return encodeChat(model, model.chat.template, messages, templateOptions(body));
 }
 

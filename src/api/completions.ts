@@ -13,15 +13,26 @@ import type { ServedModel } from "./servedModel.ts";
 import { usageOf } from "./usage.ts";
 import { type AnswerPiece, write } from "./writing.ts";
 
-const tokenIds = z.array(
-  z
-    .int()
-    .min(0)
-    .max(2 ** 31 - 1),
-);
+type Prompts = string | readonly string[] | readonly number[] | readonly (readonly number[])[];
 
 /** Texts or token ids: one prompt, or several. */
-export const promptsSchema = z.union([z.string(), z.array(z.string()), tokenIds, z.array(tokenIds)]);
+export const promptsSchema = z.custom<Prompts>(isPrompts, "it is a text, texts, token ids, or lists of token ids");
+
+/** Prompts have a hundred thousand tokens: they are looked at once. */
+function isPrompts(value: unknown): boolean {
+  if (!Array.isArray(value)) return typeof value === "string";
+  const kinds = [
+    (one: unknown) => typeof one === "string",
+    isToken,
+    (one: unknown) => Array.isArray(one) && one.every(isToken),
+  ];
+  return kinds.some((isKind) => value.every(isKind));
+}
+
+/** Whether a value may be the id of a token. */
+export function isToken(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 31;
+}
 
 const mostPrompts = 64;
 
@@ -47,19 +58,33 @@ interface Completion {
 
 /** `POST /v1/completions`. */
 export async function completions(api: Api, c: ApiContext): Promise<Response> {
-  const body = await readBody(c.req.raw, completionBody);
+  const job = await prepare(api, c);
+  if (!job.told.stream) return c.json(await complete(job, requestSignal(api, c)));
+  return respondStream(api, c, (stream, signal) => streamCompletions(job, stream, signal));
+}
+
+/** All that the answers take. The body, which may be long, is forgotten while they are written. */
+function prepare(api: Api, c: ApiContext): Promise<Job> {
+  return readBody(c.req.raw, completionBody, (body) => jobOf(api, body));
+}
+
+async function jobOf(api: Api, body: CompletionBody): Promise<Job> {
   const model = loadedModel(api);
   checkCompletion(body);
-  const wanted = promptsOf(model, body.prompt).map((prompt, index) => completionOf(api, model, body, prompt, index));
-  const job: Job = { api, model, body, wanted };
-  if (!body.stream) return c.json(await complete(job, requestSignal(api, c)));
-  return respondStream(api, c, (stream, signal) => streamCompletions(job, stream, signal));
+  const shared = { ...requestOf(api, model, body), grammar: await constraintOf(model, body) };
+  const prompts = await promptsOf(model, body.prompt);
+  const wanted: Completion[] = [];
+  for (const prompt of prompts) wanted.push(await completionOf(model, body, shared, prompt, wanted.length));
+  const { stream, stream_options: options, logprobs } = body;
+  const told = { stream: stream === true, usage: options?.include_usage === true, logprobs: logprobs != null };
+  return { api, model, told, wanted };
 }
 
 interface Job {
   readonly api: Api;
   readonly model: ServedModel;
-  readonly body: CompletionBody;
+  /** What the client wants to be told. */
+  readonly told: { readonly stream: boolean; readonly usage: boolean; readonly logprobs: boolean };
   readonly wanted: readonly Completion[];
 }
 
@@ -73,17 +98,17 @@ async function complete(job: Job, signal: AbortSignal) {
   const choices = results.map(({ finishReason }, index) => ({
     index,
     text: texts[index]!.join(""),
-    logprobs: job.body.logprobs == null ? null : logprobs[index]!.take(),
+    logprobs: job.told.logprobs ? logprobs[index]!.take() : null,
     finish_reason: finishReason,
   }));
   return { ...identity(job.api), choices, usage: usageOf(results), timings: results.at(-1)!.timings };
 }
 
 async function streamCompletions(job: Job, stream: EventStream, signal: AbortSignal): Promise<void> {
-  const shared = { ...identity(job.api), ...(job.body.stream_options?.include_usage && { usage: null }) };
+  const shared = { ...identity(job.api), ...(job.told.usage && { usage: null }) };
   const logprobs = job.wanted.map(({ echo }) => new LegacyLogprobs(echo.length));
   const send = (index: number, text: string, finish_reason: string | null, more: object = {}) => {
-    const told = job.body.logprobs == null ? null : logprobs[index]!.take();
+    const told = job.told.logprobs ? logprobs[index]!.take() : null;
     stream.send({ ...shared, choices: [{ index, text, logprobs: told, finish_reason }], ...more });
   };
   for (const { index, echo } of job.wanted) if (echo !== "") send(index, echo, null);
@@ -94,7 +119,7 @@ async function streamCompletions(job: Job, stream: EventStream, signal: AbortSig
     if (textOf(written) !== "") send(index, textOf(written), null);
   };
   const results = await writeAll(job, signal, onWritten, onEnd);
-  if (job.body.stream_options?.include_usage) stream.send({ ...shared, choices: [], usage: usageOf(results) });
+  if (job.told.usage) stream.send({ ...shared, choices: [], usage: usageOf(results) });
   stream.send("[DONE]");
 }
 
@@ -143,45 +168,52 @@ function checkCompletion(body: CompletionBody): void {
   refuseUnless(!(body.echo && body.logprobs != null), "echo", "log-probabilities of the prompt are not computed");
 }
 
-function completionOf(
-  api: Api,
-  model: ServedModel,
-  body: CompletionBody,
-  prompt: Int32Array,
-  index: number,
-): Completion {
-  const request = {
-    prompt,
-    maxTokens: tokenLimit(body.max_tokens ?? defaultTokens, prompt.length, model.context),
-    sampling: requestedSampling(body, api.sampling),
+/** What is the same for all prompts. */
+function requestOf(api: Api, model: ServedModel, body: CompletionBody) {
+  return {
+    sampling: requestedSampling(body, api.sampling, model.tokenizer.size),
     stop: stopsOf(body),
     ignoreEos: body.ignore_eos ?? false,
     logprobs: body.logprobs ?? undefined,
-    grammar: constraintOf(body),
   };
-  return { index, echo: body.echo ? model.tokenizer.decode(prompt) : "", request };
+}
+
+async function completionOf(
+  model: ServedModel,
+  body: CompletionBody,
+  shared: Omit<GenerationRequest, "prompt" | "maxTokens">,
+  prompt: Int32Array,
+  index: number,
+): Promise<Completion> {
+  const maxTokens = tokenLimit(body.max_tokens ?? defaultTokens, prompt.length, model.context);
+  const echo = body.echo ? await model.tokenizer.decodeAside(prompt) : "";
+  return { index, echo, request: { ...shared, prompt, maxTokens } };
 }
 
 /** OpenAI's. A text, unlike an answer, has no end of its own. */
 const defaultTokens = 16;
 
 /** The prompts as tokens. Throws `REQUEST_INVALID` for too many, none, or tokens that there are not. */
-export function promptsOf(model: ServedModel, given: z.infer<typeof promptsSchema>, most = mostPrompts): Int32Array[] {
+export async function promptsOf(model: ServedModel, given: Prompts, most = mostPrompts): Promise<Int32Array[]> {
   const prompts = separate(given);
   if (prompts.length === 0) throw invalid("there is no prompt");
   if (prompts.length > most) throw invalid(`there are ${prompts.length} prompts, and at most ${most} may be`);
-  return prompts.map((prompt) => encode(model, prompt));
+  const encoded: Int32Array[] = [];
+  for (const prompt of prompts) encoded.push(await encode(model, prompt));
+  return encoded;
 }
 
-function separate(given: z.infer<typeof promptsSchema>): readonly (string | number[])[] {
+type Prompt = string | readonly number[];
+
+function separate(given: Prompts): readonly Prompt[] {
   if (typeof given === "string") return [given];
-  return given.length > 0 && typeof given[0] === "number" ? [given as number[]] : (given as (string | number[])[]);
+  return given.length > 0 && typeof given[0] === "number" ? [given as readonly number[]] : (given as readonly Prompt[]);
 }
 
-function encode(model: ServedModel, prompt: string | readonly number[]): Int32Array {
+async function encode(model: ServedModel, prompt: Prompt): Promise<Int32Array> {
   if (typeof prompt === "string") {
     checkLength(prompt, model.context, "prompt");
-    return model.encodePrompt(prompt);
+    return await model.encodePrompt(prompt);
   }
   if (prompt.length === 0) throw invalid("a prompt of token ids has none");
   const unknown = prompt.find((token) => token >= model.tokenizer.size);

@@ -1,10 +1,10 @@
 import { z } from "zod";
 import { StelliumError } from "../errors.ts";
 import type { AnswerFormat } from "../serving/answer/format.ts";
-import { type GrammarRequest, requireGrammar } from "../serving/grammar/constraint.ts";
-import { jsonSchemaGrammar } from "../serving/grammar/schema/jsonSchema.ts";
-import { toolsGrammar } from "../serving/grammar/tools.ts";
+import type { GrammarSource } from "../serving/grammar/compile.ts";
+import type { CompiledGrammar } from "../serving/grammar/constraint.ts";
 import { refuseUnless } from "./fields.ts";
+import type { ServedModel } from "./servedModel.ts";
 import type { OfferedTools } from "./tools.ts";
 
 /** Fields that bind an answer to a form. */
@@ -32,27 +32,30 @@ export type ConstraintBody = z.infer<typeof constraintBody>;
  *
  * @param format - how the model writes calls and reasoning
  */
-export function constraintOf(
+export async function constraintOf(
+  model: ServedModel,
   body: ConstraintBody,
-  { tools: syntax, reasoning }: AnswerFormat = {},
+  format: AnswerFormat = {},
   offered?: OfferedTools,
-): GrammarRequest | undefined {
+): Promise<CompiledGrammar | undefined> {
+  const { reasoning } = format;
   const gbnf = body.grammar || undefined;
   const schema = wantedSchema(body.response_format);
+  const compile = (param: string, source: GrammarSource) => about(param, model.compileGrammar(source));
   if (gbnf !== undefined) {
     refuseUnless(schema === undefined && offered === undefined, "grammar", "it excludes tools and other forms");
-    about("grammar", () => requireGrammar(gbnf));
-    return { gbnf, reasoning };
+    return compile("grammar", { kind: "gbnf", gbnf, reasoning });
   }
-  if (offered === undefined) {
-    return schema === undefined
-      ? undefined
-      : { gbnf: about("response_format", () => jsonSchemaGrammar(schema)), reasoning };
+  if (offered !== undefined) {
+    refuseUnless(
+      format.tools !== undefined,
+      "tools",
+      "the chat template of this model has no calls that are understood",
+    );
+    const { tools, choice, parallel } = offered;
+    return compile("tools", { kind: "tools", tools, choice, format, options: { parallel, answer: schema } });
   }
-  refuseUnless(syntax !== undefined, "tools", "the chat template of this model has no calls that are understood");
-  const { tools, choice, parallel } = offered;
-  const options = { parallel, answer: schema };
-  return about("tools", () => toolsGrammar(tools, choice, { tools: syntax, reasoning }, options));
+  return schema === undefined ? undefined : compile("response_format", { kind: "schema", schema, reasoning });
 }
 
 /** The JSON schema of an answer; undefined where it is free text. */
@@ -79,9 +82,9 @@ function schemaIn(format: ConstraintBody["response_format"]): unknown {
 }
 
 /** Says of which field an error speaks. */
-function about<T>(param: string, action: () => T): T {
+async function about<T>(param: string, action: Promise<T>): Promise<T> {
   try {
-    return action();
+    return await action;
   } catch (error) {
     if (!(error instanceof StelliumError)) throw error;
     throw new StelliumError(error.code, { ...error.values, param }, { cause: error });

@@ -5,6 +5,7 @@ import type { Api, ApiContext } from "./context.ts";
 import { refuseUnless } from "./fields.ts";
 import { readBody } from "./readBody.ts";
 import { loadedModel, requestSignal } from "./respond.ts";
+import { respondList } from "./respondList.ts";
 import type { ServedModel } from "./servedModel.ts";
 
 const embeddingBody = z.looseObject({
@@ -18,18 +19,23 @@ const mostInputs = 2048;
 
 /** `POST /v1/embeddings`: the last hidden states of each input's tokens, pooled as the model says, of length 1. */
 export async function embeddings(api: Api, c: ApiContext): Promise<Response> {
-  const body = await readBody(c.req.raw, embeddingBody);
+  const { model, inputs, encoding } = await readBody(c.req.raw, embeddingBody, (body) => prepare(api, body));
+  const vectors = await embedAll(model, inputs, requestSignal(api, c));
+  const encode = encoding === "base64" ? base64 : (vector: Float32Array) => Array.from(vector);
+  const element = (vector: Float32Array, index: number) => ({ object: "embedding", index, embedding: encode(vector) });
+  const tokens = inputs.reduce((sum, { length }) => sum + length, 0);
+  const others = { object: "list", model: api.id, usage: { prompt_tokens: tokens, total_tokens: tokens } };
+  return respondList(c, { name: "data", elements: vectors, element, others });
+}
+
+async function prepare(api: Api, body: z.infer<typeof embeddingBody>) {
   const model = loadedModel(api);
   const { embeddingLength } = model.facts;
   const fits = body.dimensions == null || body.dimensions === embeddingLength;
   refuseUnless(fits, "dimensions", `the model's embeddings have ${embeddingLength} values`);
-  const inputs = promptsOf(model, body.input, mostInputs);
+  const inputs = await promptsOf(model, body.input, mostInputs);
   for (const { length } of inputs) checkFits(model, length);
-  const vectors = await embedAll(model, inputs, requestSignal(api, c));
-  const encode = body.encoding_format === "base64" ? base64 : (vector: Float32Array) => Array.from(vector);
-  const data = vectors.map((vector, index) => ({ object: "embedding", index, embedding: encode(vector) }));
-  const tokens = inputs.reduce((sum, { length }) => sum + length, 0);
-  return c.json({ object: "list", data, model: api.id, usage: { prompt_tokens: tokens, total_tokens: tokens } });
+  return { model, inputs, encoding: body.encoding_format };
 }
 
 function checkFits({ context }: ServedModel, prompt: number): void {

@@ -5,6 +5,29 @@ import type { SamplingParameters } from "../serving/samplingParameters.ts";
 const mostStops = 16;
 const mostInt32 = 2 ** 31 - 1;
 
+/**
+ * An array, of which no more is looked at than up to the first element that is wrong: a message about each of a hundred
+ * thousand takes longer than all else.
+ */
+export function boundedArray<T>(element: z.ZodType<T>, most: number) {
+  return z
+    .array(z.unknown())
+    .max(most)
+    .transform((values, context): T[] => {
+      const elements: T[] = [];
+      for (const [index, value] of values.entries()) {
+        const { data, error } = element.safeParse(value);
+        if (error !== undefined) {
+          const issues = error.issues.map((issue) => ({ ...issue, path: [index, ...issue.path] }));
+          context.issues.push(...(issues as unknown as typeof context.issues));
+          return z.NEVER;
+        }
+        elements.push(data);
+      }
+      return elements;
+    });
+}
+
 const stopText = z.string().min(1).max(1000);
 
 /** Fields that every endpoint which writes text takes. Null is as good as absent. */
@@ -24,10 +47,13 @@ export const generationFields = {
   repeat_last_n: z.int().min(-1).max(mostInt32).nullish(),
   presence_penalty: z.number().min(-100).max(100).nullish(),
   frequency_penalty: z.number().min(-100).max(100).nullish(),
-  logit_bias: z.record(z.string().regex(/^\d{1,9}$/), z.number().min(-100).max(100)).nullish(),
+  /** By token. */
+  logit_bias: z
+    .custom<Readonly<Record<string, number>>>(isLogitBias, "it has numbers from -100 to 100 for ids of tokens")
+    .nullish(),
   /** Below 0 it is random. */
   seed: z.int().nullish(),
-  stop: z.union([stopText, z.array(stopText).max(mostStops)]).nullish(),
+  stop: z.union([stopText, boundedArray(stopText, mostStops)]).nullish(),
   ignore_eos: z.boolean().nullish(),
 };
 
@@ -36,9 +62,27 @@ const generationBody = z.looseObject(generationFields);
 /** Values of `generationFields`. */
 export type GenerationBody = z.infer<typeof generationBody>;
 
-/** How tokens are chosen: as the request says, else as the server was told at its start. */
-export function requestedSampling(body: GenerationBody, defaults: SamplingParameters): SamplingParameters {
+function isLogitBias(value: unknown): boolean {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  const fits = (bias: unknown) => typeof bias === "number" && bias >= -100 && bias <= 100;
+  return Object.entries(value).every(([token, bias]) => /^\d{1,9}$/.test(token) && fits(bias));
+}
+
+/**
+ * How tokens are chosen: as the request says, else as the server was told at its start. Throws `REQUEST_INVALID` for the
+ * bias of a token that the vocabulary, of so many tokens, does not have.
+ */
+export function requestedSampling(
+  body: GenerationBody,
+  defaults: SamplingParameters,
+  vocabularySize: number,
+): SamplingParameters {
   const bias = Object.entries(body.logit_bias ?? {}).map(([token, value]) => [Number(token), value] as const);
+  const unknown = bias.find(([token]) => token >= vocabularySize);
+  if (unknown !== undefined) {
+    const reason = `token ${unknown[0]} is not in the vocabulary of ${vocabularySize} tokens`;
+    throw new StelliumError("REQUEST_INVALID", { reason, param: "logit_bias" });
+  }
   return {
     temperature: body.temperature ?? defaults.temperature,
     topP: body.top_p ?? defaults.topP,
@@ -78,14 +122,21 @@ export function refuseUnless(fits: boolean, param: string, reason: string): void
 /** More bytes a token than any text has, so that what cannot fit is refused before it is taken apart. */
 const mostBytesPerToken = 64;
 
-/** Throws `REQUEST_INVALID` for a text so long that the context cannot hold it, whatever it says. */
-export function checkLength(text: string, context: number, param: string): void {
-  const most = Math.max(context * mostBytesPerToken, 2 ** 16);
-  if (text.length <= most) return;
+/** Throws `CONTEXT_EXCEEDED` for texts so long that the context cannot hold them, whatever they say. */
+export function checkLength(value: unknown, context: number, param: string): void {
+  const characters = lengthOf(value);
+  if (characters <= Math.max(context * mostBytesPerToken, 2 ** 16)) return;
   throw new StelliumError("CONTEXT_EXCEEDED", {
-    prompt: `more than ${Math.floor(text.length / mostBytesPerToken)}`,
+    prompt: `more than ${Math.floor(characters / mostBytesPerToken)}`,
     predict: 1,
     context,
     param,
   });
+}
+
+/** Characters of all texts in a value. */
+function lengthOf(value: unknown): number {
+  if (typeof value === "string") return value.length;
+  if (typeof value !== "object" || value === null) return 0;
+  return Object.values(value).reduce((sum: number, inner) => sum + lengthOf(inner), 0);
 }

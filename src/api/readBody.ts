@@ -1,48 +1,56 @@
 import type { z } from "zod";
 import { StelliumError } from "../errors.ts";
-import { bodyText } from "./bodyText.ts";
+import { parseJson } from "../serving/json.ts";
+import { type BodyText, bodyText } from "./bodyText.ts";
 
-/** JSON that nests deeper is nobody's request. */
-const deepest = 128;
+/** Memory that bodies may take, all together, while requests are prepared, in bytes. */
+const mostBytesInUse = 32 * 2 ** 20;
+/** What an element or a field takes, beside its text. */
+const bytesPerValue = 48;
+let bytesInUse = 0;
 
 /**
- * The JSON object that a request carries, as `schema` wants it; whatever it calls itself, for many clients say nothing.
- * Throws what `bodyText` does, and `REQUEST_INVALID` with the field that is wrong.
+ * Hands the JSON object that a request carries to `use`, as `schema` wants it; whatever it calls itself, for many clients
+ * say nothing. `use` returns what is needed of it: then its memory is free for others.
+ *
+ * Throws what `bodyText` and `use` do, `BODIES_IN_USE`, and `REQUEST_INVALID` with the field that is wrong.
  */
-export async function readBody<T>(request: Request, schema: z.ZodType<T>): Promise<T> {
-  const value = parseJson(await bodyText(request));
+export async function readBody<T, R>(
+  request: Request,
+  schema: z.ZodType<T>,
+  use: (body: T) => R | Promise<R>,
+): Promise<R> {
+  const body = await bodyText(request);
+  using _ = memoryFor(body);
+  return await use(validated(schema, await parsed(body.text)));
+}
+
+/** Counts the memory of a body until it is disposed. */
+function memoryFor({ text, values }: BodyText): Disposable {
+  const bytes = text.length + values * bytesPerValue;
+  if (bytesInUse + bytes > mostBytesInUse) throw new StelliumError("BODIES_IN_USE", { most: mostBytesInUse });
+  bytesInUse += bytes;
+  return {
+    [Symbol.dispose]: () => {
+      bytesInUse -= bytes;
+    },
+  };
+}
+
+async function parsed(text: string): Promise<unknown> {
+  try {
+    return await parseJson(text);
+  } catch (error) {
+    throw new StelliumError("REQUEST_INVALID", { reason: "the body is not valid JSON" }, { cause: error });
+  }
+}
+
+function validated<T>(schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const { path, message } = deepestIssue(result.error.issues[0]!);
   const param = path.map(String).join(".").slice(0, 200);
   throw new StelliumError("REQUEST_INVALID", { reason: param === "" ? message : `${param}: ${message}`, param });
-}
-
-function parseJson(text: string): unknown {
-  try {
-    const value: unknown = JSON.parse(text);
-    if (depthOf(value) <= deepest) return value;
-  } catch (error) {
-    const reason = "the body is not valid JSON";
-    throw new StelliumError("REQUEST_INVALID", { reason }, { cause: error });
-  }
-  throw new StelliumError("REQUEST_INVALID", { reason: `the body nests deeper than ${deepest} levels` });
-}
-
-/** Levels of arrays and objects, counted no further than a little beyond `deepest`. Not recursive: nor is JSON.parse. */
-function depthOf(value: unknown): number {
-  let level = [value];
-  let depth = 0;
-  for (; depth <= deepest; depth++) {
-    const next: unknown[] = [];
-    for (const element of level) {
-      if (typeof element !== "object" || element === null) continue;
-      for (const child of Object.values(element)) next.push(child);
-    }
-    if (next.length === 0) return depth;
-    level = next;
-  }
-  return depth;
 }
 
 /** Of a value that fits none of several shapes, what is wrong with it as the shape that it resembles most. */

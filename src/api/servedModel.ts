@@ -27,7 +27,7 @@ export interface ChatFormat {
 export interface ServedModel
   extends Pick<
     TextModel,
-    "tokenizer" | "context" | "queued" | "counters" | "encodePrompt" | "slots" | "generate" | "embed"
+    "tokenizer" | "context" | "queued" | "counters" | "encodePrompt" | "compileGrammar" | "slots" | "generate" | "embed"
   > {
   readonly facts: ModelFacts;
   readonly chat: ChatFormat;
@@ -39,6 +39,7 @@ export class LoadedModel implements ServedModel {
   readonly chat: ChatFormat;
   readonly tokenizer: TextModel["tokenizer"];
   readonly encodePrompt: TextModel["encodePrompt"];
+  readonly compileGrammar: TextModel["compileGrammar"];
   readonly slots: TextModel["slots"];
   readonly generate: TextModel["generate"];
   readonly embed: TextModel["embed"];
@@ -50,6 +51,7 @@ export class LoadedModel implements ServedModel {
     this.chat = chat;
     this.tokenizer = textModel.tokenizer;
     this.encodePrompt = textModel.encodePrompt.bind(textModel);
+    this.compileGrammar = textModel.compileGrammar.bind(textModel);
     this.slots = textModel.slots.bind(textModel);
     this.generate = textModel.generate.bind(textModel);
     this.embed = textModel.embed.bind(textModel);

@@ -1,11 +1,13 @@
 import { isUtf8 } from "node:buffer";
 import { z } from "zod";
 import { chatBody, templateOptions } from "./chatRequest.ts";
+import { isToken } from "./completions.ts";
 import type { Api, ApiContext } from "./context.ts";
 import { checkLength } from "./fields.ts";
-import { templateMessage } from "./messages.ts";
+import { templateMessages } from "./messages.ts";
 import { readBody } from "./readBody.ts";
 import { loadedModel } from "./respond.ts";
+import { respondList } from "./respondList.ts";
 import type { ServedModel } from "./servedModel.ts";
 
 const tokenizeBody = z.looseObject({
@@ -15,30 +17,37 @@ const tokenizeBody = z.looseObject({
   with_pieces: z.boolean().nullish(),
 });
 
-const detokenizeBody = z.looseObject({ tokens: z.array(z.int()).max(2 ** 20) });
+const detokenizeBody = z.looseObject({
+  tokens: z.custom<readonly number[]>((value) => Array.isArray(value) && value.every(isToken), "it is ids of tokens"),
+});
 
 /** `POST /tokenize`, as llama.cpp's server has it. */
-export async function tokenize(api: Api, c: ApiContext): Promise<Response> {
-  const body = await readBody(c.req.raw, tokenizeBody);
-  const model = loadedModel(api);
-  checkLength(body.content, model.context, "content");
-  const options = { addSpecial: body.add_special ?? false, parseSpecial: body.parse_special ?? true };
-  const ids = Array.from(model.tokenizer.encode(body.content, options));
-  return c.json({ tokens: body.with_pieces ? ids.map((id) => ({ id, piece: pieceOf(model, id) })) : ids });
+export function tokenize(api: Api, c: ApiContext): Promise<Response> {
+  return readBody(c.req.raw, tokenizeBody, async ({ content, add_special, parse_special, with_pieces }) => {
+    const model = loadedModel(api);
+    checkLength(content, model.context, "content");
+    const options = { addSpecial: add_special ?? false, parseSpecial: parse_special ?? true };
+    const ids = await model.tokenizer.encodeAside(content, options);
+    const element = (id: number) => (with_pieces ? { id, piece: pieceOf(model, id) } : id);
+    return respondList(c, { name: "tokens", elements: ids, element });
+  });
 }
 
 /** `POST /detokenize`, as llama.cpp's server has it. */
-export async function detokenize(api: Api, c: ApiContext): Promise<Response> {
-  const { tokens } = await readBody(c.req.raw, detokenizeBody);
-  return c.json({ content: loadedModel(api).tokenizer.decode(tokens) });
+export function detokenize(api: Api, c: ApiContext): Promise<Response> {
+  return readBody(c.req.raw, detokenizeBody, async ({ tokens }) =>
+    c.json({ content: await loadedModel(api).tokenizer.decodeAside(tokens) }),
+  );
 }
 
 /** `POST /apply-template`: the prompt of a conversation, as text. */
-export async function applyTemplate(api: Api, c: ApiContext): Promise<Response> {
-  const body = await readBody(c.req.raw, chatBody);
-  const messages = body.messages.map(templateMessage);
-  const { template } = loadedModel(api).chat;
-  return c.json({ prompt: template.render({ ...templateOptions(body), messages }) });
+export function applyTemplate(api: Api, c: ApiContext): Promise<Response> {
+  return readBody(c.req.raw, chatBody, async (body) => {
+    const { chat, context } = loadedModel(api);
+    checkLength(body.messages, context, "messages");
+    const messages = await templateMessages(body.messages);
+    return c.json({ prompt: await chat.template.render({ ...templateOptions(body), messages }) });
+  });
 }
 
 /** Text, or bytes where they are part of a character. */

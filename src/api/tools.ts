@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { StelliumError } from "../errors.ts";
 import type { ToolChoice, ToolDefinition } from "../serving/grammar/tools.ts";
-import { refuseUnless } from "./fields.ts";
+import { boundedArray, refuseUnless } from "./fields.ts";
 
 /** A function as a client describes it. */
 export const functionTool = z.looseObject({
@@ -16,7 +16,7 @@ const toolSchema = z.looseObject({ type: z.string(), function: functionTool.null
 
 /** Fields that tell of the client's functions. */
 export const toolFields = {
-  tools: z.array(toolSchema).max(512).nullish(),
+  tools: boundedArray(toolSchema, 512).nullish(),
   tool_choice: z.union([z.string(), z.looseObject({ type: z.string() })]).nullish(),
   parallel_tool_calls: z.boolean().nullish(),
 };

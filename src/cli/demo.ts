@@ -77,7 +77,7 @@ function onThisMachine({ threads, collective }: DemoValues) {
 /** Writes a scene of about `length` tokens to stdout: it ends with the speech in which they are reached. */
 async function play(textModel: TextModel, seed: number, length: number, signal: AbortSignal): Promise<Scene> {
   const opening = openings[seed % openings.length]!;
-  const prompt = textModel.encodePrompt(opening);
+  const prompt = await textModel.encodePrompt(opening);
   const output = new TextOutput();
   output.write(opening);
   let [tokens, firstAt] = [0, 0];

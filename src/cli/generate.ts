@@ -16,7 +16,7 @@ export async function generate(values: GenerateValues, { signal }: Interruption)
   const prompt = (await promptOf(values)) ?? "";
   const grammar = await grammarOf(values);
   await using textModel = await loadModel(values, signal);
-  const request = { ...requestOf(values, textModel.encodePrompt(prompt)), grammar };
+  const request = { ...requestOf(values, await textModel.encodePrompt(prompt)), grammar };
   const generation = textModel.generate(request, signal);
   if (values.json) {
     const pieces: string[] = [];

@@ -1,6 +1,7 @@
-import { StelliumError } from "../errors.ts";
-import { type GrammarRequest, requireGrammar } from "../serving/grammar/constraint.ts";
-import { jsonSchemaGrammar } from "../serving/grammar/schema/jsonSchema.ts";
+import { reasonOf, StelliumError } from "../errors.ts";
+import type { GrammarSource } from "../serving/grammar/compile.ts";
+import type { CompiledGrammar } from "../serving/grammar/constraint.ts";
+import { compileGrammar, Sandbox } from "../serving/sandbox/sandbox.ts";
 import type { GrammarValues } from "./options.ts";
 import { readText } from "./textInput.ts";
 
@@ -8,25 +9,24 @@ import { readText } from "./textInput.ts";
  * The grammar that the options give, if any, checked before a model is loaded. Throws `BAD_USAGE` for several,
  * `FILE_UNREADABLE`, `GRAMMAR_INVALID` and `SCHEMA_UNSUPPORTED`.
  */
-export async function grammarOf(values: GrammarValues): Promise<GrammarRequest | undefined> {
+export async function grammarOf(values: GrammarValues): Promise<CompiledGrammar | undefined> {
   const { grammar, grammarFile, jsonSchema } = values;
   const given = [grammar, grammarFile, jsonSchema].filter((value) => value !== undefined);
   if (given.length === 0) return undefined;
   if (given.length > 1) throw usage("give one of --grammar, --grammar-file and --json-schema");
-  const gbnf = jsonSchema === undefined ? (grammar ?? (await readText(grammarFile!))) : await schemaGrammar(jsonSchema);
-  requireGrammar(gbnf);
-  return { gbnf };
+  const source = jsonSchema === undefined ? undefined : await schemaSource(jsonSchema);
+  await using sandbox = new Sandbox();
+  return await compileGrammar(sandbox, source ?? { kind: "gbnf", gbnf: grammar ?? (await readText(grammarFile!)) });
 }
 
-async function schemaGrammar(given: string): Promise<string> {
+async function schemaSource(given: string): Promise<GrammarSource> {
   const isFile = !/^\s*[{[]/.test(given);
   const source = isFile ? await readText(given) : given;
   try {
-    return jsonSchemaGrammar(JSON.parse(source));
+    return { kind: "schema", schema: JSON.parse(source) as unknown };
   } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
     const what = isFile ? `the file ${given}` : "--json-schema";
-    throw new StelliumError("BAD_USAGE", { detail: `${what} is not JSON: ${error.message}` }, { cause: error });
+    throw new StelliumError("BAD_USAGE", { detail: `${what} is not JSON: ${reasonOf(error)}` }, { cause: error });
   }
 }
 

@@ -1,4 +1,5 @@
 import { StelliumError } from "../errors.ts";
+import { sandboxBytes } from "../serving/sandbox/sandbox.ts";
 import type { Values } from "./arguments/option.ts";
 import { Conversation } from "./chat/conversation.ts";
 import { converse } from "./chat/interactive.ts";
@@ -12,7 +13,7 @@ import { promptOf, readStdin } from "./textInput.ts";
 /** Chats: in the terminal, or answers one message that was given as an argument, a file, or on stdin. */
 export async function run(values: Values<typeof runOptions>, interruption: Interruption): Promise<void> {
   const message = await messageOf(values);
-  await using textModel = await loadModel(values, interruption.signal);
+  await using textModel = await loadModel(values, interruption.signal, { hostBytes: sandboxBytes });
   const { template, stop } = await chooseTemplate(textModel, values.chatTemplateFile);
   const conversation = new Conversation(textModel, template, values.system);
   const { predict, verbose } = values;

@@ -8,6 +8,7 @@ import { version } from "../cluster/version.ts";
 import { StelliumError } from "../errors.ts";
 import { log, logsJson } from "../log.ts";
 import { modelId } from "../models/modelName.ts";
+import { sandboxBytes } from "../serving/sandbox/sandbox.ts";
 import type { TextModel } from "../serving/textModel.ts";
 import type { Values } from "./arguments/option.ts";
 import { chooseTemplate } from "./chat/template.ts";
@@ -60,7 +61,7 @@ async function loadUntil(values: ServeValues, signal: AbortSignal, status: Statu
   signal.addEventListener("abort", stop);
   try {
     const { parallel, queue, prefixCache: prefixBytes, prefixFile } = values;
-    const requests = { parallel, queue, prefixBytes, prefixFile, hostBytes: serverBytes, status };
+    const requests = { parallel, queue, prefixBytes, prefixFile, hostBytes: serverBytes + sandboxBytes, status };
     return await loadModel(values, loading.signal, requests);
   } finally {
     signal.removeEventListener("abort", stop);

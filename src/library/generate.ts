@@ -1,9 +1,10 @@
 import { z } from "zod";
 import type { GeneratedToken, GenerationResult } from "../serving/generation.ts";
+import { sandboxBytes } from "../serving/sandbox/sandbox.ts";
 import { checkOptions } from "./checkOptions.ts";
 import { loadTextModel } from "./model.ts";
 import { type ModelOptions, modelFields } from "./modelOptions.ts";
-import { requestOf, Writing, type WritingOptions, writingFields } from "./writing.ts";
+import { continueText, Writing, type WritingOptions, writingFields } from "./writing.ts";
 
 /** A model, a prompt, and how the one is run and the other continued. */
 export interface GenerateOptions extends ModelOptions, WritingOptions {
@@ -30,6 +31,8 @@ export function generate(options: GenerateOptions): Writing {
 }
 
 async function* loadAndWrite(options: GenerateOptions): AsyncGenerator<GeneratedToken, GenerationResult> {
-  await using textModel = await loadTextModel(options.model, options);
-  return yield* textModel.generate(requestOf(textModel.encodePrompt(options.prompt), options, []), options.signal);
+  const hasGrammar = options.grammar !== undefined || options.jsonSchema !== undefined;
+  const own = hasGrammar ? { hostBytes: sandboxBytes } : {};
+  await using textModel = await loadTextModel(options.model, options, own);
+  return yield* continueText(textModel, () => textModel.encodePrompt(options.prompt), options, []);
 }

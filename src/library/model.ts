@@ -6,10 +6,11 @@ import { resolveModel } from "../models/resolveModel.ts";
 import type { ChatMessage } from "../serving/chatTemplate.ts";
 import { encodeChat } from "../serving/encodeChat.ts";
 import { type ModelTemplate, modelTemplate } from "../serving/modelTemplate.ts";
+import { sandboxBytes } from "../serving/sandbox/sandbox.ts";
 import { TextModel, type TextModelOptions } from "../serving/textModel.ts";
 import { checkOptions, fields } from "./checkOptions.ts";
 import { type ModelOptions, modelFields, textModelOptions } from "./modelOptions.ts";
-import { requestOf, Writing, type WritingOptions, writingFields } from "./writing.ts";
+import { continueText, type PromptOf, Writing, type WritingOptions, writingFields } from "./writing.ts";
 
 const name = z.string().min(1).max(10_000);
 const loadSchema = z.strictObject({ ...modelFields, signal: fields.signal });
@@ -44,13 +45,21 @@ export interface Message {
 export async function loadModel(model: string, options: LoadOptions = {}): Promise<Model> {
   checkOptions("model", name, model);
   checkOptions("options", loadSchema, options);
-  const textModel = await loadTextModel(model, options);
+  const textModel = await loadTextModel(model, options, { hostBytes: sandboxBytes });
   try {
-    return new Model(textModel, modelTemplate(textModel, options.chatTemplate));
+    return new Model(textModel, await libraryTemplate(textModel, options.chatTemplate));
   } catch (error) {
     await textModel[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** The template of the options, else the model's own. Throws `TEMPLATE_FAILED`. */
+export function libraryTemplate(textModel: TextModel, source: string | undefined): Promise<ModelTemplate> {
+  return modelTemplate(
+    textModel,
+    source === undefined ? undefined : { source, name: "the chat template that was given" },
+  );
 }
 
 /** Finds and loads a model, with options that have been checked; a server has some of its own. */
@@ -111,7 +120,7 @@ export class Model implements AsyncDisposable {
   async embed(text: string, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Float32Array> {
     checkOptions("text", z.string(), text);
     const textModel = this.#opened();
-    return await textModel.embed(textModel.encodePrompt(text), signal);
+    return await textModel.embed(await textModel.encodePrompt(text), signal);
   }
 
   /** The tokens of a text. */
@@ -131,12 +140,9 @@ export class Model implements AsyncDisposable {
     await this.close();
   }
 
-  #write(encode: (textModel: TextModel) => Int32Array, options: WritingOptions, stop: readonly string[]): Writing {
+  #write(encode: PromptOf, options: WritingOptions, stop: readonly string[]): Writing {
     checkOptions("options", writingSchema, options);
-    return new Writing(() => {
-      const textModel = this.#opened();
-      return textModel.generate(requestOf(encode(textModel), options, stop), options.signal);
-    });
+    return new Writing(() => continueText(this.#opened(), encode, options, stop));
   }
 
   /** What is freed must not be touched. */

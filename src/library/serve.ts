@@ -9,11 +9,11 @@ import { StatusFeed } from "../cluster/status/feed.ts";
 import { version } from "../cluster/version.ts";
 import { StelliumError } from "../errors.ts";
 import { modelId } from "../models/modelName.ts";
-import { modelTemplate } from "../serving/modelTemplate.ts";
 import { type SamplingParameters, validateSampling } from "../serving/samplingParameters.ts";
+import { sandboxBytes } from "../serving/sandbox/sandbox.ts";
 import type { TextModel } from "../serving/textModel.ts";
 import { checkOptions, fields } from "./checkOptions.ts";
-import { loadTextModel } from "./model.ts";
+import { libraryTemplate, loadTextModel } from "./model.ts";
 import { type ModelOptions, modelFields } from "./modelOptions.ts";
 import { samplingFields, samplingFrom } from "./writing.ts";
 
@@ -82,8 +82,8 @@ export async function serve(options: ServeOptions): Promise<ModelServer> {
   const api = await ApiServer.start({ host, port, stallMs, api: parts });
   let textModel: TextModel | undefined;
   try {
-    textModel = await loadTextModel(options.model, options, { hostBytes: serverBytes, status: board });
-    served = new LoadedModel(textModel, modelTemplate(textModel, options.chatTemplate));
+    textModel = await loadTextModel(options.model, options, { hostBytes: serverBytes + sandboxBytes, status: board });
+    served = new LoadedModel(textModel, await libraryTemplate(textModel, options.chatTemplate));
     return new ModelServer(api, textModel);
   } catch (error) {
     await api.close(0);

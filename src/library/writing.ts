@@ -1,9 +1,9 @@
 import { z } from "zod";
 import { StelliumError } from "../errors.ts";
-import type { GeneratedToken, GenerationRequest, GenerationResult } from "../serving/generation.ts";
-import { requireGrammar } from "../serving/grammar/constraint.ts";
-import { jsonSchemaGrammar } from "../serving/grammar/schema/jsonSchema.ts";
+import type { GeneratedToken, GenerationResult } from "../serving/generation.ts";
+import type { GrammarSource } from "../serving/grammar/compile.ts";
 import { defaultSampling, type SamplingParameters } from "../serving/samplingParameters.ts";
+import type { TextModel } from "../serving/textModel.ts";
 import { fields } from "./checkOptions.ts";
 
 /** How a text is written; what is absent of how tokens are chosen is as `stellium run` has it. */
@@ -38,16 +38,28 @@ export const writingFields = {
   signal: fields.signal,
 };
 
-/** The request that writes after a prompt. Throws `GRAMMAR_INVALID`, `SCHEMA_UNSUPPORTED`, `BAD_USAGE`. */
-export function requestOf(prompt: Int32Array, options: WritingOptions, stop: readonly string[]): GenerationRequest {
-  const gbnf = grammarOf(options);
-  return {
-    prompt,
+/** The tokens that a text is to continue. */
+export type PromptOf = (textModel: TextModel) => Promise<Int32Array>;
+
+/**
+ * Writes after a prompt. Throws `GRAMMAR_INVALID`, `SCHEMA_UNSUPPORTED`, `BAD_USAGE`, what `prompt` throws, and what
+ * `TextModel.generate` throws.
+ */
+export async function* continueText(
+  textModel: TextModel,
+  prompt: PromptOf,
+  options: WritingOptions,
+  stop: readonly string[],
+): AsyncGenerator<GeneratedToken, GenerationResult> {
+  const source = grammarOf(options);
+  const request = {
+    grammar: source && (await textModel.compileGrammar(source)),
+    prompt: await prompt(textModel),
     maxTokens: options.maxTokens,
     sampling: samplingFrom(options),
     stop: [...stop, ...(options.stop ?? [])],
-    grammar: gbnf === undefined ? undefined : { gbnf },
   };
+  return yield* textModel.generate(request, options.signal);
 }
 
 /** How tokens are chosen, with what is absent as `stellium run` has it. */
@@ -56,13 +68,12 @@ export function samplingFrom(given: Partial<Readonly<SamplingParameters>>): Samp
   return { ...defaultSampling, ...Object.fromEntries(chosen) };
 }
 
-function grammarOf({ grammar, jsonSchema }: WritingOptions): string | undefined {
-  if (grammar !== undefined && jsonSchema !== undefined) {
+function grammarOf({ grammar: gbnf, jsonSchema: schema }: WritingOptions): GrammarSource | undefined {
+  if (gbnf !== undefined && schema !== undefined) {
     throw new StelliumError("BAD_USAGE", { detail: "grammar and jsonSchema were both given; give one" });
   }
-  const gbnf = jsonSchema === undefined ? grammar : jsonSchemaGrammar(jsonSchema);
-  if (gbnf !== undefined) requireGrammar(gbnf);
-  return gbnf;
+  if (schema !== undefined) return { kind: "schema", schema };
+  return gbnf === undefined ? undefined : { kind: "gbnf", gbnf };
 }
 
 /** How a text ended. */

@@ -1,3 +1,4 @@
+import { promisify } from "node:util";
 import { StelliumError } from "../errors.ts";
 import koffi, { type LibraryHandle } from "./koffi.ts";
 import { nativeLibraries } from "./libraries.ts";
@@ -27,6 +28,8 @@ export interface LlamaVocabApi {
     addSpecial: boolean,
     parseSpecial: boolean,
   ): number;
+  /** The same on a thread of libuv's pool. Keep what it is given until it resolves. It cannot be stopped. */
+  tokenizeAside(...call: Parameters<LlamaVocabApi["tokenize"]>): Promise<number>;
   /** Returns how many bytes were written, or minus the room needed. */
   detokenize(
     vocab: Vocab,
@@ -37,6 +40,8 @@ export interface LlamaVocabApi {
     removeSpecial: boolean,
     unparseSpecial: boolean,
   ): number;
+  /** The same on a thread of libuv's pool, as `tokenizeAside`. */
+  detokenizeAside(...call: Parameters<LlamaVocabApi["detokenize"]>): Promise<number>;
   /** Returns how many bytes were written, or minus the room needed; `leftStrip` is the number of spaces to skip. */
   tokenToPiece(
     vocab: Vocab,
@@ -49,12 +54,17 @@ export interface LlamaVocabApi {
   text(vocab: Vocab, token: number): string;
   isEog(vocab: Vocab, token: number): boolean;
   isControl(vocab: Vocab, token: number): boolean;
+  /** Bits of `enum llama_token_attr`, see `spelledAttributes`. */
+  attributes(vocab: Vocab, token: number): number;
   /** Beginning of sequence; -1 where there is none, as in the two below. */
   bos(vocab: Vocab): number;
   eos(vocab: Vocab): number;
   eot(vocab: Vocab): number;
   addBos(vocab: Vocab): boolean;
 }
+
+/** Of `enum llama_token_attr`: what a text may spell to mean the token itself. */
+export const spelledAttributes = { unknown: 1, control: 8, userDefined: 16 } as const;
 
 const modelParameterFields = {
   devices: "void *",
@@ -103,16 +113,21 @@ export function llamaVocab(): LlamaVocabApi {
 function bind(llama: LibraryHandle, directory: string): LlamaVocabApi {
   logNative(llama, "llama_log_set");
   const { exact, roomy } = modelParameterTypes();
+  const tokenize = llama.func("int32_t llama_tokenize(void *, void *, int32_t, void *, int32_t, bool, bool)");
+  const detokenize = llama.func("int32_t llama_detokenize(void *, void *, int32_t, void *, int32_t, bool, bool)");
   return {
     load: bindLoad(llama, exact, checkedDefaults(llama, roomy, directory)),
     tokenCount: llama.func("int32_t llama_vocab_n_tokens(void *)"),
     type: llama.func("int llama_vocab_type(void *)"),
-    tokenize: llama.func("int32_t llama_tokenize(void *, void *, int32_t, void *, int32_t, bool, bool)"),
-    detokenize: llama.func("int32_t llama_detokenize(void *, void *, int32_t, void *, int32_t, bool, bool)"),
+    tokenize,
+    tokenizeAside: promisify(tokenize.async) as LlamaVocabApi["tokenizeAside"],
+    detokenize,
+    detokenizeAside: promisify(detokenize.async) as LlamaVocabApi["detokenizeAside"],
     tokenToPiece: llama.func("int32_t llama_token_to_piece(void *, int32_t, void *, int32_t, int32_t, bool)"),
     text: llama.func("str llama_vocab_get_text(void *, int32_t)"),
     isEog: llama.func("bool llama_vocab_is_eog(void *, int32_t)"),
     isControl: llama.func("bool llama_vocab_is_control(void *, int32_t)"),
+    attributes: llama.func("int llama_vocab_get_attr(void *, int32_t)"),
     bos: llama.func("int32_t llama_vocab_bos(void *)"),
     eos: llama.func("int32_t llama_vocab_eos(void *)"),
     eot: llama.func("int32_t llama_vocab_eot(void *)"),

@@ -1,6 +1,6 @@
-import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
 import { StelliumError } from "../errors.ts";
-import { strftime } from "./strftime.ts";
+import type { TemplateSource } from "./jinja/render.ts";
+import type { Sandbox } from "./sandbox/sandbox.ts";
 
 /** A message of a conversation, as templates see it. */
 export interface ChatMessage {
@@ -22,14 +22,14 @@ export interface ChatTemplateInput {
   extra?: Readonly<Record<string, unknown>> | undefined;
 }
 
-/** A chat template, parsed. */
+/** A chat template. A model's author wrote it: whatever it does, it ends in bounded time and memory. */
 export interface ChatTemplate {
   /**
    * The prompt of a conversation. It spells control tokens by name: encode it with `parseSpecial`.
    *
-   * @throws StelliumError `TEMPLATE_FAILED` with the template's own reason
+   * @throws StelliumError `TEMPLATE_FAILED`, naming the template, with its own reason or the limit that it passed
    */
-  render(input: ChatTemplateInput): string;
+  render(input: ChatTemplateInput): Promise<string>;
 }
 
 /** ChatML, for a model that comes without a template. */
@@ -40,60 +40,12 @@ export const fallbackChatTemplate =
   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 /**
- * Parses a Jinja chat template, as in a GGUF's `tokenizer.chat_template`.
+ * A Jinja chat template, as in a GGUF's `tokenizer.chat_template`, which is parsed and rendered in the sandbox.
  *
- * @param specials spelling of the tokens that templates insert by name; empty where the model has none
  * @throws StelliumError `TEMPLATE_FAILED` for a syntax error
  */
-export function createChatTemplate(source: string, specials: { bosToken: string; eosToken: string }): ChatTemplate {
-  const specialVariables = { bos_token: specials.bosToken, eos_token: specials.eosToken };
-  const program = explained(() => parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true })));
-  return {
-    render: (input) =>
-      explained(() => {
-        const environment = new Environment();
-        const variables = { ...input.extra, ...inputVariables(input), ...specialVariables, ...globals(input.now) };
-        for (const [name, value] of Object.entries(variables)) environment.set(name, value);
-        return String(new Interpreter(environment).run(program).value);
-      }),
-  };
-}
-
-function inputVariables({ messages, tools, addGenerationPrompt }: ChatTemplateInput) {
-  // Null, not undefined: Hugging Face passes None, and templates ask `tools is not none`.
-  const always = { messages, tools: tools ?? null };
-  return addGenerationPrompt === undefined ? always : { ...always, add_generation_prompt: addGenerationPrompt };
-}
-
-/** The library's own globals cannot be replaced, and its `strftime_now` does not take a time: so all of them are ours. */
-function globals(now = new Date()): Record<string, unknown> {
-  return {
-    ...constants,
-    range,
-    raise_exception: (reason: string) => {
-      throw new Error(reason);
-    },
-    strftime_now: (format: string) => strftime(now, format),
-  };
-}
-
-const constants = { true: true, false: false, none: null, True: true, False: false, None: null };
-
-/** The limit of Jinja's sandbox: a template is part of a downloaded file and must not fill the memory. */
-const maxRange = 100_000;
-
-function range(first: number, second?: number, step = 1): number[] {
-  const [start, stop] = second === undefined ? [0, first] : [first, second];
-  const length = Math.max(0, Math.ceil((stop - start) / step));
-  if (!(length <= maxRange)) throw new Error(`range() of ${length} numbers; at most ${maxRange} are allowed`);
-  return Array.from({ length }, (_, index) => start + index * step);
-}
-
-function explained<T>(action: () => T): T {
-  try {
-    return action();
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new StelliumError("TEMPLATE_FAILED", { reason }, { cause: error });
-  }
+export async function openChatTemplate(sandbox: Sandbox, template: TemplateSource): Promise<ChatTemplate> {
+  const overLimit = (reason: string) => new StelliumError("TEMPLATE_FAILED", { template: template.name, reason });
+  await sandbox.run("parseTemplate", template, overLimit);
+  return { render: (input) => sandbox.run("renderTemplate", { template, input }, overLimit) };
 }

@@ -68,6 +68,10 @@ class PooledText implements Task {
     });
   }
 
+  get bytes(): number {
+    return this.tokens.length * Float64Array.BYTES_PER_ELEMENT;
+  }
+
   admit(): void {}
 
   advance(rows: Float32Array): boolean {

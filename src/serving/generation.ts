@@ -1,7 +1,7 @@
 import { StelliumError } from "../errors.ts";
-import { createTokenConstraint, type GrammarRequest } from "./grammar/constraint.ts";
+import { type CompiledGrammar, createTokenConstraint } from "./grammar/constraint.ts";
 import type { Logprobs } from "./logprobs.ts";
-import { createSampler, type Sampler, type SamplingParameters } from "./sampler.ts";
+import { type ConstrainedSampler, createSampler, type SamplingParameters } from "./sampler.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Task } from "./task.ts";
 import { TextWriter } from "./textWriter.ts";
@@ -23,7 +23,7 @@ export interface GenerationRequest {
   /** Goes on after end-of-generation tokens. */
   readonly ignoreEos?: boolean;
   /** What the text has to be. */
-  readonly grammar?: GrammarRequest | undefined;
+  readonly grammar?: CompiledGrammar | undefined;
   /** Control tokens, by their spelling, that are part of the text; others are left out of it. */
   readonly visible?: readonly string[] | undefined;
   /** Lists so many of the most likely tokens with each token, and its own probability; not at all if absent. */
@@ -90,6 +90,9 @@ export function checkPrompt(prompt: ArrayLike<number>, vocabularySize: number): 
   throw new StelliumError("BAD_USAGE", { detail: `the model has no token ${unknown}` });
 }
 
+/** Of a prompt, as it was given and as it grows; and of a grammar's program. */
+const [bytesPerToken, bytesPerInstruction] = [12, 9];
+
 /** A prompt, and what is written after it. */
 class Generation implements Task {
   readonly wants = "logits";
@@ -100,7 +103,7 @@ class Generation implements Task {
   readonly #request: GenerationRequest;
   readonly #tokenizer: Tokenizer;
   readonly #most: number;
-  readonly #sampler: Sampler;
+  readonly #sampler: ConstrainedSampler;
   readonly #writer: TextWriter;
   #clock = new Clock(0, 0);
 
@@ -119,6 +122,12 @@ class Generation implements Task {
     for (const token of this.tokens) this.#sampler.accept(token);
   }
 
+  get bytes(): number {
+    const { program } = this.#request.grammar ?? {};
+    const grammar = program === undefined ? 0 : program.operations.length * bytesPerInstruction;
+    return this.promptTokens * bytesPerToken + grammar;
+  }
+
   get generatedTokens(): number {
     return this.tokens.length - this.promptTokens;
   }
@@ -127,28 +136,35 @@ class Generation implements Task {
     this.#clock = new Clock(this.promptTokens, reused);
   }
 
-  advance(logits: Float32Array): boolean {
+  advance(logits: Float32Array): boolean | Promise<boolean> {
     if (this.generatedTokens === 0) this.#clock.promptDone();
-    const goesOn = this.generatedTokens < this.#most && this.#write(logits);
-    if (!goesOn) this.written.finish(this.#result());
-    return goesOn;
+    if (this.generatedTokens >= this.#most) return this.#finish();
+    const token = this.#sampler.sample(logits);
+    if (typeof token === "number") return this.#write(token, logits);
+    const kept = this.#request.logprobs === undefined ? logits : logits.slice();
+    return token.then((chosen) => this.#write(chosen, kept));
   }
 
   fail(error: unknown): void {
     this.written.fail(error);
   }
 
-  /** Samples a token and writes it. Returns whether more are to follow. */
-  #write(logits: Float32Array): boolean {
+  /** Writes a token, which was chosen by `logits` where its probability is wanted. Returns whether more are to follow. */
+  #write(token: number, logits: Float32Array): boolean {
     const { ignoreEos = false, logprobs: top } = this.#request;
-    const token = this.#sampler.sample(logits);
     const logprobs = top === undefined ? {} : { logprobs: this.#sampler.logprobs(logits, token, top) };
     this.#sampler.accept(token);
     this.tokens.push(token);
     const ends = !ignoreEos && this.#tokenizer.isEog(token);
     const { text, ended } = this.#writer.push(token, ends, this.generatedTokens === this.#most);
     this.written.push({ token, text, ...logprobs });
-    return !ended;
+    return !ended || this.#finish();
+  }
+
+  /** Returns that nothing follows. */
+  #finish(): false {
+    this.written.finish(this.#result());
+    return false;
   }
 
   #result(): GenerationResult {

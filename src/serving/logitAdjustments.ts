@@ -17,9 +17,9 @@ export function createLogitAdjustments(parameters: SamplingParameters): LogitAdj
     accept: seen.accept,
     restore: editor.restore,
     apply: (logits) => {
-      for (const [token, bias] of parameters.logitBias) editor.edit(logits, token, (logit) => logit + bias);
+      for (const [token, bias] of parameters.logitBias) editor.set(logits, token, logits[token]! + bias);
       for (const [token, count] of seen.counts) {
-        editor.edit(logits, token, (logit) => penalize(logit, count, parameters));
+        editor.set(logits, token, penalize(logits[token]!, count, parameters));
       }
     },
   };
@@ -69,12 +69,12 @@ function createEditor() {
   const tokens: number[] = [];
   const olds: number[] = [];
   return {
-    edit: (logits: Float32Array, token: number, change: (logit: number) => number) => {
+    set: (logits: Float32Array, token: number, value: number) => {
       const old = logits[token];
       if (old === undefined) return;
       tokens.push(token);
       olds.push(old);
-      logits[token] = change(old);
+      logits[token] = value;
     },
     restore: (logits: Float32Array) => {
       while (tokens.length > 0) logits[tokens.pop()!] = olds.pop()!;

@@ -1,5 +1,6 @@
+import { basename } from "node:path";
 import { getString } from "../weights/gguf/metadata.ts";
-import { type ChatTemplate, createChatTemplate, fallbackChatTemplate } from "./chatTemplate.ts";
+import { type ChatTemplate, fallbackChatTemplate, openChatTemplate } from "./chatTemplate.ts";
 import type { TextModel } from "./textModel.ts";
 
 /** A chat template, and what it means for answers. */
@@ -13,16 +14,24 @@ export interface ModelTemplate {
   readonly fallback: boolean;
 }
 
-/** The template of this Jinja source, else the model's own, else ChatML. Throws `TEMPLATE_FAILED`. */
-export function modelTemplate(
-  { tokenizer, gguf }: Pick<TextModel, "tokenizer" | "gguf">,
-  given?: string,
-): ModelTemplate {
+/** A template that is used in place of the model's own. */
+export interface GivenTemplate {
+  readonly source: string;
+  /** Where it comes from, as errors name it. */
+  readonly name: string;
+}
+
+/** The template that was given, else the model's own, else ChatML. Throws `TEMPLATE_FAILED`. */
+export async function modelTemplate(
+  { tokenizer, gguf, sandbox }: Pick<TextModel, "tokenizer" | "gguf" | "sandbox">,
+  given?: GivenTemplate,
+): Promise<ModelTemplate> {
   const spelled = (token: number) => (token < 0 ? "" : tokenizer.text(token));
   const specials = { bosToken: spelled(tokenizer.bos), eosToken: spelled(tokenizer.eos) };
-  const own = given ?? getString(gguf, "tokenizer.chat_template");
+  const own = given?.source ?? getString(gguf, "tokenizer.chat_template");
   const source = own ?? fallbackChatTemplate;
+  const name = given?.name ?? `the chat template of ${basename(gguf.files[0]!)}`;
+  const template = await openChatTemplate(sandbox, { name, source, ...specials });
   // To a model that does not know ChatML its control tokens are text.
-  const stop = own === undefined ? ["<|im_end|>"] : [];
-  return { template: createChatTemplate(source, specials), source, stop, fallback: own === undefined };
+  return { template, source, stop: own === undefined ? ["<|im_end|>"] : [], fallback: own === undefined };
 }

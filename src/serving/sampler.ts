@@ -17,15 +17,26 @@ export interface Sampler {
   readonly seed: number;
   /**
    * Chooses a token; `logits` (one per token of the vocabulary) is the same afterwards. NaN and infinite logits are never
-   * chosen. Of a sequence that is held to a grammar, the token is the next one.
+   * chosen.
    *
-   * @throws StelliumError `ENGINE_FAILED` if no logit is finite, `GRAMMAR_INVALID` if the grammar allows no token
+   * @throws StelliumError `ENGINE_FAILED` if no logit is finite
    */
   sample(logits: Float32Array): number;
   /** Tells the penalties that a token, of the prompt or sampled, is part of the sequence. */
   accept(token: number): void;
   /** Log-softmax of the unchanged logits for `token` and the `top` most likely tokens, best first. */
   logprobs(logits: Float32Array, token: number, top: number): Logprobs;
+}
+
+/** Chooses the tokens of a sequence that is held to a grammar: each is the next one of it. */
+export interface ConstrainedSampler extends Omit<Sampler, "sample"> {
+  /**
+   * Chooses a token, as `Sampler` does. Where the grammar does not allow the first choice, choosing takes its time, in
+   * which other things run; what it needs of `logits` it has copied when it returns.
+   *
+   * @throws StelliumError also `GRAMMAR_INVALID` if the grammar allows no token
+   */
+  sample(logits: Float32Array): number | Promise<number>;
 }
 
 /**
@@ -35,7 +46,9 @@ export interface Sampler {
  *
  * @throws StelliumError `BAD_USAGE` for a parameter out of range
  */
-export function createSampler(parameters: SamplingParameters, constraint?: TokenConstraint): Sampler {
+export function createSampler(parameters: SamplingParameters): Sampler;
+export function createSampler(parameters: SamplingParameters, constraint?: TokenConstraint): ConstrainedSampler;
+export function createSampler(parameters: SamplingParameters, constraint?: TokenConstraint): ConstrainedSampler {
   validateSampling(parameters);
   const seed = parameters.seed ?? randomInt(2 ** 32);
   const adjustments = createLogitAdjustments(parameters);
@@ -54,17 +67,19 @@ export function createSampler(parameters: SamplingParameters, constraint?: Token
 
 function constrained(choose: (logits: Float32Array) => number, constraint: TokenConstraint) {
   let masked = new Float32Array(0);
-  const chooseAgain = (logits: Float32Array) => {
+  const chooseAgain = async (logits: Float32Array) => {
     if (masked.length !== logits.length) masked = new Float32Array(logits.length);
     masked.set(logits);
-    constraint.mask(masked);
-    return choose(masked);
+    await constraint.mask(masked);
+    const token = choose(masked);
+    constraint.accept(token);
+    return token;
   };
   return (logits: Float32Array) => {
     const first = choose(logits);
-    const token = constraint.allows(first) ? first : chooseAgain(logits);
-    constraint.accept(token);
-    return token;
+    if (!constraint.allows(first)) return chooseAgain(logits);
+    constraint.accept(first);
+    return first;
   };
 }
 

@@ -42,6 +42,9 @@ export interface SchedulerCounters {
   readonly requests: { completed: number; cancelled: number; failed: number; refused: number };
 }
 
+/** Memory that waiting tasks may take together, in bytes. A prompt of 100,000 tokens takes 1 MB. */
+const mostWaitingBytes = 64e6;
+
 /** Who has which part of a step. */
 interface Turn {
   readonly slot: Slot;
@@ -103,7 +106,9 @@ export class Scheduler implements AsyncDisposable {
   submit(task: Task): void {
     if (this.#closed) throw closed();
     const running = this.#table.busy.length;
-    if (this.#queue.length >= this.#mostQueued + (this.#table.slots.length - running)) {
+    const bytes = this.#queue.reduce((sum, waiting) => sum + waiting.bytes, task.bytes);
+    const isFull = this.#queue.length >= this.#mostQueued + (this.#table.slots.length - running);
+    if (isFull || bytes > mostWaitingBytes) {
       this.counters.requests.refused++;
       throw new StelliumError("QUEUE_FULL", { running, queued: this.#queue.length });
     }
@@ -203,9 +208,9 @@ export class Scheduler implements AsyncDisposable {
     }
   }
 
-  /** What the next step takes of each task. */
+  /** What the next step takes of each task. One that chooses its next token yet takes no part. */
   #compose(): Turn[] {
-    const slots = this.#wanted;
+    const slots = this.#wanted.filter(({ pending }) => pending > 0);
     const wanted = slots.map(({ pending }) => pending);
     const counts = shareBatch(wanted, this.#ranks.batch);
     return slots.map((slot, i) => ({ slot, task: slot.task!, part: slot.part(slot.task!, counts[i]!) }));
@@ -242,19 +247,39 @@ export class Scheduler implements AsyncDisposable {
 
   /** A task that cannot go on fails alone. */
   #goOn(slot: Slot, task: Task, rows: Float32Array): void {
-    const { requests } = this.counters;
     const before = task.generatedTokens;
     try {
-      if (!task.advance(rows)) {
-        slot.task = undefined;
-        requests.completed++;
-      }
+      const goesOn = task.advance(rows);
+      if (typeof goesOn === "boolean") this.#settle(slot, task, before, goesOn);
+      else void this.#waitFor(slot, task, before, goesOn);
     } catch (error) {
-      slot.task = undefined;
-      requests.failed++;
-      task.fail(error);
+      this.#failAlone(slot, task, error);
     }
+  }
+
+  async #waitFor(slot: Slot, task: Task, before: number, goesOn: Promise<boolean>): Promise<void> {
+    try {
+      this.#settle(slot, task, before, await goesOn);
+    } catch (error) {
+      this.#failAlone(slot, task, error);
+    }
+    this.#wake();
+  }
+
+  /** Counts what a task wrote, unless it was ended meanwhile. */
+  #settle(slot: Slot, task: Task, before: number, goesOn: boolean): void {
+    if (slot.task !== task || this.#cancelled.has(task)) return;
     this.counters.generatedTokens += task.generatedTokens - before;
+    if (goesOn) return;
+    slot.task = undefined;
+    this.counters.requests.completed++;
+  }
+
+  #failAlone(slot: Slot, task: Task, error: unknown): void {
+    if (slot.task !== task || this.#cancelled.has(task)) return;
+    slot.task = undefined;
+    this.counters.requests.failed++;
+    task.fail(error);
   }
 
   /** A step failed: so do all that it was taken for. One that was stopped left the cache as it was. */
@@ -282,7 +307,7 @@ export class Scheduler implements AsyncDisposable {
 
   /** Resolves when there may be something to do. */
   async #woken(): Promise<void> {
-    if (this.#closed || this.#cancelled.size > 0 || this.#queue.length > 0) return;
+    if (this.#closed || this.#cancelled.size > 0 || (this.#queue.length > 0 && this.#table.hasIdle)) return;
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });

@@ -8,10 +8,15 @@ export interface Task {
   readonly wants: "logits" | "hidden";
   /** Values of a row: the vocabulary's size, or the embedding length. */
   readonly rowLength: number;
+  /** Memory that it takes while it waits for a slot, in bytes. */
+  readonly bytes: number;
   /** Told when it gets a slot, and how many of its tokens that holds already. */
   admit(reused: number): void;
-  /** Takes the rows it wanted, valid until it returns. Returns whether it goes on. */
-  advance(rows: Float32Array): boolean;
+  /**
+   * Takes the rows it wanted, valid until it returns. Returns whether it goes on; where that takes its time, steps of the
+   * other tasks are taken meanwhile.
+   */
+  advance(rows: Float32Array): boolean | Promise<boolean>;
   /** Told that it ends here. */
   fail(error: unknown): void;
 }

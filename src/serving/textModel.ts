@@ -9,7 +9,10 @@ import { type LocalHead, localHead } from "../weights/localHead.ts";
 import { ModelSource, type RemoteOptions } from "../weights/modelSource.ts";
 import { embed } from "./embedText.ts";
 import { type GeneratedToken, type GenerationRequest, type GenerationResult, generateTokens } from "./generation.ts";
+import type { GrammarSource } from "./grammar/compile.ts";
+import type { CompiledGrammar } from "./grammar/constraint.ts";
 import { KeptPrefixes } from "./keptPrefixes.ts";
+import { compileGrammar, Sandbox } from "./sandbox/sandbox.ts";
 import { Scheduler, type SchedulerCounters, type SlotState } from "./scheduler.ts";
 import { openTokenizer, type Tokenizer } from "./tokenizer.ts";
 
@@ -37,6 +40,8 @@ export class TextModel implements AsyncDisposable {
   readonly gguf: GgufModel;
   readonly tokenizer: Tokenizer;
   readonly coordinator: Coordinator;
+  /** Where templates and grammars are worked on. */
+  readonly sandbox = new Sandbox();
   readonly #scheduler: Scheduler;
   readonly #source: ModelSource;
   readonly #head: LocalHead | undefined;
@@ -87,16 +92,25 @@ export class TextModel implements AsyncDisposable {
 
   /**
    * The tokens of a prompt, as the model wants them. An empty prompt is the beginning-of-sequence token alone.
-   * `template` says that control tokens are spelled out in the text, as chat templates do.
+   * `template` says that control tokens are spelled out in the text, as chat templates do. Throws `BAD_USAGE` for an empty
+   * prompt where there is no such token, and what `encodeAside` throws.
    */
-  encodePrompt(text: string, { template = false } = {}): Int32Array {
+  async encodePrompt(text: string, { template = false } = {}): Promise<Int32Array> {
     const { bos } = this.tokenizer;
-    const tokens = this.tokenizer.encode(text, { addSpecial: true, parseSpecial: template });
+    const tokens = await this.tokenizer.encodeAside(text, { addSpecial: true, parseSpecial: template });
     // Templates that spell the beginning of sequence and vocabularies that add it would give two.
     if (template && tokens.length > 1 && tokens[0] === bos && tokens[1] === bos) return tokens.subarray(1);
     if (tokens.length > 0) return tokens;
     if (bos >= 0) return Int32Array.of(bos);
     throw new StelliumError("BAD_USAGE", { detail: "the prompt is empty, and this model has no token to begin with" });
+  }
+
+  /**
+   * Makes ready what an answer has to be; undefined where nothing is to be held to. Throws `GRAMMAR_INVALID`,
+   * `SCHEMA_UNSUPPORTED`, `BAD_USAGE`.
+   */
+  compileGrammar(source: GrammarSource): Promise<CompiledGrammar | undefined> {
+    return compileGrammar(this.sandbox, source);
   }
 
   /** What each slot, which has room for one sequence, is doing. */
@@ -129,6 +143,7 @@ export class TextModel implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.sandbox[Symbol.asyncDispose]();
     await this.#scheduler[Symbol.asyncDispose]();
     await this.coordinator[Symbol.asyncDispose]();
     await this.#source[Symbol.asyncDispose]();

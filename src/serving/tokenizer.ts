@@ -1,5 +1,6 @@
+import { setImmediate } from "node:timers/promises";
 import { StelliumError } from "../errors.ts";
-import { type LlamaVocabApi, llamaVocab, type Vocab } from "../native/llama.ts";
+import { type LlamaVocabApi, llamaVocab, spelledAttributes, type Vocab } from "../native/llama.ts";
 import { createPieceCache } from "./pieceCache.ts";
 
 /** How `encode` treats special tokens. */
@@ -24,8 +25,15 @@ export interface Tokenizer extends Disposable {
   readonly addBos: boolean;
   /** Token ids of a text. Lone surrogates count as U+FFFD. */
   encode(text: string, options: EncodeOptions): Int32Array;
+  /**
+   * The same for texts of others: it leaves the main thread free every few milliseconds, however long they are. Throws
+   * `REQUEST_INVALID` where a text spells more special tokens than libllama finds in bounded time.
+   */
+  encodeAside(text: string, options: EncodeOptions): Promise<Int32Array>;
   /** Text of a sequence, without control tokens. */
   decode(tokens: ArrayLike<number>): string;
+  /** The same for sequences of others, which may be long: on another thread. */
+  decodeAside(tokens: ArrayLike<number>): Promise<string>;
   /** UTF-8 bytes that one token adds, perhaps part of a character; do not change them. Control tokens have some only if `special`. */
   pieceBytes(token: number, options?: { special?: boolean }): Uint8Array;
   /** Whether the token ends a generation. */
@@ -67,13 +75,25 @@ function createTokenizer(api: LlamaVocabApi, vocab: Vocab, free: () => void): To
     eot: api.eot(vocab),
     addBos: api.addBos(vocab),
     encode: guard.open((text: string, options: EncodeOptions) => encode(api, vocab, text, options)),
+    encodeAside: guard.aside(createEncoder(api, vocab, size)),
     decode: guard.open((tokens: ArrayLike<number>) => decode(api, vocab, guard.checked(tokens))),
+    decodeAside: guard.aside(async (tokens: ArrayLike<number>) => decodeBeside(api, vocab, guard.checked(tokens))),
     pieceBytes: guard.token((token, { special = false } = {}) => (special ? specials : pieces).get(token)),
     isEog: guard.token((token) => api.isEog(vocab, token)),
-    isControl: guard.token((token) => api.isControl(vocab, token)),
+    isControl: guard.token(remembered(size, (token) => api.isControl(vocab, token))),
     text: guard.token((token) => api.text(vocab, token)),
     close,
     [Symbol.dispose]: close,
+  };
+}
+
+/** Asks for each token once: whole prompts are looked through. */
+function remembered(size: number, ask: (token: number) => boolean): (token: number) => boolean {
+  const answers = new Uint8Array(size);
+  const [unknown, no, yes] = [0, 1, 2];
+  return (token) => {
+    if (answers[token] === unknown) answers[token] = ask(token) ? yes : no;
+    return answers[token] === yes;
   };
 }
 
@@ -83,9 +103,64 @@ export function tokensSpelled(tokenizer: Tokenizer, spellings: readonly string[]
   return new Set(tokens.flatMap((ids) => (ids.length === 1 ? [ids[0]!] : [])));
 }
 
+/** Characters that are encoded on the main thread in a row: some 5 ms. Longer texts are encoded on another thread. */
+const shortText = 4096;
+/** Special tokens that a text may spell: libllama needs a time that grows with the square of their number. */
+const mostSpelled = 2 ** 14;
+
+/** Encodes long texts on another thread, one after the other: the threads of the pool have other work, too. */
+function createEncoder(api: LlamaVocabApi, vocab: Vocab, size: number) {
+  let spellings: RegExp | undefined;
+  let before: Promise<unknown> = Promise.resolve();
+  let inARow = 0;
+  const encodeLong = async (text: string, options: EncodeOptions) => {
+    spellings ??= spelledTokens(api, vocab, size);
+    await requireFewSpelled(text, spellings);
+    return encodeBeside(api, vocab, text, options);
+  };
+  return async (text: string, options: EncodeOptions): Promise<Int32Array> => {
+    if (text.length > shortText) {
+      const encoded = before.then(() => encodeLong(text, options));
+      before = encoded.catch(() => {});
+      return encoded;
+    }
+    inARow += text.length;
+    if (inARow > shortText) {
+      inARow = 0;
+      await setImmediate();
+    }
+    return encode(api, vocab, text, options);
+  };
+}
+
+/** Finds what libllama looks for in a text before anything else. */
+function spelledTokens(api: LlamaVocabApi, vocab: Vocab, size: number): RegExp {
+  const any = spelledAttributes.unknown | spelledAttributes.control | spelledAttributes.userDefined;
+  const tokens = Array.from({ length: size }, (_, token) => token).filter((id) => api.attributes(vocab, id) & any);
+  const texts = tokens.map((token) => api.text(vocab, token)).filter((text) => text !== "");
+  const escaped = texts.map((text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&"));
+  return new RegExp(escaped.length === 0 ? "(?!)" : escaped.join("|"), "g");
+}
+
+/** Looks at a piece of the text at a time. */
+async function requireFewSpelled(text: string, spellings: RegExp): Promise<void> {
+  const piece = 2 ** 15;
+  let count = 0;
+  for (let at = 0; text.length > mostSpelled && at < text.length; at += piece) {
+    for (const _ of text.slice(at, at + piece).matchAll(spellings)) count++;
+    if (count > mostSpelled) {
+      const reason = `a text spells more than ${mostSpelled} special tokens`;
+      throw new StelliumError("REQUEST_INVALID", { reason });
+    }
+    await setImmediate();
+  }
+}
+
 /** Stands before native code, which would abort the process for a wrong id and read freed memory after `close`. */
 function createGuard(size: number) {
   let closed = false;
+  let running = 0;
+  let release = () => {};
   const check = (token: number) => {
     if (Number.isInteger(token) && token >= 0 && token < size) return;
     throw new StelliumError("BAD_USAGE", { detail: `token ${token} is not in the vocabulary of ${size} tokens` });
@@ -107,11 +182,23 @@ function createGuard(size: number) {
       for (let i = 0; i < tokens.length; i++) check(tokens[i]!);
       return Int32Array.from(tokens);
     },
-    /** Runs `free` the first time. */
+    /** What is freed must not be in use: a call on another thread is waited for. */
+    aside:
+      <Arguments extends unknown[], Result>(method: (...values: Arguments) => Promise<Result>) =>
+      async (...values: Arguments): Promise<Result> => {
+        open(() => running++)();
+        try {
+          return await method(...values);
+        } finally {
+          if (--running === 0 && closed) release();
+        }
+      },
+    /** Runs `free` once. */
     close: (free: () => void) => {
       if (closed) return;
       closed = true;
-      free();
+      if (running === 0) free();
+      else release = free;
     },
   };
 }
@@ -128,6 +215,17 @@ function encode(api: LlamaVocabApi, vocab: Vocab, text: string, { addSpecial, pa
   return larger.slice(0, write(larger));
 }
 
+async function encodeBeside(api: LlamaVocabApi, vocab: Vocab, text: string, options: EncodeOptions) {
+  const bytes = Buffer.from(text, "utf8");
+  const write = (ids: Int32Array) =>
+    api.tokenizeAside(vocab, bytes, bytes.length, ids, ids.length, options.addSpecial, options.parseSpecial);
+  const ids = new Int32Array(bytes.length + 8);
+  const count = await write(ids);
+  if (count >= 0) return ids.slice(0, count);
+  const larger = new Int32Array(-count);
+  return larger.slice(0, await write(larger));
+}
+
 function decode(api: LlamaVocabApi, vocab: Vocab, ids: Int32Array): string {
   const write = (text: Uint8Array) => api.detokenize(vocab, ids, ids.length, text, text.length, false, false);
   const text = Buffer.alloc(ids.length * 8 + 8);
@@ -135,6 +233,15 @@ function decode(api: LlamaVocabApi, vocab: Vocab, ids: Int32Array): string {
   if (count >= 0) return text.toString("utf8", 0, count);
   const larger = Buffer.alloc(-count);
   return larger.toString("utf8", 0, write(larger));
+}
+
+async function decodeBeside(api: LlamaVocabApi, vocab: Vocab, ids: Int32Array): Promise<string> {
+  const write = (text: Uint8Array) => api.detokenizeAside(vocab, ids, ids.length, text, text.length, false, false);
+  const text = Buffer.alloc(ids.length * 8 + 8);
+  const count = await write(text);
+  if (count >= 0) return text.toString("utf8", 0, count);
+  const larger = Buffer.alloc(-count);
+  return larger.toString("utf8", 0, await write(larger));
 }
 
 const sentencePiece = 1;

@@ -9,7 +9,7 @@ import { z } from "zod";
 import { LoadedModel } from "#stellium/api/servedModel";
 import type { ApiServer } from "#stellium/api/server";
 import { StelliumError } from "#stellium/errors";
-import { createChatTemplate, fallbackChatTemplate } from "#stellium/serving/chatTemplate";
+import { fallbackChatTemplate, openChatTemplate } from "#stellium/serving/chatTemplate";
 import { TextModel } from "#stellium/serving/textModel";
 import { model as demoModel, until } from "../cli/stellium.ts";
 import { callingPieces, callingTemplate, FakeModel, tool as sent } from "./fakeModel.ts";
@@ -25,7 +25,8 @@ const endless = new FakeModel({ pieces: new Array<string>(900).fill("x"), before
 beforeAll(async () => {
   textModel = await TextModel.open(demoModel, { threads: 1, parallel: 2 });
   const source = `${fallbackChatTemplate}{# <tool_call> #}`;
-  const template = createChatTemplate(source, { bosToken: "", eosToken: "" });
+  const specials = { bosToken: "", eosToken: "" };
+  const template = await openChatTemplate(textModel.sandbox, { name: "the chat template", source, ...specials });
   const demo = new LoadedModel(textModel, { template, source, stop: [] });
   const failure = new StelliumError("WORKER_LOST", { device: "pi", reason: "it is gone" });
   servers.set("demo", await testServer({ served: demo }));

@@ -63,7 +63,7 @@ describe("completions", () => {
     [{ prompt: [[]] }, "prompt"],
     [{ prompt: [258] }, "prompt"],
     [{ prompt: new Array(65).fill("x") }, "prompt"],
-    [{ prompt: [1, "x"] }, "prompt.0"],
+    [{ prompt: [1, "x"] }, "prompt"],
     [{}, "prompt"],
   ])("refuse %j", async (body, param) => {
     const response = await appOf().post(path, body);

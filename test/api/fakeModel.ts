@@ -1,8 +1,9 @@
 import type { ServedModel } from "#stellium/api/servedModel";
 import { StelliumError } from "#stellium/errors";
-import { createChatTemplate, fallbackChatTemplate } from "#stellium/serving/chatTemplate";
+import { fallbackChatTemplate } from "#stellium/serving/chatTemplate";
 import type { GeneratedToken, GenerationRequest, GenerationResult } from "#stellium/serving/generation";
-import { requireGrammar } from "#stellium/serving/grammar/constraint";
+import { compileSource, type GrammarSource } from "#stellium/serving/grammar/compile";
+import { renderTemplate } from "#stellium/serving/jinja/render";
 import type { SlotState } from "#stellium/serving/scheduler";
 import type { Tokenizer } from "#stellium/serving/tokenizer";
 
@@ -32,6 +33,8 @@ const tokenizer: Tokenizer = {
   eot: -1,
   addBos: false,
   encode: (text) => Int32Array.from(Buffer.from(text)),
+  encodeAside: async (text) => Int32Array.from(Buffer.from(text)),
+  decodeAside: async (tokens) => tokenizer.decode(tokens),
   decode: (tokens) => Buffer.from(Array.from(tokens, checked).filter((token) => token < 256)).toString(),
   pieceBytes: (token) => (checked(token) < 256 ? Uint8Array.of(token) : new Uint8Array(0)),
   isEog: (token) => token === eos,
@@ -89,7 +92,8 @@ export class FakeModel implements ServedModel {
     this.#options = options;
     this.context = options.context ?? 1000;
     const { template: source = fallbackChatTemplate } = options;
-    this.chat = { template: createChatTemplate(source, { bosToken: "", eosToken: "" }), source, stop: [] };
+    const template = { name: "the chat template", source, bosToken: "", eosToken: "" };
+    this.chat = { template: { render: async (input) => renderTemplate({ template, input }) }, source, stop: [] };
   }
 
   /** The prompt of the last request. */
@@ -97,9 +101,13 @@ export class FakeModel implements ServedModel {
     return tokenizer.decode(this.requests.at(-1)!.prompt);
   }
 
-  encodePrompt(text: string): Int32Array {
+  async encodePrompt(text: string): Promise<Int32Array> {
     const tokens = tokenizer.encode(text, { addSpecial: true, parseSpecial: false });
     return tokens.length > 0 ? tokens : Int32Array.of(bos);
+  }
+
+  async compileGrammar(source: GrammarSource) {
+    return compileSource(source);
   }
 
   slots(): SlotState[] {
@@ -110,7 +118,6 @@ export class FakeModel implements ServedModel {
 
   async *generate(request: GenerationRequest, signal?: AbortSignal): AsyncGenerator<GeneratedToken, GenerationResult> {
     const { pieces = ["Hel", "lo"], failure, prefill, beforePiece } = this.#options;
-    if (request.grammar) requireGrammar(request.grammar.gbnf);
     this.requests.push(request);
     this.running++;
     try {

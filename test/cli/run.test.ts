@@ -27,7 +27,7 @@ describe("one message", () => {
     await writeFile(path, "{{ raise_exception('no such role') }}");
     expect(await chat(["Hello", "--chat-template-file", path])).toMatchObject({
       code: 1,
-      stderr: expect.stringMatching(/^stellium: the model's chat template failed: .*no such role.*\n$/),
+      stderr: expect.stringMatching(/^stellium: the chat template in .*template\.jinja failed: .*no such role.*\n$/),
     });
   });
 

@@ -48,7 +48,7 @@ function open(cluster: Partial<ClusterOptions>, started?: (address: string) => v
 
 async function write(model: TextModel, count: number, signal?: AbortSignal, onText = () => {}): Promise<string> {
   let text = "";
-  const request = { prompt: model.encodePrompt("ROMEO:\n"), maxTokens: count, sampling, ignoreEos: true };
+  const request = { prompt: await model.encodePrompt("ROMEO:\n"), maxTokens: count, sampling, ignoreEos: true };
   for await (const written of model.generate(request, signal)) {
     text += written.text;
     onText();

@@ -61,7 +61,7 @@ describe("published text", absent, () => {
     const published = readFileSync(`${folder}stories260K.karpathy-greedy-200.txt`, "utf8");
     const sampling = { ...defaultSampling, temperature: 0 };
     let text = "";
-    const request = { prompt: textModel.encodePrompt(""), maxTokens: 200, sampling };
+    const request = { prompt: await textModel.encodePrompt(""), maxTokens: 200, sampling };
     for await (const written of textModel.generate(request)) text += written.text;
     expect(text.trim().startsWith(published.trim())).toBe(true);
   });

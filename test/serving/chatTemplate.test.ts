@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { type ChatMessage, createChatTemplate, fallbackChatTemplate } from "#stellium/serving/chatTemplate";
-import { strftime } from "#stellium/serving/strftime";
+import { type ChatMessage, type ChatTemplateInput, fallbackChatTemplate } from "#stellium/serving/chatTemplate";
+import { renderTemplate } from "#stellium/serving/jinja/render";
+import { strftime } from "#stellium/serving/jinja/strftime";
 import { absentData, sharedData, skipIf } from "../skip.ts";
 
 const file = sharedData("templates/chat-templates.json");
@@ -15,16 +16,21 @@ interface Case {
 }
 const cases: Record<string, Case> = isAbsent ? {} : JSON.parse(readFileSync(file, "utf8"));
 
+const specials = { bosToken: "<s>", eosToken: "</s>" };
+const rendered = (source: string, input: ChatTemplateInput, tokens = specials) =>
+  renderTemplate({ template: { name: "the chat template of x.gguf", source, ...tokens }, input });
+
 function renderCase({ chat_template, data }: Case): string {
   const { messages, tools, add_generation_prompt, bos_token, eos_token, ...extra } = data;
-  const specials = { bosToken: String(bos_token ?? ""), eosToken: String(eos_token ?? "") };
-  return createChatTemplate(chat_template, specials).render({
+  const tokens = { bosToken: String(bos_token ?? ""), eosToken: String(eos_token ?? "") };
+  const input = {
     messages,
     tools: tools as unknown[] | undefined,
     addGenerationPrompt: add_generation_prompt as boolean | undefined,
     now: new Date("2025-07-10T12:00:00Z"),
     extra,
-  });
+  };
+  return rendered(chat_template, input, tokens);
 }
 
 describe("real chat templates", absent, () => {
@@ -32,9 +38,8 @@ describe("real chat templates", absent, () => {
   it.each(Object.keys(cases))("%s", (name) => expect(renderCase(cases[name]!)).toBe(cases[name]!.target));
 });
 
-const specials = { bosToken: "<s>", eosToken: "</s>" };
 const render = (source: string, extra: Record<string, unknown> = {}, now?: Date) =>
-  createChatTemplate(source, specials).render({ messages: [], addGenerationPrompt: false, extra, now });
+  rendered(source, { messages: [], addGenerationPrompt: false, extra, now });
 
 describe("chat template", () => {
   it("falls back to ChatML", () => {
@@ -42,7 +47,7 @@ describe("chat template", () => {
       { role: "system", content: "Be brief." },
       { role: "user", content: "Hi" },
     ];
-    const text = createChatTemplate(fallbackChatTemplate, specials).render({ messages, addGenerationPrompt: true });
+    const text = rendered(fallbackChatTemplate, { messages, addGenerationPrompt: true });
     expect(text).toBe(
       "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
     );

@@ -35,7 +35,7 @@ function start(prefixFile: string, options: Partial<TextModelOptions> = {}): Pro
 
 /** Writes a few words, and tells how much of the prompt was known. */
 async function ask(model: TextModel, text: string) {
-  const prompt = model.encodePrompt(text);
+  const prompt = await model.encodePrompt(text);
   const generation = model.generate({ prompt, maxTokens: 6, sampling: { ...defaultSampling, temperature: 0 } });
   let written = "";
   for (;;) {

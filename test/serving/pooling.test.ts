@@ -43,7 +43,7 @@ it("a model's own pooling is that of its embeddings, in the library and over HTT
   await generateModel({ shape: "tiny-last", type: "Q8_0", path });
   await using model = await TextModel.open(path, { threads: 1, context: 256 });
   const input = "a text of some tokens";
-  const tokens = model.encodePrompt(input);
+  const tokens = await model.encodePrompt(input);
   const vector = await model.embed(tokens);
   const states = await model.coordinator.step({ tokens, position: 0, outputs: tokens.length, hidden: true });
   expectClose(vector, unit([...states.slice(-vector.length)]));

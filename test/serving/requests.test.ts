@@ -22,7 +22,7 @@ interface Answer {
 }
 
 async function answer(model: TextModel, request: Partial<GenerationRequest>, signal?: AbortSignal): Promise<Answer> {
-  const prompt = model.encodePrompt(prompts[0]!);
+  const prompt = await model.encodePrompt(prompts[0]!);
   const generation = model.generate({ prompt, maxTokens: 16, sampling, ignoreEos: true, ...request }, signal);
   const written: GeneratedToken[] = [];
   for (;;) {
@@ -60,7 +60,8 @@ describe.each<[string, Partial<ClusterOptions> | undefined]>([
   afterAll(() => model[Symbol.asyncDispose]());
 
   it("are answered as each alone", async () => {
-    const requests = prompts.map((text) => ({ prompt: model.encodePrompt(text), logprobs: 5 }));
+    const texts = await Promise.all(prompts.map((text) => model.encodePrompt(text)));
+    const requests = texts.map((prompt) => ({ prompt, logprobs: 5 }));
     const alone: Answer[] = [];
     for (const request of requests) alone.push(await answer(model, request));
     const among = await Promise.all(requests.map((request) => answer(model, request)));
@@ -70,7 +71,7 @@ describe.each<[string, Partial<ClusterOptions> | undefined]>([
   });
 
   it("start from what was cached, and say so", async () => {
-    const prompt = model.encodePrompt(prompts[3]!);
+    const prompt = await model.encodePrompt(prompts[3]!);
     const first = await answer(model, { prompt });
     const again = await answer(model, { prompt });
     expect(again.result.timings).toMatchObject({ cache_n: prompt.length - 1, prompt_n: 1 });
@@ -81,7 +82,7 @@ describe.each<[string, Partial<ClusterOptions> | undefined]>([
     const stopper = new AbortController();
     const before = model.counters.requests.cancelled;
     const cancelled = answer(model, { maxTokens: 480 }, stopper.signal);
-    const other = answer(model, { prompt: model.encodePrompt(prompts[1]!), maxTokens: 60 });
+    const other = answer(model, { prompt: await model.encodePrompt(prompts[1]!), maxTokens: 60 });
     while (model.slots().filter(({ state }) => state === "decode").length < 2) await new Promise(setImmediate);
     stopper.abort("enough");
     await expect(cancelled).rejects.toMatchObject({ code: "ABORTED" });
@@ -98,7 +99,7 @@ describe.each<[string, Partial<ClusterOptions> | undefined]>([
   });
 
   it("may be for embeddings: the mean of final hidden states, of length 1", async () => {
-    const texts = prompts.map((text) => model.encodePrompt(text));
+    const texts = await Promise.all(prompts.map((text) => model.encodePrompt(text)));
     const writing = answer(model, { maxTokens: 8 });
     const embeddings: Float32Array[] = [];
     for (const tokens of texts) embeddings.push(await model.embed(tokens));
@@ -124,8 +125,8 @@ describe.each<[string, Partial<ClusterOptions> | undefined]>([
     const signal = new AbortController().signal;
     const churn = async (count: number) => {
       for (let i = 0; i < count; i += 4) {
-        const some = [0, 1, 2, 3].map((j) => {
-          const prompt = model.encodePrompt(prompts[(i + j) % 3]! + (i % 7));
+        const some = [0, 1, 2, 3].map(async (j) => {
+          const prompt = await model.encodePrompt(prompts[(i + j) % 3]! + (i % 7));
           return j === 3
             ? answer(model, { prompt, maxTokens: 40 }, AbortSignal.timeout(1)).catch(() => {})
             : answer(model, { prompt, maxTokens: 3 }, signal);

@@ -4,7 +4,9 @@ import { describe, expect, it } from "vitest";
 import { StelliumError } from "#stellium/errors";
 import { embed } from "#stellium/serving/embedText";
 import { shareBatch } from "#stellium/serving/shareBatch";
-import { answerTo, FakeModel } from "./fakeRanks.ts";
+import type { Task } from "#stellium/serving/task";
+import { deferred } from "../deferred.ts";
+import { answerTo, FakeModel, vocabularySize } from "./fakeRanks.ts";
 
 /** A prompt of its own, whose tokens none of the others has. */
 function promptOf(seed: number, length: number): number[] {
@@ -94,6 +96,99 @@ describe("a scheduler", () => {
     expect(ended).toEqual([9, 0, 1, 2, 3, 4]);
     expect(model.scheduler.counters.requests).toEqual({ completed: 5, cancelled: 0, failed: 0, refused: 1 });
     await expect(model.write(promptOf(1, 9), 4)).resolves.toBeDefined();
+  });
+
+  describe("with a task that takes its time to choose a token", () => {
+    /** Hands out what settles its choices, one after the other. */
+    class SlowTask implements Task {
+      readonly wants = "logits";
+      readonly rowLength = vocabularySize;
+      readonly bytes = 0;
+      readonly promptTokens = 3;
+      readonly tokens = [1, 2, 3];
+      readonly choices: ReturnType<typeof deferred<boolean>>[] = [];
+      failure: unknown;
+
+      get generatedTokens(): number {
+        return this.tokens.length - this.promptTokens;
+      }
+
+      admit(): void {}
+
+      advance(): Promise<boolean> {
+        const choice = deferred<boolean>();
+        this.choices.push(choice);
+        return choice.promise.then((goesOn) => {
+          this.tokens.push(4);
+          return goesOn;
+        });
+      }
+
+      fail(error: unknown): void {
+        this.failure = error;
+      }
+    }
+
+    const begun = async (model: FakeModel) => {
+      const slow = new SlowTask();
+      model.scheduler.submit(slow);
+      await until(() => slow.choices.length === 1);
+      return slow;
+    };
+
+    it("goes on with the others meanwhile", async () => {
+      await using model = new FakeModel({ slots: 2 });
+      const slow = await begun(model);
+      for (const i of [1, 2, 3]) expect((await model.write(promptOf(i, 9), 5)).tokens).toHaveLength(5);
+      slow.choices[0]!.resolve(true);
+      await until(() => slow.choices.length === 2);
+      slow.choices[1]!.resolve(false);
+      await until(() => idle(model));
+      const { generatedTokens, requests } = model.scheduler.counters;
+      expect([generatedTokens, requests.completed, slow.failure]).toEqual([17, 4, undefined]);
+    });
+
+    it("keeps the queue waiting where it has the only slot", async () => {
+      await using model = new FakeModel({ slots: 1 });
+      const slow = await begun(model);
+      const other = model.write(promptOf(1, 9), 5);
+      for (let turn = 0; turn < 50; turn++) await setImmediate();
+      expect([model.scheduler.queued, model.ranks.steps.length]).toEqual([1, 1]);
+      slow.choices[0]!.resolve(false);
+      expect((await other).tokens).toHaveLength(5);
+    });
+
+    it("fails it alone where it cannot choose, and ends it where it is cancelled", async () => {
+      await using model = new FakeModel({ slots: 2 });
+      const [failing, cancelled] = [await begun(model), await begun(model)];
+      failing.choices[0]!.reject(new Error("no token"));
+      model.scheduler.cancel(cancelled, "enough");
+      cancelled.choices[0]!.resolve(true);
+      await until(() => idle(model));
+      expect(failing.failure).toMatchObject({ message: "no token" });
+      expect(cancelled.failure).toMatchObject({ code: "ABORTED" });
+      expect(model.scheduler.counters.requests).toMatchObject({ completed: 0, failed: 1, cancelled: 1 });
+      expect((await model.write(promptOf(1, 9), 5)).tokens).toHaveLength(5);
+    });
+
+    it("ends while it chooses", async () => {
+      const model = new FakeModel({ slots: 1 });
+      const slow = await begun(model);
+      await model[Symbol.asyncDispose]();
+      expect(slow.failure).toMatchObject({ code: "ABORTED" });
+      slow.choices[0]!.reject(new Error("too late"));
+      await setImmediate();
+    });
+  });
+
+  it("refuses what would wait with more memory than there is for it", async () => {
+    await using model = new FakeModel({ slots: 1 });
+    const first = model.write(promptOf(1, 9), 30);
+    const task = { ...model.requestModel, bytes: 40e6, fail: () => {} } as unknown as Task;
+    model.scheduler.submit(task);
+    expect(() => model.scheduler.submit({ ...task })).toThrow(expect.objectContaining({ code: "QUEUE_FULL" }));
+    model.scheduler.cancel(task, "enough");
+    await first;
   });
 
   it("holds a token of every sequence that is decoded in every step, whatever prompts come", async () => {

@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openTokenizer, type Tokenizer } from "#stellium/serving/tokenizer";
 import { absentData, sharedData, skipIf } from "../skip.ts";
+import { turnsDuring } from "../turns.ts";
 
 const demoModel = "models/stellium-shakespeare-5m-q8_0.gguf";
 const vocabularies = sharedData("vocab");
@@ -85,6 +86,29 @@ describe("the demo model's vocabulary", () => {
     expect(tokenizer.decode([tokenizer.bos, ...tokenizer.encode("so", plainText)])).toBe("so");
   });
 
+  it("encodes and decodes long texts beside other things, as it does short ones", async () => {
+    const text = "To be, or not to be: that is the question.\n".repeat(3000);
+    for (const options of [plainText, { addSpecial: true, parseSpecial: true }]) {
+      const encoded = tokenizer.encodeAside(text, options);
+      expect(await turnsDuring(encoded)).toBeGreaterThan(3);
+      expect(await encoded).toEqual(tokenizer.encode(text, options));
+    }
+    const texts = Array.from({ length: 300 }, (_, i) => `${i} ${"x".repeat(100)}`);
+    const all = (async () => {
+      for (const short of texts) await tokenizer.encodeAside(short, plainText);
+    })();
+    expect(await turnsDuring(all)).toBeGreaterThan(3);
+    expect(await tokenizer.decodeAside(tokenizer.encode(text, plainText))).toBe(text);
+  });
+
+  it("refuses texts that spell more special tokens than libllama finds in time", async () => {
+    const name = tokenizer.text(tokenizer.eos);
+    const refused = tokenizer.encodeAside(name.repeat(20_000), { addSpecial: false, parseSpecial: true });
+    await expect(refused).rejects.toMatchObject({ code: "REQUEST_INVALID", status: 400 });
+    const allowed = tokenizer.encodeAside(name.repeat(3000), { addSpecial: false, parseSpecial: true });
+    expect(await allowed).toEqual(new Int32Array(3000).fill(tokenizer.eos));
+  });
+
   it.each([-1, 1024, 2 ** 31, 0.5, Number.NaN])("refuses token %s", (token) => {
     const refused = expect.objectContaining({ code: "BAD_USAGE" });
     expect(tokenizer.size).toBe(1024);
@@ -95,10 +119,15 @@ describe("the demo model's vocabulary", () => {
   });
 });
 
-it("is of no use once closed, and closes once", () => {
+it("is of no use once closed, closes once, and ends what it does before", async () => {
   const tokenizer = openTokenizer(demoModel);
+  const text = "To be. ".repeat(10_000);
+  const encoded = tokenizer.encodeAside(text, plainText);
+  const decoded = tokenizer.decodeAside(tokenizer.encode(text, plainText));
   tokenizer.close();
   tokenizer.close();
+  expect([(await encoded).length > 10_000, await decoded]).toEqual([true, text]);
+  await expect(tokenizer.encodeAside("a", plainText)).rejects.toMatchObject({ code: "ENGINE_FAILED" });
   const closed = expect.objectContaining({ code: "ENGINE_FAILED" });
   expect(() => tokenizer.encode("a", plainText)).toThrow(closed);
   expect(() => tokenizer.text(1)).toThrow(closed);

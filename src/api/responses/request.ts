@@ -1,11 +1,14 @@
 import { z } from "zod";
 import { StelliumError } from "../../errors.ts";
 import type { ChatBody } from "../chatRequest.ts";
-import { generationFields, refuseUnless } from "../fields.ts";
+import { boundedArray, generationFields, refuseUnless } from "../fields.ts";
 import { messageSchema, type RequestMessage, textOf } from "../messages.ts";
 import { functionTool } from "../tools.ts";
 
-const parts = z.union([z.string(), z.array(z.looseObject({ type: z.string(), text: z.string().nullish() }))]);
+const parts = z.union([
+  z.string(),
+  boundedArray(z.looseObject({ type: z.string(), text: z.string().nullish() }), 10_000),
+]);
 
 const inputItem = z.looseObject({
   type: z.string().nullish(),
@@ -24,12 +27,12 @@ const tool = z.looseObject({ ...functionTool.partial().shape, type: z.string() }
 /** Body of `POST /v1/responses`. Fields that are not here are accepted, and mean nothing. */
 export const responsesBody = z.looseObject({
   ...generationFields,
-  input: z.union([z.string(), z.array(inputItem).max(10_000)]),
+  input: z.union([z.string(), boundedArray(inputItem, 10_000)]),
   instructions: z.string().nullish(),
   max_output_tokens: generationFields.max_tokens,
   top_logprobs: z.int().min(0).max(20).nullish(),
-  include: z.array(z.string()).nullish(),
-  tools: z.array(tool).max(512).nullish(),
+  include: boundedArray(z.string(), 100).nullish(),
+  tools: boundedArray(tool, 512).nullish(),
   tool_choice: z.union([z.string(), z.looseObject({ type: z.string() })]).nullish(),
   parallel_tool_calls: z.boolean().nullish(),
   reasoning: z.looseObject({ effort: z.string().max(50).nullish() }).nullish(),
@@ -94,8 +97,10 @@ function messagesOf(items: readonly InputItem[]): RequestMessage[] {
   return messages;
 }
 
+/** Adds to the calls of the first, of which there may be thousands. */
 function merged(first: RequestMessage, second: RequestMessage): RequestMessage {
-  const calls = [...(first.tool_calls ?? []), ...(second.tool_calls ?? [])];
+  const calls = first.tool_calls ?? [];
+  calls.push(...(second.tool_calls ?? []));
   return {
     ...first,
     content: second.content ?? first.content,

@@ -13,13 +13,19 @@ import { chatOf, type ResponsesBody, responsesBody } from "./request.ts";
 
 /** `POST /v1/responses`: a chat request in other words. Nothing is kept between requests. */
 export async function responses(api: Api, c: ApiContext): Promise<Response> {
-  const body = await readBody(c.req.raw, responsesBody);
-  const model = loadedModel(api);
-  const writing = { api, model, ...chatJob(model, chatOf(body), api.sampling) };
-  const shape = responseShape(api, body, writing.request.sampling);
-  if (!body.stream) return c.json(await complete({ ...writing, signal: requestSignal(api, c) }, shape));
+  const { writing, shape, stream: streams } = await prepare(api, c);
+  if (!streams) return c.json(await complete({ ...writing, signal: requestSignal(api, c) }, shape));
   const produce = (stream: EventStream, signal: AbortSignal) => streamResponse({ ...writing, signal }, shape, stream);
   return respondStream(api, c, produce, sendFailure);
+}
+
+/** All that an answer takes. The input, which may be long, is forgotten while the answer is written. */
+function prepare(api: Api, c: ApiContext) {
+  return readBody(c.req.raw, responsesBody, async (body) => {
+    const model = loadedModel(api);
+    const writing = { api, model, ...(await chatJob(model, chatOf(body), api.sampling)) };
+    return { writing, shape: responseShape(api, body, writing.request.sampling), stream: body.stream === true };
+  });
 }
 
 type ResponseWriting = Omit<AnswerWriting, "onWritten">;

@@ -40,11 +40,11 @@ export class Conversation {
    * answer, the oldest turns are dropped. Throws `CONTEXT_EXCEEDED` where `text` alone does not fit, and
    * `TEMPLATE_FAILED`; the conversation is then as before.
    */
-  ask(text: string): NextPrompt {
+  async ask(text: string): Promise<NextPrompt> {
     const turns = [...this.#turns, { user: text }];
     for (let dropped = 0; ; dropped++) {
       const kept = turns.slice(dropped);
-      const tokens = this.#encode(kept);
+      const tokens = await this.#encode(kept);
       if (!this.#fits(tokens.length, kept.length === 1)) continue;
       this.#turns = kept;
       return { tokens, dropped };
@@ -65,7 +65,7 @@ export class Conversation {
     throw new StelliumError("CONTEXT_EXCEEDED", { prompt, predict: 1, context });
   }
 
-  #encode(turns: readonly Turn[]): Int32Array {
+  #encode(turns: readonly Turn[]): Promise<Int32Array> {
     const messages = turns.flatMap(({ user, answer }) => [
       { role: "user", content: user },
       ...(answer === undefined ? [] : [{ role: "assistant", content: answer }]),

@@ -35,7 +35,7 @@ export class Session {
    * Throws `CONTEXT_EXCEEDED`, `TEMPLATE_FAILED`, and what the engine throws.
    */
   async answer(text: string, signal: AbortSignal): Promise<boolean> {
-    const { tokens, dropped } = this.conversation.ask(text);
+    const { tokens, dropped } = await this.conversation.ask(text);
     if (dropped > 0)
       notice(`The context is full: the oldest ${dropped === 1 ? "turn was" : `${dropped} turns were`} dropped.`);
     const output = new TextOutput();

@@ -1,10 +1,9 @@
 import { StelliumError } from "../../errors.ts";
 import type { ReasoningMarkers } from "../answer/format.ts";
 import type { Tokenizer } from "../tokenizer.ts";
-import { parseGbnf } from "./gbnf.ts";
+import type { Program } from "./instructions.ts";
 import { Matcher } from "./matcher.ts";
 import { type Phase, Phases } from "./phases.ts";
-import { compileProgram } from "./program.ts";
 import { Triggers } from "./triggers.ts";
 import { vocabularyIndex } from "./vocabularyIndex.ts";
 
@@ -21,22 +20,23 @@ export interface GrammarRequest {
   readonly reasoning?: ReasoningMarkers | undefined;
 }
 
+/** What an answer has to be, ready to be followed. */
+export interface CompiledGrammar extends GrammarRequest {
+  readonly program: Program;
+}
+
 /** Which tokens may come next in one sequence. */
 export interface TokenConstraint {
   allows(token: number): boolean;
   /**
-   * Sets the logits of all other tokens to -Infinity.
+   * Sets the logits of all other tokens to -Infinity. That may take as long as computing a token: other things run in
+   * between.
    *
    * @throws StelliumError `GRAMMAR_INVALID` where none is left
    */
-  mask(logits: Float32Array): void;
+  mask(logits: Float32Array): Promise<void>;
   /** Goes on behind a token that is allowed. One that ends the generation changes nothing. */
   accept(token: number): void;
-}
-
-/** Throws `GRAMMAR_INVALID` for a grammar that cannot be used. */
-export function requireGrammar(gbnf: string): void {
-  createMatcher(gbnf).start();
 }
 
 /**
@@ -47,10 +47,10 @@ export function requireGrammar(gbnf: string): void {
  */
 export function createTokenConstraint(
   tokenizer: Tokenizer,
-  { gbnf, triggers = [], reasoning }: GrammarRequest,
+  { program, triggers = [], reasoning }: CompiledGrammar,
   visible: ReadonlySet<number> = new Set(),
 ): TokenConstraint {
-  const matcher = createMatcher(gbnf);
+  const matcher = new Matcher(program);
   const phases = new Phases(matcher, triggers.length > 0 ? new Triggers(matcher, triggers) : undefined, reasoning);
   let phase = phases.first;
   const step = (from: Phase, byte: number) => phases.step(from, byte);
@@ -63,10 +63,10 @@ export function createTokenConstraint(
   const allows = (token: number) => (tokenizer.isEog(token) ? phases.isComplete(phase) : behind(token) !== null);
   return {
     allows,
-    mask: (logits) => {
-      const { silent, mask } = vocabularyIndex(tokenizer);
-      if (phase.kind === "matching") mask(logits, phase.state, (state, byte) => matcher.step(state, byte));
-      else mask(logits, phase, step);
+    mask: async (logits) => {
+      const { silent, mask } = await vocabularyIndex(tokenizer);
+      if (phase.kind === "matching") await mask(logits, phase.state, (state, byte) => matcher.step(state, byte));
+      else await mask(logits, phase, step);
       for (const token of silent) if (!allows(token)) logits[token] = -Infinity;
       if (logits.every((logit) => !Number.isFinite(logit))) throw stuck();
     },
@@ -76,10 +76,6 @@ export function createTokenConstraint(
       phase = next.kind === "matching" ? { kind: "matching", state: matcher.renew(next.state) } : next;
     },
   };
-}
-
-function createMatcher(gbnf: string): Matcher {
-  return new Matcher(compileProgram(parseGbnf(gbnf)));
 }
 
 function stuck(): StelliumError {

@@ -20,6 +20,5 @@ export interface Program {
   readonly first: Int32Array;
   readonly second: Int32Array;
   /** Where each rule begins, in ascending order; it ends where the next begins. */
-  readonly entries: readonly number[];
-  readonly names: readonly string[];
+  readonly entries: Int32Array;
 }

@@ -29,8 +29,8 @@ const limits = {
   perByte: 20_000,
   /** Instructions looked at between two calls of `renew`. */
   perToken: 2_000_000,
-  /** States and frames that are kept for another time. */
-  kept: 20_000,
+  /** Readings of states, and frames, that are kept from token to token. Up to twice as many are kept for one: some 10 MB. */
+  kept: 50_000,
 };
 
 /**
@@ -39,9 +39,11 @@ const limits = {
  */
 export class Matcher {
   readonly #program: Program;
-  #frames = new Map<number, Frame>();
-  #states = new Map<string, State>();
+  readonly #frames = new Map<number, Frame>();
+  readonly #states = new Map<string, State>();
   #frameCount = 0;
+  /** Readings of all states that are kept. */
+  #readings = 0;
   #spent = 0;
 
   constructor(program: Program) {
@@ -58,6 +60,7 @@ export class Matcher {
     const known = state.next[byte];
     if (known !== undefined) return known;
     const { first, second } = this.#program;
+    this.#spent += state.readings.length >> 4;
     const taken = state.readings.filter(({ at }) => byte >= first[at]! && byte <= second[at]!);
     const next = taken.length === 0 ? null : this.#close(taken.map(({ at, frame }) => ({ at: at + 1, frame })));
     state.next[byte] = next;
@@ -67,9 +70,8 @@ export class Matcher {
   /** Begins a new allowance, and forgets old states where there are many: use the state that is returned instead. */
   renew(state: State): State {
     this.#spent = 0;
-    if (this.#states.size + this.#frames.size < limits.kept) return state;
-    this.#states = new Map();
-    this.#frames = new Map();
+    if (this.#readings + this.#frames.size < limits.kept) return state;
+    this.#forget();
     const known = new Map<Frame, Frame>();
     const readings = state.readings.map(({ at, frame }) => ({ at, frame: frame && this.#rebuild(frame, known) }));
     return this.#intern(readings, state.complete);
@@ -135,10 +137,20 @@ export class Matcher {
     return (frame?.id ?? 0) * this.#program.operations.length + at;
   }
 
+  /** Forgets what was computed. States that are in use stay what they are; only what follows is found again. */
+  #forget(): void {
+    for (const state of this.#states.values()) state.next.length = 0;
+    this.#states.clear();
+    this.#frames.clear();
+    this.#readings = 0;
+  }
+
   #intern(readings: Reading[], complete: boolean): State {
     const key = `${complete}${readings.map(({ at, frame }) => this.#keyOf(at, frame)).join()}`;
     const known = this.#states.get(key);
     if (known !== undefined) return known;
+    if (this.#readings + this.#frames.size > 2 * limits.kept) this.#forget();
+    this.#readings += readings.length + 1;
     const state: State = { readings, complete, next: [] };
     this.#states.set(key, state);
     return state;

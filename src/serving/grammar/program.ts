@@ -14,7 +14,7 @@ const mostInstructions = 1 << 18;
 export function compileProgram(rules: Rules, root = "root"): Program {
   const compiler = new Compiler(rules);
   const program = compiler.compile(root);
-  requireFinite(program);
+  requireFinite(program, compiler.names);
   return program;
 }
 
@@ -42,9 +42,13 @@ class Compiler {
       operations: Uint8Array.from(this.#operations),
       first: Int32Array.from(this.#first),
       second: Int32Array.from(this.#second),
-      entries,
-      names: [...this.#numbers.keys()],
+      entries: Int32Array.from(entries),
     };
+  }
+
+  /** Of the rules that are compiled, by their numbers. */
+  get names(): readonly string[] {
+    return [...this.#numbers.keys()];
   }
 
   #number(name: string): number {

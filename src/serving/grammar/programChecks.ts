@@ -2,15 +2,15 @@ import { StelliumError } from "../../errors.ts";
 import { operation, type Program } from "./instructions.ts";
 
 /** Throws `GRAMMAR_INVALID` for a rule that never ends, and for one that calls itself before anything else. */
-export function requireFinite(program: Program): void {
+export function requireFinite(program: Program, names: readonly string[]): void {
   const rules = ruleOfInstructions(program);
   const { ended } = explore(program, rules, true);
   const endless = ended.indexOf(false);
-  if (endless >= 0) throw invalid(`the rule ${program.names[endless]} has no end: it always needs itself once more`);
+  if (endless >= 0) throw invalid(`the rule ${names[endless]} has no end: it always needs itself once more`);
   const { seen } = explore(program, rules, false);
   const recursive = findCycle(leftCalls(program, rules, seen));
   if (recursive === undefined) return;
-  throw invalid(`the rule ${program.names[recursive]} may begin with itself (left recursion)`);
+  throw invalid(`the rule ${names[recursive]} may begin with itself (left recursion)`);
 }
 
 /** The number of the rule that each instruction is part of. */
@@ -27,8 +27,8 @@ function ruleOfInstructions({ operations, entries }: Program): Int32Array {
 function explore(program: Program, rules: Int32Array, bytes: boolean) {
   const { operations, first, second, entries } = program;
   const seen = new Uint8Array(operations.length);
-  const ended = entries.map(() => false);
-  const waiting: number[][] = entries.map(() => []);
+  const ended = Array.from(entries, () => false);
+  const waiting: number[][] = Array.from(entries, () => []);
   const open = [...entries];
   const follow = (at: number): number[] => {
     switch (operations[at]) {
@@ -59,7 +59,7 @@ function explore(program: Program, rules: Int32Array, bytes: boolean) {
 
 /** Of each rule, those that it may call before any text. */
 function leftCalls({ operations, first, entries }: Program, rules: Int32Array, seen: Uint8Array): Set<number>[] {
-  const calls = entries.map(() => new Set<number>());
+  const calls = Array.from(entries, () => new Set<number>());
   operations.forEach((code, at) => {
     if (code === operation.call && seen[at]) calls[rules[at]!]!.add(first[at]!);
   });

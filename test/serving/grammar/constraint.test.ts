@@ -5,7 +5,8 @@ import { jsonObjectGrammar } from "#stellium/serving/grammar/json";
 import { createSampler, defaultSampling } from "#stellium/serving/sampler";
 import { openTokenizer, type Tokenizer } from "#stellium/serving/tokenizer";
 import { model } from "../../cli/stellium.ts";
-import { numbers, write } from "./walk.ts";
+import { turnsDuring } from "../../turns.ts";
+import { compiled, numbers, write } from "./walk.ts";
 
 let tokenizer: Tokenizer;
 beforeAll(() => {
@@ -20,7 +21,7 @@ const randomLogits = (seed: number) => {
 };
 /** Accepts a text token by token; false where a token is not allowed. */
 const goes = (request: GrammarRequest, text: string) => {
-  const constraint = createTokenConstraint(tokenizer, request);
+  const constraint = createTokenConstraint(tokenizer, compiled(request));
   for (const token of encode(text)) {
     if (!constraint.allows(token)) return false;
     constraint.accept(token);
@@ -29,33 +30,33 @@ const goes = (request: GrammarRequest, text: string) => {
 };
 
 describe("the mask", () => {
-  it("leaves the tokens that are allowed one by one, with their logits", () => {
+  it("leaves the tokens that are allowed one by one, with their logits", async () => {
     for (let seed = 0; seed < 4; seed++) {
-      write(tokenizer, { gbnf: jsonObjectGrammar() }, seed, {
+      await write(tokenizer, { gbnf: jsonObjectGrammar() }, seed, {
         most: 40,
-        each: (constraint) => {
+        each: async (constraint) => {
           const logits = randomLogits(seed);
           const wanted = logits.map((logit, token) => (constraint.allows(token) ? logit : -Infinity));
-          constraint.mask(logits);
+          await constraint.mask(logits);
           expect(logits).toEqual(wanted);
         },
       });
     }
   });
 
-  it("is the only thing that greedy sampling looks at", () => {
+  it("is the only thing that greedy sampling looks at", async () => {
     const greedy = { ...defaultSampling, temperature: 0 };
-    fc.assert(
-      fc.property(fc.integer(), (seed) => {
-        const sampled = createTokenConstraint(tokenizer, { gbnf: jsonObjectGrammar() });
-        const masked = createTokenConstraint(tokenizer, { gbnf: jsonObjectGrammar() });
+    await fc.assert(
+      fc.asyncProperty(fc.integer(), async (seed) => {
+        const sampled = createTokenConstraint(tokenizer, compiled({ gbnf: jsonObjectGrammar() }));
+        const masked = createTokenConstraint(tokenizer, compiled({ gbnf: jsonObjectGrammar() }));
         const sampler = createSampler(greedy, sampled);
         for (let step = 0; step < 8; step++) {
           const logits = randomLogits(seed + step);
           const before = logits.slice();
-          const token = sampler.sample(logits);
+          const token = await sampler.sample(logits);
           expect(logits).toEqual(before);
-          masked.mask(logits);
+          await masked.mask(logits);
           expect(token).toBe(createSampler(greedy).sample(logits));
           masked.accept(token);
           if (tokenizer.isEog(token)) return;
@@ -65,7 +66,7 @@ describe("the mask", () => {
     );
   });
 
-  it("gives the distribution of the tokens that are left", () => {
+  it("gives the distribution of the tokens that are left", async () => {
     const request = { gbnf: 'root ::= [a-d] [^"]*' };
     const logits = new Float32Array(tokenizer.size).fill(-20);
     for (const [text, logit] of Object.entries({ a: 1, b: 0, z: 1, x: 0.5 })) logits[encode(text)[0]!] = logit;
@@ -73,17 +74,25 @@ describe("the mask", () => {
     const draws = 3000;
     let ofA = 0;
     for (let i = 0; i < draws; i++) {
-      const sampler = createSampler({ ...parameters, seed: i }, createTokenConstraint(tokenizer, request));
-      if (sampler.sample(logits) === encode("a")[0]) ofA++;
+      const sampler = createSampler({ ...parameters, seed: i }, createTokenConstraint(tokenizer, compiled(request)));
+      if ((await sampler.sample(logits)) === encode("a")[0]) ofA++;
     }
     const p = Math.E / (Math.E + 1);
     expect(Math.abs(ofA / draws - p)).toBeLessThan(5 * Math.sqrt((p * (1 - p)) / draws));
   });
 
-  it("fails with GRAMMAR_INVALID where no token is left", () => {
-    const constraint = createTokenConstraint(tokenizer, { gbnf: 'root ::= "a"' });
+  it("lets other things run while it looks at all tokens, whatever that costs", async () => {
+    const constraint = createTokenConstraint(tokenizer, compiled({ gbnf: "root ::= ([a-z]?){3000}" }));
+    const logits = randomLogits(1);
+    expect(await turnsDuring(constraint.mask(logits))).toBeGreaterThan(2);
+    expect(logits[encode("a")[0]!]).toBeGreaterThan(-Infinity);
+    expect(logits[encode("!")[0]!]).toBe(-Infinity);
+  });
+
+  it("fails with GRAMMAR_INVALID where no token is left", async () => {
+    const constraint = createTokenConstraint(tokenizer, compiled({ gbnf: 'root ::= "a"' }));
     const logits = new Float32Array(tokenizer.size).fill(-Infinity);
-    expect(() => constraint.mask(logits)).toThrow(expect.objectContaining({ code: "GRAMMAR_INVALID" }));
+    await expect(constraint.mask(logits)).rejects.toThrow(expect.objectContaining({ code: "GRAMMAR_INVALID" }));
     const sampler = createSampler({ ...defaultSampling, temperature: 0 }, constraint);
     expect(() => sampler.sample(logits)).toThrow(expect.objectContaining({ code: "ENGINE_FAILED" }));
   });
@@ -98,14 +107,14 @@ describe("a constraint", () => {
   });
 
   it("stays where it is at a token that ends a generation", () => {
-    const constraint = createTokenConstraint(tokenizer, { gbnf: 'root ::= "a" "b"?' });
+    const constraint = createTokenConstraint(tokenizer, compiled({ gbnf: 'root ::= "a" "b"?' }));
     constraint.accept(encode("a")[0]!);
     constraint.accept(tokenizer.eos);
     expect(constraint.allows(encode("b")[0]!)).toBe(true);
   });
 
   it("refuses to go on with a token that is not allowed", () => {
-    const constraint = createTokenConstraint(tokenizer, { gbnf: 'root ::= "a"' });
+    const constraint = createTokenConstraint(tokenizer, compiled({ gbnf: 'root ::= "a"' }));
     expect(() => constraint.accept(encode("b")[0]!)).toThrow(expect.objectContaining({ code: "GRAMMAR_INVALID" }));
   });
 
@@ -116,12 +125,12 @@ describe("a constraint", () => {
     expect(goes({ gbnf: "root ::= [à-è] ." }, "é😀")).toBe(false);
   });
 
-  it("takes control tokens for text only where they are to be seen", () => {
+  it("takes control tokens for text only where they are to be seen", async () => {
     const request = { gbnf: 'root ::= "<|bos|>" "x" | [^"]*' };
-    expect(createTokenConstraint(tokenizer, request).allows(tokenizer.bos)).toBe(false);
-    const constraint = createTokenConstraint(tokenizer, request, new Set([tokenizer.bos]));
+    expect(createTokenConstraint(tokenizer, compiled(request)).allows(tokenizer.bos)).toBe(false);
+    const constraint = createTokenConstraint(tokenizer, compiled(request), new Set([tokenizer.bos]));
     const logits = new Float32Array(tokenizer.size);
-    constraint.mask(logits);
+    await constraint.mask(logits);
     expect(logits[tokenizer.bos]).toBe(0);
     constraint.accept(tokenizer.bos);
     expect(constraint.allows(encode("x")[0]!)).toBe(true);
@@ -129,7 +138,7 @@ describe("a constraint", () => {
 
   it("keeps its memory within bounds, however long the text is", () => {
     const gbnf = 'root ::= node*\nnode ::= "(" node* ")" | [a-z] | [^()a-z]';
-    const constraint = createTokenConstraint(tokenizer, { gbnf });
+    const constraint = createTokenConstraint(tokenizer, compiled({ gbnf }));
     const [open, close, letter] = [encode("(")[0]!, encode(")")[0]!, encode("a")[0]!];
     for (let i = 0; i < 30_000; i++) constraint.accept(i % 3 === 0 ? letter : open);
     for (let i = 0; i < 20_000; i++) constraint.accept(close);
@@ -156,7 +165,7 @@ describe("triggers", () => {
 
   it("are found however the text is cut into tokens", () => {
     const step = (cut: number) => {
-      const constraint = createTokenConstraint(tokenizer, lazy);
+      const constraint = createTokenConstraint(tokenizer, compiled(lazy));
       for (const part of ["so ", "<call>1".slice(0, cut), "<call>1".slice(cut)]) {
         for (const token of encode(part)) constraint.accept(token);
       }
@@ -166,7 +175,8 @@ describe("triggers", () => {
   });
 
   it("must be what the grammar begins with", () => {
-    const act = (trigger: string) => () => createTokenConstraint(tokenizer, { gbnf: lazy.gbnf, triggers: [trigger] });
+    const act = (trigger: string) => () =>
+      createTokenConstraint(tokenizer, compiled({ gbnf: lazy.gbnf, triggers: [trigger] }));
     for (const wrong of ["<tool>", "^[", "", "^"]) {
       expect(act(wrong)).toThrow(expect.objectContaining({ code: "GRAMMAR_INVALID" }));
     }
@@ -188,7 +198,7 @@ describe("reasoning", () => {
   });
 
   it("leaves the answer a way on, whatever white space comes first", () => {
-    const constraint = createTokenConstraint(tokenizer, closed);
+    const constraint = createTokenConstraint(tokenizer, compiled(closed));
     const [newline] = encode("\n");
     for (let i = 0; i < 30 && constraint.allows(newline!); i++) constraint.accept(newline!);
     expect(constraint.allows(encode("{")[0]!)).toBe(true);

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type CodePointRange, complementRanges, utf8Sequences } from "#stellium/serving/grammar/codePoints";
-import { requireGrammar } from "#stellium/serving/grammar/constraint";
 import { acceptor } from "./acceptor.ts";
+import { compiled } from "./walk.ts";
 
 const invalid = (reason: string) =>
   expect.objectContaining({ code: "GRAMMAR_INVALID", message: expect.stringContaining(reason) });
@@ -133,7 +133,7 @@ describe("is refused with GRAMMAR_INVALID:", () => {
     [`root ::= ((("a"{999}){999}){999}){999}`, "expand to more"],
     [`root ::= "${"a".repeat(600_000)}"`, "at most"],
   ])("%.40s", (gbnf, reason) => {
-    expect(() => requireGrammar(gbnf)).toThrow(invalid(reason));
+    expect(() => compiled({ gbnf })).toThrow(invalid(reason));
   });
 
   it("anything else, for any text", () => {
@@ -147,7 +147,7 @@ describe("is refused with GRAMMAR_INVALID:", () => {
       fc.property(fc.array(letters, { maxLength: 30 }), fc.boolean(), (words, begun) => {
         const gbnf = `${begun ? "root ::= " : ""}${words.join(words.length % 2 ? "" : " ")}`;
         try {
-          requireGrammar(gbnf);
+          compiled({ gbnf });
         } catch (error) {
           expect(error).toMatchObject({ code: "GRAMMAR_INVALID" });
         }
@@ -170,7 +170,7 @@ describe("takes bounded work", () => {
   });
 
   it("for exponentially many readings of the beginning", () => {
-    expect(() => requireGrammar(chain((next) => `${next} "x" | ${next} "y"`))).toThrow(invalid("too many ways"));
+    expect(() => compiled({ gbnf: chain((next) => `${next} "x" | ${next} "y"`) })).toThrow(invalid("too many ways"));
   });
 
   it("for exponentially many readings of a text", () => {

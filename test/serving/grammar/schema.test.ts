@@ -1,14 +1,13 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { requireGrammar } from "#stellium/serving/grammar/constraint";
 import { jsonObjectGrammar } from "#stellium/serving/grammar/json";
 import { jsonSchemaGrammar } from "#stellium/serving/grammar/schema/jsonSchema";
 import { openTokenizer, type Tokenizer } from "#stellium/serving/tokenizer";
 import { model } from "../../cli/stellium.ts";
 import { acceptor } from "./acceptor.ts";
 import { matches, schemas } from "./schemas.ts";
-import { write } from "./walk.ts";
+import { compiled, write } from "./walk.ts";
 
 let tokenizer: Tokenizer;
 beforeAll(() => {
@@ -19,10 +18,10 @@ afterAll(() => tokenizer.close());
 const refused = (path: string, reason = "") =>
   expect.objectContaining({ code: "SCHEMA_UNSUPPORTED", message: expect.stringMatching(`at ${path}: .*${reason}`) });
 
-it("makes a model with random logits write what matches, for random schemas", () => {
-  fc.assert(
-    fc.property(schemas, fc.integer(), (schema, seed) => {
-      const { text, ended } = write(tokenizer, { gbnf: jsonSchemaGrammar(schema) }, seed);
+it("makes a model with random logits write what matches, for random schemas", async () => {
+  await fc.assert(
+    fc.asyncProperty(schemas, fc.integer(), async (schema, seed) => {
+      const { text, ended } = await write(tokenizer, { gbnf: jsonSchemaGrammar(schema) }, seed);
       expect(ended, text).toBe(true);
       expect(matches(schema, JSON.parse(text)), `${text} for ${JSON.stringify(schema)}`).toBe(true);
     }),
@@ -65,10 +64,10 @@ describe("schemas as zod makes them", () => {
     loose: z.looseObject({ a: z.int(), ab: z.null() }),
     anything: z.object({ a: z.any(), b: z.unknown() }),
   };
-  it.each(Object.entries(cases))("%s", (_, schema) => {
+  it.each(Object.entries(cases))("%s", async (_, schema) => {
     const gbnf = jsonSchemaGrammar(z.toJSONSchema(schema));
     for (let seed = 0; seed < 12; seed++) {
-      const { text, ended } = write(tokenizer, { gbnf }, seed);
+      const { text, ended } = await write(tokenizer, { gbnf }, seed);
       expect(ended, text).toBe(true);
       expect(schema.safeParse(JSON.parse(text)).error, text).toBeUndefined();
     }
@@ -247,13 +246,15 @@ describe("is bounded", () => {
       expect.objectContaining({ code: "SCHEMA_UNSUPPORTED" }),
     );
     const wide = { type: "string", pattern: "^(([a-é]{999}){999}){999}$" };
-    expect(() => requireGrammar(jsonSchemaGrammar(wide))).toThrow(expect.objectContaining({ code: "GRAMMAR_INVALID" }));
+    expect(() => compiled({ gbnf: jsonSchemaGrammar(wide) })).toThrow(
+      expect.objectContaining({ code: "GRAMMAR_INVALID" }),
+    );
   });
 
   it.each([{ $ref: "#" }, { anyOf: [{ $ref: "#" }, { type: "null" }] }, { items: { $ref: "#" }, minItems: 1 }])(
     "refuses what never ends: %j",
     (schema) => {
-      expect(() => requireGrammar(jsonSchemaGrammar(schema))).toThrow(
+      expect(() => compiled({ gbnf: jsonSchemaGrammar(schema) })).toThrow(
         expect.objectContaining({ code: "GRAMMAR_INVALID" }),
       );
     },

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AnswerFormat, ToolSyntax } from "#stellium/serving/answer/format";
 import { createAnswerParser } from "#stellium/serving/answer/parser";
-import { createTokenConstraint, requireGrammar } from "#stellium/serving/grammar/constraint";
+import { createTokenConstraint } from "#stellium/serving/grammar/constraint";
 import { type ToolDefinition, toolsGrammar } from "#stellium/serving/grammar/tools";
 import { openTokenizer, type Tokenizer } from "#stellium/serving/tokenizer";
 import { model } from "../../cli/stellium.ts";
 import { merge } from "../answer/merge.ts";
-import { write } from "./walk.ts";
+import { compiled, write } from "./walk.ts";
 
 let tokenizer: Tokenizer;
 beforeAll(() => {
@@ -31,11 +31,11 @@ const formats: ToolSyntax[] = ["hermes", "llama3", "mistral", "mistralNamed"];
 describe.each(formats)("%s", (syntax) => {
   const format: AnswerFormat = { tools: syntax };
 
-  it("makes a model with random logits write calls that are read as such", () => {
+  it("makes a model with random logits write calls that are read as such", async () => {
     const request = toolsGrammar(tools, "required", format)!;
     const names = new Set<string>();
     for (let seed = 0; seed < 8; seed++) {
-      const { text, ended } = write(tokenizer, request, seed);
+      const { text, ended } = await write(tokenizer, request, seed);
       expect(ended, text).toBe(true);
       const parser = createAnswerParser(format);
       const deltas = merge([...parser.push(text), ...parser.end()]);
@@ -50,11 +50,11 @@ describe.each(formats)("%s", (syntax) => {
     expect([...names].sort()).toEqual(["get_weather", "now"]);
   });
 
-  it("demands the tool that is named, once", () => {
+  it("demands the tool that is named, once", async () => {
     const request = toolsGrammar(tools, { name: "now" }, format, { parallel: false })!;
     for (let seed = 0; seed < 4; seed++) {
       const parser = createAnswerParser(format);
-      const deltas = merge([...parser.push(write(tokenizer, request, seed).text), ...parser.end()]);
+      const deltas = merge([...parser.push((await write(tokenizer, request, seed)).text), ...parser.end()]);
       expect(deltas).toEqual([
         { kind: "toolCall", index: 0, name: "now", arguments: expect.stringMatching(/^\{\s*\}$/) },
       ]);
@@ -63,7 +63,7 @@ describe.each(formats)("%s", (syntax) => {
 
   it("leaves a model free until it begins a call", () => {
     const request = toolsGrammar(tools, "auto", format)!;
-    const constraint = createTokenConstraint(tokenizer, request);
+    const constraint = createTokenConstraint(tokenizer, compiled(request));
     const accept = (text: string) => {
       for (const token of tokenizer.encode(text, { addSpecial: false, parseSpecial: false })) constraint.accept(token);
     };
@@ -92,7 +92,7 @@ describe("which grammar", () => {
 
   it("allows any object where a schema cannot be held to, unless that is demanded", () => {
     const tool = { name: "f", parameters: { type: "object", properties: { a: { not: {} } } } };
-    requireGrammar(toolsGrammar([tool], "required", format)!.gbnf);
+    compiled(toolsGrammar([tool], "required", format)!);
     expect(() => toolsGrammar([{ ...tool, strict: true }], "required", format)).toThrow(
       expect.objectContaining({ code: "SCHEMA_UNSUPPORTED", message: expect.stringContaining("/properties/a/not") }),
     );

@@ -1,7 +1,17 @@
-import type { TokenConstraint } from "#stellium/serving/grammar/constraint";
-import { createTokenConstraint, type GrammarRequest } from "#stellium/serving/grammar/constraint";
+import { compileSource } from "#stellium/serving/grammar/compile";
+import {
+  type CompiledGrammar,
+  createTokenConstraint,
+  type GrammarRequest,
+  type TokenConstraint,
+} from "#stellium/serving/grammar/constraint";
 import { createSampler, defaultSampling } from "#stellium/serving/sampler";
 import type { Tokenizer } from "#stellium/serving/tokenizer";
+
+/** A grammar, ready to be followed. */
+export function compiled(request: GrammarRequest): CompiledGrammar {
+  return compileSource({ kind: "gbnf", ...request })!;
+}
 
 /** Numbers that look random, the same for the same seed. */
 export function numbers(seed: number): () => number {
@@ -25,14 +35,18 @@ function closers(tokenizer: Tokenizer): number[] {
  * What a model with random logits writes under a grammar, up to its end. So that there is one, tokens that close
  * something are preferred more and more. `each` sees the constraint before each token.
  */
-export function write(
+export async function write(
   tokenizer: Tokenizer,
   request: GrammarRequest,
   seed: number,
-  options: { visible?: ReadonlySet<number>; each?: (constraint: TokenConstraint) => void; most?: number } = {},
-): { text: string; tokens: number[]; ended: boolean } {
+  options: {
+    visible?: ReadonlySet<number>;
+    each?: (constraint: TokenConstraint) => Promise<void> | void;
+    most?: number;
+  } = {},
+): Promise<{ text: string; tokens: number[]; ended: boolean }> {
   const { visible = new Set(), each = () => {}, most = 4000 } = options;
-  const constraint = createTokenConstraint(tokenizer, request, visible);
+  const constraint = createTokenConstraint(tokenizer, compiled(request), visible);
   const sampler = createSampler({ ...defaultSampling, temperature: 1, topK: 0, topP: 1, minP: 0, seed }, constraint);
   const random = numbers(seed);
   const preferred = closers(tokenizer);
@@ -41,8 +55,8 @@ export function write(
   for (let step = 0; step < most; step++) {
     const logits = Float32Array.from({ length: tokenizer.size }, () => random() * 12);
     for (const token of preferred) logits[token]! += Math.min(8, step / 4);
-    each(constraint);
-    const token = sampler.sample(logits);
+    await each(constraint);
+    const token = await sampler.sample(logits);
     tokens.push(token);
     if (tokenizer.isEog(token)) return { text: Buffer.concat(pieces).toString(), tokens, ended: true };
     pieces.push(tokenizer.pieceBytes(token, { special: visible.has(token) }));
