@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import { bodyText, mostBodyBytes } from "#stellium/api/bodyText";
 import { faultOf, type MalformedRequest, malformedRequest } from "../../bench/apiFuzz/malformed.mjs";
+import { deferred } from "../deferred.ts";
 import { FakeModel } from "./fakeModel.ts";
 import { ask, json, testApp, testServer } from "./harness.ts";
 
@@ -48,6 +49,20 @@ it("bodies that arrive at once are bounded together, and the one that was silent
   for (const end of ends.slice(1)) end();
   expect((await Promise.all(hanging)).map(({ status }) => status)).toEqual([429, 400, 400, 400]);
   expect((await app.post("/tokenize", content)).status).toBe(200);
+});
+
+it("bodies count until their request is prepared", async () => {
+  const served = new FakeModel();
+  const { promise, resolve } = deferred<string>();
+  Object.assign(served.chat.template, { render: () => promise });
+  const preparing = testApp({ served });
+  const body = JSON.stringify(ask("Hi", { more: new Array(250_000).fill(1) }));
+  const taken = [preparing.post("/apply-template", body), preparing.post("/apply-template", body)];
+  const refused = await preparing.post("/apply-template", body);
+  expect([refused.status, (await json(refused)).error.code]).toEqual([429, "bodies_in_use"]);
+  resolve("prompt");
+  expect((await Promise.all(taken)).map(({ status }) => status)).toEqual([200, 200]);
+  expect((await preparing.post("/apply-template", body)).status).toBe(200);
 });
 
 it.each([
