@@ -81,7 +81,11 @@ function mapTexts(value: unknown, map: (text: string) => string, depth = 0): unk
 /** The spellings of control tokens that occur in messages, longest first. */
 async function spelledIn(tokenizer: Tokenizer, messages: readonly ChatMessage[]): Promise<string[]> {
   const texts: string[] = [];
-  for (const message of messages) mapTexts(message, (text) => `${texts.push(text)}`);
+  const collect = (text: string) => {
+    texts.push(text);
+    return text;
+  };
+  for (const message of messages) mapTexts(message, collect);
   const controls = new Set<number>();
   for (const text of texts) {
     for (const token of await tokenizer.encodeAside(text, { addSpecial: false, parseSpecial: true })) {

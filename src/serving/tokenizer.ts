@@ -110,12 +110,12 @@ const mostSpelled = 2 ** 14;
 
 /** Encodes long texts on another thread, one after the other: the threads of the pool have other work, too. */
 function createEncoder(api: LlamaVocabApi, vocab: Vocab, size: number) {
-  let spellings: RegExp | undefined;
+  let spellings: Promise<RegExp> | undefined;
   let before: Promise<unknown> = Promise.resolve();
   let inARow = 0;
   const encodeLong = async (text: string, options: EncodeOptions) => {
     spellings ??= spelledTokens(api, vocab, size);
-    await requireFewSpelled(text, spellings);
+    await requireFewSpelled(text, await spellings);
     return encodeBeside(api, vocab, text, options);
   };
   return async (text: string, options: EncodeOptions): Promise<Int32Array> => {
@@ -134,10 +134,14 @@ function createEncoder(api: LlamaVocabApi, vocab: Vocab, size: number) {
 }
 
 /** Finds what libllama looks for in a text before anything else. */
-function spelledTokens(api: LlamaVocabApi, vocab: Vocab, size: number): RegExp {
+async function spelledTokens(api: LlamaVocabApi, vocab: Vocab, size: number): Promise<RegExp> {
   const any = spelledAttributes.unknown | spelledAttributes.control | spelledAttributes.userDefined;
-  const tokens = Array.from({ length: size }, (_, token) => token).filter((id) => api.attributes(vocab, id) & any);
-  const texts = tokens.map((token) => api.text(vocab, token)).filter((text) => text !== "");
+  const texts: string[] = [];
+  for (let token = 0; token < size; token++) {
+    const text = api.attributes(vocab, token) & any ? api.text(vocab, token) : "";
+    if (text !== "") texts.push(text);
+    if (token % 4096 === 0) await setImmediate();
+  }
   const escaped = texts.map((text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&"));
   return new RegExp(escaped.length === 0 ? "(?!)" : escaped.join("|"), "g");
 }
