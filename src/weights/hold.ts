@@ -14,20 +14,21 @@ export class Hold implements AsyncDisposable {
   readonly path: string;
   readonly #handle: FileHandle | undefined;
 
-  /** Waits while a process decides whether to remove it. Throws `FILE_UNREADABLE` if it is not there, or is removed. */
+  /**
+   * Waits while a process decides whether to remove it. Holds the file that has the name in the end: of two processes that
+   * write the same slice, the second gives it another file. Throws `FILE_UNREADABLE` if it is not there, or is removed.
+   */
   static async on(path: string): Promise<Hold> {
-    const handle = await open(path, "r").catch((error: NodeJS.ErrnoException) => {
-      // Windows opens no folders.
-      if (error.code === "ENOENT") throw gone(path, reasonOf(error));
-      return undefined;
-    });
     const deadline = performance.now() + patienceMs;
-    while (handle !== undefined && tryLock(handle.fd, "shared") === "held" && performance.now() < deadline) {
-      await sleep(lookMs);
-    }
-    if (handle === undefined || (await isAt(path, handle))) return new Hold(path, handle);
-    await handle.close();
-    throw gone(path, "another process has removed it");
+    do {
+      const handle = await opened(path);
+      while (handle !== undefined && tryLock(handle.fd, "shared") === "held" && performance.now() < deadline) {
+        await sleep(lookMs);
+      }
+      if (handle === undefined || (await isAt(path, handle))) return new Hold(path, handle);
+      await handle.close();
+    } while (performance.now() < deadline);
+    throw gone(path, "other processes replace it all the time");
   }
 
   private constructor(path: string, handle: FileHandle | undefined) {
@@ -74,7 +75,15 @@ export class Unheld implements AsyncDisposable {
   }
 }
 
-/** Whether a path still names the file that was opened. */
+/** Undefined if the system opens no folders (Windows). */
+async function opened(path: string): Promise<FileHandle | undefined> {
+  return await open(path, "r").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") throw gone(path, reasonOf(error));
+    return undefined;
+  });
+}
+
+/** True if a path still names the file that was opened. */
 async function isAt(path: string, handle: FileHandle): Promise<boolean> {
   const [named, opened] = await Promise.all([stat(path).catch(() => undefined), handle.stat()]);
   return named?.ino === opened.ino && named.dev === opened.dev;
