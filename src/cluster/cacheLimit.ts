@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StelliumError } from "../errors.ts";
 import { tryLock } from "../native/fileLock.ts";
-import { makeFolder } from "../system/makeFolder.ts";
+import { fileMode, makeFolder } from "../system/makeFolder.ts";
 import { userName } from "../system/user.ts";
 import { Unheld } from "../weights/hold.ts";
 import { bytesOnDisk, type CacheRoom, entriesOf } from "../weights/kept.ts";
@@ -102,7 +102,7 @@ export class CacheLimit implements CacheRoom {
   /** Waits until no other process makes room. */
   async #turn(): Promise<FileHandle> {
     const path = join(this.#directory, lockName);
-    const handle = await open(path, "a");
+    const handle = await open(path, "a", fileMode);
     const deadline = performance.now() + patienceMs;
     while (tryLock(handle.fd, "exclusive") === "held") {
       if (performance.now() < deadline) await sleep(lookMs);
