@@ -256,6 +256,7 @@ describe("a plan", () => {
     const refused: [string, unknown][] = [
       ["a tensor twice", withTensors([...model.tensors, first])],
       ["too many elements", withTensors([...model.tensors, { ...first, name: "b", shape: [2 ** 31, 2 ** 31] }])],
+      ["no dimension", withTensors([...model.tensors, { ...first, name: "b", shape: [] }])],
       ["half a block", withTensors([...model.tensors, { ...first, name: "b", type: "Q8_0", shape: [33] }])],
       ["rank 0, which is the coordinator's", { ...plan, rank: 0 }],
       ["negative shares", { ...plan, shares: { ...shares, relative: [1, -1] } }],
