@@ -1,12 +1,9 @@
-import { fork } from "node:child_process";
-import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { CacheLimit } from "#stellium/cluster/cacheLimit";
 import { JoinToken } from "#stellium/cluster/token";
+import { AttackedDevice } from "./fuzz/attackedDevice.mjs";
 import { LiveCluster, model } from "./fuzz/cluster.mjs";
 import { EvilCoordinator, Script } from "./fuzz/evilCoordinator.mjs";
 import { evilWorkers } from "./fuzz/evilWorker.mjs";
@@ -32,7 +29,7 @@ export async function run(args) {
   if (peers !== undefined) {
     const amount = { seed: Number(seed), count: Number(peers) };
     tell("workers that have a place", await attackAsWorker(amount));
-    return tell("a coordinator", await attackAsCoordinator(amount));
+    return tell("a coordinator", await attackAsCoordinator(amount, 4));
   }
   tell("strangers and insiders at a live cluster", await attackCluster(part(0.1), part(0.6)));
   tell("places taken by insiders", await takePlaces(Number(seed), Object.keys(misdeeds)));
@@ -104,52 +101,33 @@ export async function attackAsWorker({ seed, count }) {
   });
 }
 
-/** What a device may take while it is attacked, of memory and disk. */
-export const attackedLimits = { memory: 400e6, cache: 10e6 };
-
 /**
- * A coordinator that says what it should not to a device, which joins an honest one in the end.
- * @param {Amount} amount
+ * A coordinator that says what it should not to some devices, which join an honest one in the end.
+ * @param {Amount} amount @param {number} count of devices
  */
-export async function attackAsCoordinator({ seed, count }) {
+export async function attackAsCoordinator(amount, count = 1) {
   const folder = mkdtempSync(join(tmpdir(), "stellium-fuzz-"));
-  const [cache, honest] = ["device", "honest"].map((name) => join(folder, name));
-  const [token, program] = [JoinToken.generate(), fileURLToPath(new URL("./fuzz/device.mjs", import.meta.url))];
+  const token = JoinToken.generate();
   const script = await Script.of(model);
-  const evil = new EvilCoordinator(token, script, new Random(seed));
+  const evil = new EvilCoordinator(token, script, new Random(amount.seed));
   const port = await evil.listen();
-  const { memory, cache: cacheBytes } = attackedLimits;
-  const env = { ...process.env, STELLIUM_LOG: "silent" };
-  const device = fork(program, [port, token.text, cache, memory, cacheBytes].map(String), { env });
+  const devices = Array.from({ length: count }, (_, i) => new AttackedDevice(port, token, join(folder, `device ${i}`)));
+  const ended = Promise.race(devices.map((device) => device.ended));
   /** @type {LiveCluster | undefined} */
   let cluster;
-  /** @type {Record<string, number>} */
-  const failures = {};
-  device.on("message", (/** @type {{ code?: string }} */ { code }) => {
-    if (code !== undefined) failures[code] = (failures[code] ?? 0) + 1;
-  });
   try {
-    await evil.send(count);
+    await Promise.race([evil.send(amount.count), ended]);
     await evil.close();
-    const { usedBytes } = await new CacheLimit(cache, cacheBytes).use();
-    device.send("report");
-    const peak = await peakOf(device);
-    cluster = new LiveCluster(honest ?? "", 1, { token, port });
-    await cluster.complete();
-    return { ...evil.outcome, failures, peak, usedBytes, answer: await cluster.ask(), sound: device.exitCode === null };
+    const used = await Promise.all(devices.map((device) => device.used()));
+    cluster = new LiveCluster(join(folder, "honest"), count, { token, port });
+    await Promise.race([cluster.complete(), ended]);
+    const answer = await cluster.ask();
+    return { ...evil.outcome, failures: devices.map(({ failures }) => failures), used, answer };
   } finally {
     await cluster?.[Symbol.asyncDispose]();
-    device.kill("SIGKILL");
+    for (const device of devices) device.end();
     await script.close();
     rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-/** @param {import("node:child_process").ChildProcess} device @returns {Promise<number>} */
-async function peakOf(device) {
-  for (;;) {
-    const [report] = await once(device, "message");
-    if (report.peak !== undefined) return report.peak;
   }
 }
 

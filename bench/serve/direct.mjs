@@ -10,6 +10,7 @@ let model;
 await answerLines(async (question) => {
   if (model !== undefined) return await rate(model, question);
   model = await TextModel.open(question.model, { ...question, parallel: question.streams });
+  return undefined;
 });
 await model?.[Symbol.asyncDispose]();
 
@@ -25,5 +26,5 @@ async function streamRate(model, prompt, maxTokens) {
   const times = [];
   const request = { prompt, maxTokens, sampling, ignoreEos: true };
   for await (const _ of model.generate(request)) times.push(performance.now());
-  return ((maxTokens - 1) * 1000) / /** @type {number} */ (times.at(-1) - /** @type {number} */ (times[0]));
+  return ((maxTokens - 1) * 1000) / ((times.at(-1) ?? 0) - (times[0] ?? 0));
 }

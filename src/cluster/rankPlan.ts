@@ -18,7 +18,7 @@ const tensorOutline = z
     type: z.enum(Object.keys(tensorTypes) as [TensorTypeName, ...TensorTypeName[]]),
     shape: z.array(count).min(1).max(4),
   })
-  .refine(({ shape }) => Number.isSafeInteger(shape.reduce((product, length) => product * length)), "is too large")
+  .refine(({ shape }) => Number.isSafeInteger(shape.reduce((product, length) => product * length, 1)), "is too large")
   .refine(({ type, shape }) => shape[0]! % tensorTypes[type].blockElements === 0, "has parts of blocks");
 
 /**

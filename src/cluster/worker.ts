@@ -78,6 +78,7 @@ export type WorkerState =
 interface Device {
   readonly options: WorkerOptions;
   readonly storage: SliceStorage;
+  loaded: Loaded | undefined;
 }
 
 /** An engine, and the plan it was loaded for. */
@@ -103,9 +104,8 @@ export async function work(options: WorkerOptions): Promise<never> {
   closeCache(options.cacheDir);
   removeAbandonedFolders();
   const storage = new SliceStorage(options, (error) => onState?.({ state: "uncached", error }));
-  const device = { options, storage };
+  const device: Device = { options, storage, loaded: undefined };
   const hello = () => introduction(device);
-  let loaded: Loaded | undefined;
   try {
     for await (const { channel, welcome, localAddress } of joinCoordinator({
       host,
@@ -118,7 +118,8 @@ export async function work(options: WorkerOptions): Promise<never> {
       onState: (state) => onState?.(state),
     })) {
       try {
-        loaded = await load(channel, welcome, device, loaded);
+        const loaded = await load(channel, welcome, device);
+        await channel.send({ type: "ready", phase: "loaded" });
         onState?.({ state: "ready" });
         await follow(channel, loaded, localAddress);
       } catch (error) {
@@ -129,7 +130,7 @@ export async function work(options: WorkerOptions): Promise<never> {
     }
     throw new Error("unreachable: joining ends by an error");
   } finally {
-    await unload(loaded);
+    await unload(device);
   }
 }
 
@@ -142,19 +143,12 @@ export function checkDevice(): void {
 }
 
 /** Obtains and loads what the plan says; if the plan is the same as before, what is loaded stays. */
-async function load(
-  channel: CoordinatorChannel,
-  welcome: Welcome,
-  { options, storage }: Device,
-  before: Loaded | undefined,
-): Promise<Loaded> {
+async function load(channel: CoordinatorChannel, welcome: Welcome, device: Device): Promise<Loaded> {
+  const { options, storage } = device;
   const plan = await receivePlan(channel, welcome);
   const key = JSON.stringify(plan);
-  if (before?.plan === key) {
-    await channel.send({ type: "ready", phase: "loaded" });
-    return before;
-  }
-  await unload(before);
+  if (device.loaded?.plan === key) return device.loaded;
+  await unload(device);
   const description = rankOf(plan);
   const onProgress = (bytes: number, total: number) => options.onState?.({ state: "receiving", bytes, total });
   const cap = memoryCap(options.memory);
@@ -185,12 +179,14 @@ async function load(
       throw error;
     }
   });
-  await channel.send({ type: "ready", phase: "loaded" });
   const throttling = options.local ? undefined : new ThrottleWatch(threads);
-  return { plan: key, engine, slice, memory, cap, threads, throttling };
+  device.loaded = { plan: key, engine, slice, memory, cap, threads, throttling };
+  return device.loaded;
 }
 
-async function unload(loaded: Loaded | undefined): Promise<void> {
+async function unload(device: Device): Promise<void> {
+  const { loaded } = device;
+  device.loaded = undefined;
   loaded?.throttling?.[Symbol.dispose]();
   await loaded?.engine[Symbol.asyncDispose]();
   await loaded?.slice[Symbol.asyncDispose]();

@@ -1,13 +1,24 @@
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
+import { dataFrame } from "#stellium/cluster/control/frames";
 import type { CoordinatorMessage } from "#stellium/cluster/control/messages";
+import { createServer, secureAcceptor } from "#stellium/cluster/control/secure";
+import { Membership } from "#stellium/cluster/identity/membership";
 import { Mailbox } from "#stellium/cluster/mailbox";
 import { Member, type RankPlace } from "#stellium/cluster/member";
 import { rankOf, rankPlanSchema } from "#stellium/cluster/rankPlan";
 import { clockAhead, receiveTrace, type TracePeer } from "#stellium/cluster/traceTransfer";
+import { work } from "#stellium/cluster/worker";
+import { Engine } from "#stellium/engine/engine";
 import { type TraceEvent, traceClock } from "#stellium/trace/events";
 import { SharedReading } from "#stellium/weights/sharedReading";
 import type { TensorSlice } from "#stellium/weights/slice";
+import { Conversation } from "../../bench/fuzz/conversation.mjs";
 import { Script } from "../../bench/fuzz/evilCoordinator.mjs";
 import { insider } from "../../bench/fuzz/insiders.mjs";
 import { framed } from "../../bench/fuzz/messages.mjs";
@@ -135,6 +146,77 @@ describe("a device that knows the token and has a place", () => {
   });
 });
 
+describe("a device whose coordinator is gone", () => {
+  /** Joins coordinators that say one of these things after the other; ends when all has been said. */
+  async function joinAll(talks: readonly ((conversation: Conversation) => Promise<void>)[]): Promise<void> {
+    const left = [...talks];
+    const stop = new AbortController();
+    const accept = secureAcceptor(() => token.credential.key);
+    const server = createServer((raw) => {
+      const { secure } = accept(raw);
+      secure
+        .on("error", () => {})
+        .once("secure", async () => {
+          const conversation = new Conversation(secure);
+          expect(await conversation.next("hello")).toBeDefined();
+          conversation.send(script.welcome);
+          await left.shift()?.(conversation);
+          conversation.close();
+          if (left.length === 0) stop.abort();
+        });
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const cacheDir = mkdtempSync(join(tmpdir(), "stellium-gone-"));
+    const device = { membership: Membership.ofToken(token), threads: 1, memory: 1e9, cacheDir };
+    const working = work({ host: "127.0.0.1", port, ...device, signal: stop.signal });
+    await expect(working).rejects.toMatchObject({ code: "ABORTED" });
+    server.close();
+    rmSync(cacheDir, { recursive: true });
+  }
+
+  /** Sends the blocks that are asked for, if any. */
+  async function bring(conversation: Conversation): Promise<void> {
+    const request = await conversation.next("slice-request", "ready");
+    for (const [stream, index] of (request?.blocks ?? []).entries()) {
+      const { announced, bytes, ended } = await script.block(index, stream);
+      conversation.send(announced);
+      conversation.raw(Buffer.concat(dataFrame(stream, 0, bytes)));
+      conversation.send(ended);
+    }
+    if (request?.type === "slice-request") expect(await conversation.next("ready")).toMatchObject({ phase: "loaded" });
+  }
+
+  it("frees what it has loaded before it loads for another plan, and never uses it again", async () => {
+    const starting = vi.spyOn(Engine, "start");
+    const other = { ...script.plan, engine: { ...script.plan.engine, context: 32 } };
+    const phases: (string | undefined)[] = [];
+    const complete = async (conversation: Conversation) => {
+      conversation.send(script.plan);
+      await bring(conversation);
+      phases.push((await conversation.next("ready"))?.phase);
+    };
+    const goneMeanwhile = async (conversation: Conversation) => {
+      const before = starting.mock.results.length;
+      conversation.send(other);
+      // It loads: its slice is there already.
+      await eventually(() => starting.mock.results.length > before);
+    };
+    await joinAll([complete, goneMeanwhile, complete, goneMeanwhile]);
+    expect(phases).toEqual(["listening", "listening"]);
+    const engines = await Promise.all(
+      starting.mock.results.map(({ value }) => (value as Promise<Engine>).catch(() => undefined)),
+    );
+    starting.mockRestore();
+    expect(engines.length).toBeGreaterThanOrEqual(3);
+    for (const engine of engines) {
+      if (engine !== undefined)
+        await expect(engine.listen("127.0.0.1")).rejects.toMatchObject({ code: "ENGINE_FAILED" });
+    }
+  });
+});
+
 describe("messages that nobody waits for", () => {
   it("are kept up to 16 MiB, and those that were taken no longer count", async () => {
     const text = "x".repeat(2 ** 20);
@@ -174,6 +256,7 @@ describe("a plan", () => {
     const refused: [string, unknown][] = [
       ["a tensor twice", withTensors([...model.tensors, first])],
       ["too many elements", withTensors([...model.tensors, { ...first, name: "b", shape: [2 ** 31, 2 ** 31] }])],
+      ["no dimension", withTensors([...model.tensors, { ...first, name: "b", shape: [] }])],
       ["half a block", withTensors([...model.tensors, { ...first, name: "b", type: "Q8_0", shape: [33] }])],
       ["rank 0, which is the coordinator's", { ...plan, rank: 0 }],
       ["negative shares", { ...plan, shares: { ...shares, relative: [1, -1] } }],
