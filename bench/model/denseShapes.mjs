@@ -108,7 +108,7 @@ const olmo2 = { ...base, architecture: "olmo2", norms: "after", qkNorm: "all" };
 export const denseShapes = {
   "tiny-gemma2": gemma2,
   "tiny-gemma2-deep": {
-    ...{ ...gemma2, ...deep, layers: 46, sharpness: 1.6 },
+    ...{ ...gemma2, ...deep, layers: 46, sharpness: 1.2 },
     // The caps and the window that are the architecture's own.
     keys: {},
   },
