@@ -208,3 +208,12 @@ export const denseShapes = {
     keys: { logit_scale: { type: "f32", value: 0.4 } },
   },
 };
+
+/**
+ * Shapes that differ from another one of their architecture in keys alone, not in what is quantized or divided: their
+ * models in F32 show all of it.
+ */
+export const keyVariants = [
+  ...["tiny-gemma3-base", "tiny-gemma3-global", "tiny-phi-short", "tiny-granite-nope", "tiny-granite-long"],
+  ...["tiny-glm4-sections", "tiny-cohere2-pattern", "tiny-olmo2-window"],
+];
