@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { generateModel } from "./generateModel.mjs";
-import { denseShapes } from "./model/denseShapes.mjs";
+import { denseShapes, keyVariants } from "./model/denseShapes.mjs";
 import { askOracle } from "./oracleClient.mjs";
 
 /**
@@ -82,9 +82,12 @@ function tinyModels() {
   ];
 }
 
-/** The deep ones take long: one type of each is enough for what they show. */
+/** The deep ones take long: one type of each is enough for what they show, as it is for what other keys do. */
 function denseModels() {
-  const types = (/** @type {string} */ shape) => (shape.endsWith("-deep") ? ["Q8_0"] : ["F32", "Q8_0", "Q4_K"]);
+  const types = (/** @type {string} */ shape) => {
+    if (shape.endsWith("-deep")) return ["Q8_0"];
+    return keyVariants.includes(shape) ? ["F32"] : ["F32", "Q8_0", "Q4_K"];
+  };
   return Object.keys(denseShapes).flatMap((shape) => types(shape).map((type) => ({ shape, type, seed: 1 })));
 }
 

@@ -108,7 +108,7 @@ const olmo2 = { ...base, architecture: "olmo2", norms: "after", qkNorm: "all" };
 export const denseShapes = {
   "tiny-gemma2": gemma2,
   "tiny-gemma2-deep": {
-    ...{ ...gemma2, ...deep, layers: 46, sharpness: 1.6 },
+    ...{ ...gemma2, ...deep, layers: 46, sharpness: 1.2 },
     // The caps and the window that are the architecture's own.
     keys: {},
   },
@@ -208,3 +208,12 @@ export const denseShapes = {
     keys: { logit_scale: { type: "f32", value: 0.4 } },
   },
 };
+
+/**
+ * Shapes that differ from another one of their architecture in keys alone, not in what is quantized or divided: their
+ * models in F32 show all of it.
+ */
+export const keyVariants = [
+  ...["tiny-gemma3-base", "tiny-gemma3-global", "tiny-phi-short", "tiny-granite-nope", "tiny-granite-long"],
+  ...["tiny-glm4-sections", "tiny-cohere2-pattern", "tiny-olmo2-window"],
+];

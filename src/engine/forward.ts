@@ -24,7 +24,7 @@ import { tokensOfLane } from "./division.ts";
 import type { KvCache } from "./kvCache.ts";
 import { Lane } from "./lane.ts";
 import { OwnLogits } from "./logits.ts";
-import type { Reducer } from "./reducer.ts";
+import type { PartialSums, Reducer } from "./reducer.ts";
 import { buildSegments, planSegments, type Segment, type SegmentPlan } from "./segments.ts";
 import { StreamedBlocks } from "./streamedBlocks.ts";
 
@@ -199,7 +199,7 @@ export class Forward implements Disposable {
     const segment = group.graphs.segments[index];
     if (segment !== undefined) this.#aborted ||= !this.#blocks.hold(index) || !this.#compute(group, segment, index);
     if (group.lane === this.#lastLane) this.#blocks.letGo(index);
-    if (segment?.sums) this.#reduce(group.lane, segment, this.#segments[index]!.subject);
+    if (segment?.sums) this.#reduce(group.lane, segment.sums, segment.empty, this.#segments[index]!.subject);
     return true;
   }
 
@@ -210,7 +210,7 @@ export class Forward implements Disposable {
     const { subject } = this.#segments[index]!;
     const { tokens } = group.layout.shape;
     const [started, begun] = [performance.now(), this.#recorder.now()];
-    this.#choose(this.#lanes[group.lane]!, segment);
+    segment.choose?.();
     const status = ggml.compute(backend.backend, builder.graph);
     this.#recorder.end(spanKind.compute, begun, subject, tokens);
     this.#computeMs += performance.now() - started;
@@ -221,19 +221,10 @@ export class Forward implements Disposable {
     return true;
   }
 
-  /** Lets the segment's block choose, if it does, what the graph works on. */
-  #choose(lane: Lane, { choice }: Segment): void {
-    if (choice === undefined || choice.block.empty) return;
-    const { block, step, columns, leaves } = choice;
-    step.choose(block, lane.partialValues(leaves * columns), lane.chosenValues(step, columns));
-  }
-
   /** A rank that was stopped says so by its sums, so that all ranks stop at the same block. */
-  #reduce(lane: number, segment: Segment, subject: number): void {
-    const { leaves, columns, exact } = segment;
-    const partial = this.#lanes[lane]!.partialSums(leaves, columns, exact);
+  #reduce(lane: number, partial: PartialSums, empty: boolean, subject: number): void {
     if (this.#aborted) partial.values.fill(Number.NaN);
-    else if (segment.empty) partial.values.fill(0);
+    else if (empty) partial.values.fill(0);
     this.#parts.reducer.start(lane, partial, subject);
   }
 

@@ -20,6 +20,7 @@ import { severalBlocks } from "../trace/spans.ts";
 import type { Weights } from "../weights/weights.ts";
 import type { KvCache } from "./kvCache.ts";
 import type { Lane } from "./lane.ts";
+import type { PartialSums } from "./reducer.ts";
 
 /** A step that computes, and the block it belongs to. */
 interface PlannedStep {
@@ -130,15 +131,10 @@ class SegmentPlanner {
 /** A graph. What follows from it for the next one is in the lane's tensors. */
 export interface Segment {
   readonly builder: GraphBuilder;
-  /** What is chosen before it, and from how much. */
-  readonly choice: (PlannedChoice & { readonly columns: number; readonly leaves: number }) | undefined;
-  /** Tokens whose partial sums there are. */
-  readonly columns: number;
-  /** Values of each of them. */
-  readonly leaves: number;
-  /** True if all ranks add up after it; and if so, whether in f32 whatever the wire type. */
-  readonly sums: boolean;
-  readonly exact: boolean;
+  /** Chooses what the graph works on, if its block does that. */
+  readonly choose: (() => void) | undefined;
+  /** What all ranks add up after it, if they do. */
+  readonly sums: PartialSums | undefined;
   /** True if this rank has no share of it: its part of the sums is zero. */
   readonly empty: boolean;
 }
@@ -171,17 +167,18 @@ export function buildSegments(
     const builder = new GraphBuilder(parts.ggml, (steps.length + 2) * perStep);
     const context = blockContext(parts, builder, lane, shape);
     const chosen = choice && lane.chosen(builder, choice.step, carried.columns);
+    const choose = choice && choosing(lane, choice, carried);
     const end = appendSteps(context, steps, { ...takeUp(builder, lane, carried), chosen });
-    const segment = { builder, choice: choice && { ...choice, columns: carried.columns, leaves: carried.leaves } };
     if (end === null || "results" in end) {
-      segments.push({ ...segment, columns: 0, leaves: 0, sums: false, exact: false, empty: false });
+      segments.push({ builder, choose, sums: undefined, empty: false });
       return { segments, results: end?.results ?? noResults };
     }
     const { columns, partial } = end;
     const leaves = own ?? embeddingLength;
     const kept = end.kept === undefined ? [] : keptBy(steps.at(-1)!.block, parts.description.share);
     leaveBehind(builder, lane, end, leaves, kept);
-    segments.push({ ...segment, columns, leaves, sums, exact: own !== undefined, empty: partial === null });
+    const partialSums = sums ? lane.partialSums(leaves, columns, own !== undefined) : undefined;
+    segments.push({ builder, choose, sums: partialSums, empty: partial === null });
     carried = { columns, leaves, partial: sums || partial !== null, kept };
   }
   return { segments, results: noResults };
@@ -207,6 +204,13 @@ interface Carried {
   readonly partial: boolean;
   /** Values per token of each tensor that the block has kept. */
   readonly kept: readonly number[];
+}
+
+/** Lets a block choose from what a lane's tensors hold; undefined if the rank has no share of it. */
+function choosing(lane: Lane, { block, step }: PlannedChoice, { columns, leaves }: Carried): (() => void) | undefined {
+  if (block.empty) return undefined;
+  const [partial, chosen] = [lane.partialValues(leaves * columns), lane.chosenValues(step, columns)];
+  return () => step.choose(block, partial, chosen);
 }
 
 function keptBy(block: RankBlock, share: RankShare): readonly number[] {

@@ -29,27 +29,19 @@ afterAll(() => {
 
 const twoSlots = { ...allAtOnce, slots: 2, batch: 1024, graphs: "block" } as const;
 
-/** Shapes whose weights ranks divide in another way each: further ones of an architecture have other keys. */
-const dividedShapes = shallowShapes("F32").filter((shape, i, all) => {
-  const architectureOf = (name: string) =>
-    (denseShapes as Record<string, { architecture: string }>)[name]!.architecture;
-  const first = all.findIndex((other) => architectureOf(other) === architectureOf(shape));
-  return first === i || shape === "tiny-glm4-fused";
-});
-
-describe.each([
-  ["F32", shallowShapes("F32")],
-  ["Q8_0", dividedShapes],
-])("an architecture in %s, on two ranks with uneven shares, writes about the same", (type, tested) => {
-  it.each(tested)("%s", async (shape) => {
-    const model = denseModel(shape, type);
-    const { path } = await files.make(model);
-    await using ranks = await Ranks.start(path, [3, 1], engineDefaults, { head: "sharded" });
-    const found = await divergences(ranks.first, model.runs[0]!);
-    const tie = type === "F32" && sameInstructions(ranks.first, dense.made) ? nearTie.F32 : nearTie.elsewhere;
-    for (const { difference } of found) expect(difference).toBeLessThan(tie);
-  });
-});
+describe.each(["F32", "Q8_0"])(
+  "an architecture in %s, on two ranks with uneven shares, writes about the same",
+  (type) => {
+    it.each(shallowShapes("Q8_0"))("%s", async (shape) => {
+      const model = denseModel(shape, type);
+      const { path } = await files.make(model);
+      await using ranks = await Ranks.start(path, [3, 1], engineDefaults, { head: "sharded" });
+      const found = await divergences(ranks.first, model.runs[0]!);
+      const tie = type === "F32" && sameInstructions(ranks.first, dense.made) ? nearTie.F32 : nearTie.elsewhere;
+      for (const { difference } of found) expect(difference).toBeLessThan(tie);
+    });
+  },
+);
 
 describe("an architecture in F32, on three ranks, each through a window of blocks, says about the same", () => {
   it.each(shallowShapes("F32"))("%s, of two sequences side by side", async (shape) => {
