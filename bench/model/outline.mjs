@@ -6,6 +6,9 @@
  * @property {number} [mean] Of normal values. Default 0.
  * @property {number} [deviation] Of normal values. Default 0.3.
  * @property {Float32Array<ArrayBuffer>} [values] The given ones.
+ * @property {import("./routing.mjs").Beginnings} [channel] How rows of a matrix begin.
+ * @property {number} [channelDeviation] Of the values in the channel.
+ * @property {number} [silent] How many rows of each matrix, or values of a vector, are zero at its beginning.
  * @property {{ name: string, firstRow: number }} [partOf] The tensor that has the same rows among others.
  */
 

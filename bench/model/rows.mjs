@@ -2,6 +2,7 @@ import { tensorTypes } from "../../dist/native/tensorTypes.js";
 import { isOneBit, oneBitBlocks } from "./oneBit.mjs";
 import { quantize } from "./quantize.mjs";
 import { fillNormal, generator } from "./random.mjs";
+import { channelLength } from "./routing.mjs";
 
 /** @typedef {import("./tensors.mjs").TensorSpec} TensorSpec */
 
@@ -39,6 +40,47 @@ export function fillRows(spec, rowStart, rowEnd, target, at) {
   const { firstRow } = originOf(spec);
   for (const segment of segmentsOf(spec, pool.length))
     fillSegment(segment, pool, spec.rowBytes, firstRow + rowStart, firstRow + rowEnd, target, at);
+  if (spec.channel) fillChannel(spec, spec.channel, rowStart, rowEnd, target, at);
+  if (spec.silent) silence(spec, spec.silent, rowStart, rowEnd, target, at);
+}
+
+/** @type {WeakMap<import("./routing.mjs").Beginnings, Uint8Array[]>} */
+const quantizedBeginnings = new WeakMap();
+
+/**
+ * @param {TensorSpec} spec
+ * @param {import("./routing.mjs").Beginnings} channel
+ * @param {number} rowStart
+ * @param {number} rowEnd
+ * @param {Buffer} target
+ * @param {number} at
+ */
+function fillChannel({ type, rowBytes }, channel, rowStart, rowEnd, target, at) {
+  const made = quantizedBeginnings.get(channel) ?? [];
+  quantizedBeginnings.set(channel, made);
+  for (let row = rowStart, to = at; row < rowEnd; row++, to += rowBytes) {
+    const index = row % channel.count;
+    const bytes = made[index] ?? quantize(type, channel.valuesOf(index), channelLength);
+    made[index] = bytes;
+    target.set(bytes, to);
+  }
+}
+
+/**
+ * In every type, blocks of zeros are zero.
+ * @param {TensorSpec} spec
+ * @param {number} silent
+ * @param {number} rowStart
+ * @param {number} rowEnd
+ * @param {Buffer} target
+ * @param {number} at
+ */
+function silence({ shape: [, rows = 1], rowBytes }, silent, rowStart, rowEnd, target, at) {
+  for (let first = Math.floor(rowStart / rows) * rows; first < rowEnd; first += rows) {
+    const from = Math.max(first, rowStart);
+    const to = Math.min(first + silent, rowEnd);
+    if (from < to) target.fill(0, at + (from - rowStart) * rowBytes, at + (to - rowStart) * rowBytes);
+  }
 }
 
 /** @param {TensorSpec} spec */
@@ -142,9 +184,11 @@ function fillFloats(spec, rowStart, rowEnd, target, at) {
 }
 
 /** @param {TensorSpec} spec @param {number} row @returns {Float32Array<ArrayBuffer>} */
-function floatsOf({ seed, name, values, shape: [rowLength = 0], mean, deviation = 0 }, row) {
+function floatsOf({ seed, name, values, shape: [rowLength = 0], mean, deviation = 0, channelDeviation, silent }, row) {
   if (values) return values.slice(row * rowLength, (row + 1) * rowLength);
   const floats = new Float32Array(rowLength);
-  fillNormal(floats, generator(`${seed}/${name}${row ? `/${row}` : ""}`), deviation, mean);
-  return floats;
+  const random = generator(`${seed}/${name}${row ? `/${row}` : ""}`);
+  fillNormal(floats, random, deviation, mean);
+  if (channelDeviation) fillNormal(floats.subarray(0, channelLength), random, channelDeviation);
+  return floats.fill(0, 0, silent ?? 0);
 }

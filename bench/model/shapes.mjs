@@ -1,4 +1,5 @@
 import { denseShapes } from "./denseShapes.mjs";
+import { largeMoeShapes } from "./largeMoeShapes.mjs";
 import { moeShapes } from "./moeShapes.mjs";
 
 /**
@@ -14,7 +15,7 @@ import { moeShapes } from "./moeShapes.mjs";
  * @property {number} context
  * @property {number} ropeBase
  * @property {number} epsilon
- * @property {"gpt-2" | "llama-bpe" | "qwen2"} preTokenizer
+ * @property {"gpt-2" | "llama-bpe" | "qwen2" | "gpt-4o" | "glm4"} preTokenizer
  * @property {boolean} [tiedHead] The embedding is the output head too.
  * @property {RopeScaling} [ropeScaling]
  * @property {number} [ropeDimensions] Values of a head that RoPE turns. Default all.
@@ -34,6 +35,7 @@ import { moeShapes } from "./moeShapes.mjs";
  * @property {boolean} [sharedKv] Keys and values are those of an earlier layer.
  * @property {boolean} [valuesAreKeys] The matrix of the keys makes the values, too.
  * @property {import("./feedForward.mjs").Experts | undefined} [experts]
+ * @property {import("./routing.mjs").Routing} [routing] Default: all experts are equally likely.
  * @property {number} [perLayer] Length of an embedding that each layer has of its own.
  * @property {boolean} [layerScale] Each layer's output is multiplied by a number.
  * @property {number} [predictionLayers] Extra layers, the last in the file, that predict the token after the next.
@@ -103,6 +105,7 @@ export const shapes = {
     ...{ layers: 28, embedding: 1024, feedForward: 3072, heads: 16, kvHeads: 8, headSize: 128 },
     ...{ vocabulary: 151936, context: 40960, tiedHead: true },
   },
+  ...largeMoeShapes,
 };
 
 /**

@@ -3,6 +3,7 @@ import { attentionOutlines } from "./attention.mjs";
 import { feedForwardOutlines } from "./feedForward.mjs";
 import { alignment } from "./header.mjs";
 import { matrix, norm, normal } from "./outline.mjs";
+import { routed } from "./routing.mjs";
 import { matrixType } from "./types.mjs";
 
 /** @typedef {import("./outline.mjs").Outline} Outline */
@@ -30,7 +31,7 @@ import { matrixType } from "./types.mjs";
 export function tensorsOf(shape, fileType, seed) {
   let offset = 0;
   return outlines(shape).map((outline) => {
-    const spec = specOf(outline, shape, fileType, seed, offset);
+    const spec = specOf(routed(outline, shape), shape, fileType, seed, offset);
     offset = Math.ceil((offset + spec.bytes) / alignment) * alignment;
     return spec;
   });

@@ -110,6 +110,11 @@ describe("real shapes", () => {
     ["llama-3-70b", "Q4_K_M", 723, 70_553_706_496],
     ["qwen2.5-0.5b", "Q8_0", 290, 494_032_768],
     ["qwen3-0.6b", "Q8_0", 310, 596_049_920],
+    ["qwen3-30b-a3b", "Q4_K", 579, 30_532_122_624],
+    ["mixtral-8x7b", "Q4_0", 323, 46_702_792_704],
+    ["gpt-oss-20b", "MXFP4", 459, 20_914_757_184],
+    ["gpt-oss-120b", "MXFP4", 687, 116_829_156_672],
+    ["glm-4.5-air", "Q4_0", 803, 110_468_824_832],
   ])("%s has its model's tensors and parameters", (shape, type, tensors, parameters) => {
     const plan = planModel({ shape, type });
     const elements = plan.tensors.map((spec) => spec.shape.reduce((product, size) => product * size, 1));
