@@ -42,7 +42,7 @@ export function metadataOf(name, shape, fileType) {
  */
 function hyperparameters(shape) {
   return {
-    block_count: u32(shape.layers),
+    block_count: u32(shape.layers + (shape.predictionLayers ?? 0)),
     context_length: u32(shape.context),
     embedding_length: u32(shape.embedding),
     feed_forward_length: u32(shape.feedForward),
@@ -55,7 +55,40 @@ function hyperparameters(shape) {
     "rope.dimension_count": u32(shape.ropeDimensions ?? shape.headSize),
     "rope.freq_base": f32(shape.ropeBase),
     ...ropeScaling(shape.ropeScaling),
+    ...(shape.latent && latentKeys(shape.latent)),
+    ...(shape.experts && expertKeys(shape.experts)),
+    ...(shape.predictionLayers && { nextn_predict_layers: u32(shape.predictionLayers) }),
     ...shape.keys,
+  };
+}
+
+/**
+ * Keys are cached as the latent vector and the values that RoPE turned, one head for all.
+ * @param {import("./attention.mjs").Latent} latent
+ * @returns {Record<string, Value>}
+ */
+function latentKeys({ queryRank, rank, keySize, ropeSize, valueSize }) {
+  return {
+    "attention.head_count_kv": u32(1),
+    "attention.key_length": u32(rank + ropeSize),
+    "attention.value_length": u32(rank),
+    "attention.key_length_mla": u32(keySize + ropeSize),
+    "attention.value_length_mla": u32(valueSize),
+    "attention.kv_lora_rank": u32(rank),
+    ...(queryRank && { "attention.q_lora_rank": u32(queryRank) }),
+    "rope.dimension_count": u32(ropeSize),
+  };
+}
+
+/**
+ * @param {import("./feedForward.mjs").Experts} experts
+ * @returns {Record<string, Value>}
+ */
+function expertKeys({ count, used, feedForward }) {
+  return {
+    expert_count: u32(count),
+    expert_used_count: u32(used),
+    ...(feedForward && { expert_feed_forward_length: u32(feedForward) }),
   };
 }
 

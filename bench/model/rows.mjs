@@ -2,6 +2,7 @@ import { tensorTypes } from "../../dist/native/tensorTypes.js";
 import { isOneBit, oneBitBlocks } from "./oneBit.mjs";
 import { quantize } from "./quantize.mjs";
 import { fillNormal, generator } from "./random.mjs";
+import { channelLength } from "./routing.mjs";
 
 /** @typedef {import("./tensors.mjs").TensorSpec} TensorSpec */
 
@@ -34,23 +35,71 @@ export function tensorBytes(spec, rowStart, rowEnd) {
  */
 export function fillRows(spec, rowStart, rowEnd, target, at) {
   if (rowEnd <= rowStart) return;
-  if (spec.kind !== "matrix") return void target.set(vectorBytes(spec), at);
+  if (spec.kind !== "matrix") return fillFloats(spec, rowStart, rowEnd, target, at);
   const pool = Buffer.from(poolFor(spec).buffer);
-  for (const segment of segmentsOf(spec, pool.length)) fillSegment(segment, pool, spec, rowStart, rowEnd, target, at);
+  const { firstRow } = originOf(spec);
+  for (const segment of segmentsOf(spec, pool.length))
+    fillSegment(segment, pool, spec.rowBytes, firstRow + rowStart, firstRow + rowEnd, target, at);
+  if (spec.channel) fillChannel(spec, spec.channel, rowStart, rowEnd, target, at);
+  if (spec.silent) silence(spec, spec.silent, rowStart, rowEnd, target, at);
 }
 
+/** @type {WeakMap<import("./routing.mjs").Beginnings, Uint8Array[]>} */
+const quantizedBeginnings = new WeakMap();
+
 /**
- * @param {Segment} segment
- * @param {Buffer} pool
  * @param {TensorSpec} spec
+ * @param {import("./routing.mjs").Beginnings} channel
  * @param {number} rowStart
  * @param {number} rowEnd
  * @param {Buffer} target
  * @param {number} at
  */
-function fillSegment({ start, bytes, base, stride, places, blockBytes }, pool, spec, rowStart, rowEnd, target, at) {
+function fillChannel({ type, rowBytes }, channel, rowStart, rowEnd, target, at) {
+  const made = quantizedBeginnings.get(channel) ?? [];
+  quantizedBeginnings.set(channel, made);
+  for (let row = rowStart, to = at; row < rowEnd; row++, to += rowBytes) {
+    const index = row % channel.count;
+    const bytes = made[index] ?? quantize(type, channel.valuesOf(index), channelLength);
+    made[index] = bytes;
+    target.set(bytes, to);
+  }
+}
+
+/**
+ * In every type, blocks of zeros are zero.
+ * @param {TensorSpec} spec
+ * @param {number} silent
+ * @param {number} rowStart
+ * @param {number} rowEnd
+ * @param {Buffer} target
+ * @param {number} at
+ */
+function silence({ shape: [, rows = 1], rowBytes }, silent, rowStart, rowEnd, target, at) {
+  for (let first = Math.floor(rowStart / rows) * rows; first < rowEnd; first += rows) {
+    const from = Math.max(first, rowStart);
+    const to = Math.min(first + silent, rowEnd);
+    if (from < to) target.fill(0, at + (from - rowStart) * rowBytes, at + (to - rowStart) * rowBytes);
+  }
+}
+
+/** @param {TensorSpec} spec */
+function originOf({ name, partOf }) {
+  return partOf ?? { name, firstRow: 0 };
+}
+
+/**
+ * @param {Segment} segment
+ * @param {Buffer} pool
+ * @param {number} rowBytes
+ * @param {number} rowStart
+ * @param {number} rowEnd
+ * @param {Buffer} target
+ * @param {number} at
+ */
+function fillSegment({ start, bytes, base, stride, places, blockBytes }, pool, rowBytes, rowStart, rowEnd, target, at) {
   let to = at + start;
-  for (let row = rowStart; row < rowEnd; row++, to += spec.rowBytes) {
+  for (let row = rowStart; row < rowEnd; row++, to += rowBytes) {
     const from = ((base + row * stride) % places) * blockBytes;
     pool.copy(target, to, from, from + bytes);
   }
@@ -91,7 +140,7 @@ function segmentsOf(spec, poolBytes) {
  * @returns {Segment}
  */
 function segment(spec, start, bytes, places, blockBytes) {
-  const random = generator(`${spec.seed}/${spec.name}/${start}`);
+  const random = generator(`${spec.seed}/${originOf(spec).name}/${start}`);
   const base = random() % places;
   let stride = 1 + (random() % (places - 1));
   while (commonDivisor(stride, places) !== 1) stride = 1 + (stride % (places - 1));
@@ -121,41 +170,25 @@ function randomPool(type, rowLength, random) {
   return quantize(type, values, rowLength);
 }
 
-/** @param {TensorSpec} spec @returns {Uint8Array} */
-function vectorBytes(spec) {
-  const values = spec.kind === "ropeFactors" ? ropeFactors(spec) : new Float32Array(spec.shape[0] ?? 0);
-  const random = generator(`${spec.seed}/${spec.name}`);
-  if (spec.kind === "norm") fillNormal(values, random, 0.1, normMean(spec));
-  if (spec.kind === "bias") fillNormal(values, random, 0.3);
-  if (spec.kind === "factors") fillNormal(values, random, 0.3, 2);
-  return new Uint8Array(values.buffer);
-}
-
 /**
- * Attention so sharp that the next token depends on which few tokens it looks at, blocks that matter beside the embedding,
- * and logits a few units apart: without that, greedy tokens of random weights repeat themselves.
  * @param {TensorSpec} spec
+ * @param {number} rowStart
+ * @param {number} rowEnd
+ * @param {Buffer} target
+ * @param {number} at
  */
-function normMean({ name, sharpness }) {
-  if (name === "output_norm.weight") return 3;
-  if (name.includes("post_")) return 2;
-  return name.includes("attn_") ? sharpness : 1;
+function fillFloats(spec, rowStart, rowEnd, target, at) {
+  for (let row = rowStart, to = at; row < rowEnd; row++, to += spec.rowBytes) {
+    target.set(new Uint8Array(floatsOf(spec, row).buffer), to);
+  }
 }
 
-/**
- * What each frequency is divided by: 1 for the fast ones, `factor` for the slow ones, a smooth change between (Llama 3.1).
- * @param {TensorSpec} spec
- */
-function ropeFactors({ shape: [length = 0], rope }) {
-  if (!rope) throw new Error("rope factors need a rope scaling");
-  return Float32Array.from({ length }, (_, index) => {
-    const wavelength = 2 * Math.PI * rope.base ** (index / length);
-    const smooth = (rope.originalContext / wavelength - 1) / 3;
-    return 1 / ((1 - clamp(smooth)) / rope.factor + clamp(smooth));
-  });
-}
-
-/** @param {number} value */
-function clamp(value) {
-  return Math.min(1, Math.max(0, value));
+/** @param {TensorSpec} spec @param {number} row @returns {Float32Array<ArrayBuffer>} */
+function floatsOf({ seed, name, values, shape: [rowLength = 0], mean, deviation = 0, channelDeviation, silent }, row) {
+  if (values) return values.slice(row * rowLength, (row + 1) * rowLength);
+  const floats = new Float32Array(rowLength);
+  const random = generator(`${seed}/${name}${row ? `/${row}` : ""}`);
+  fillNormal(floats, random, deviation, mean);
+  if (channelDeviation) fillNormal(floats.subarray(0, channelLength), random, channelDeviation);
+  return floats.fill(0, 0, silent ?? 0);
 }

@@ -1,4 +1,6 @@
 import { denseShapes } from "./denseShapes.mjs";
+import { largeMoeShapes } from "./largeMoeShapes.mjs";
+import { moeShapes } from "./moeShapes.mjs";
 
 /**
  * @typedef {object} Shape Hyperparameters of one model, as GGUF names them.
@@ -13,21 +15,31 @@ import { denseShapes } from "./denseShapes.mjs";
  * @property {number} context
  * @property {number} ropeBase
  * @property {number} epsilon
- * @property {"gpt-2" | "llama-bpe" | "qwen2"} preTokenizer
+ * @property {"gpt-2" | "llama-bpe" | "qwen2" | "gpt-4o" | "glm4"} preTokenizer
  * @property {boolean} [tiedHead] The embedding is the output head too.
  * @property {RopeScaling} [ropeScaling]
  * @property {number} [ropeDimensions] Values of a head that RoPE turns. Default all.
- * @property {boolean} [ropeFactors] There are factors per frequency, of random values.
+ * @property {boolean | "quarter"} [ropeFactors] Factors per frequency: random, or so that only a quarter of the pairs turn.
  * @property {boolean} [longRope] There are such factors for long and for short contexts (`rope_factors_long`, `_short`).
  * @property {boolean} [layerNorm] Norms subtract the mean.
  * @property {"before" | "after" | "both"} [norms] Where a block has norms. Default before its matrices.
  * @property {string} [feedForwardNorm] Name of the norm before the feed-forward matrices. Default `ffn_norm`.
  * @property {boolean} [parallel] Feed-forward takes attention's input, under the same norm.
  * @property {"head" | "all"} [qkNorm] Norms of Q and of K: of each head by itself, or of all heads together.
- * @property {number} [sharpness] How different scores of attention are: mean of the norms before it. Default 2.
+ * @property {number | undefined} [sharpness] How different scores of attention are: mean of the norms before it. Default 2.
  * @property {readonly string[]} [biases] Projections that have one.
  * @property {boolean} [fusedQkv] Q, K and V are the rows of one matrix.
  * @property {boolean} [fusedGate] So are the gate and up.
+ * @property {boolean} [sinks] Each head has an attention sink: one more score, without a value.
+ * @property {import("./attention.mjs").Latent} [latent]
+ * @property {boolean} [sharedKv] Keys and values are those of an earlier layer.
+ * @property {boolean} [valuesAreKeys] The matrix of the keys makes the values, too.
+ * @property {import("./feedForward.mjs").Experts | undefined} [experts]
+ * @property {import("./routing.mjs").Routing} [routing] Default: all experts are equally likely.
+ * @property {number} [perLayer] Length of an embedding that each layer has of its own.
+ * @property {boolean} [layerScale] Each layer's output is multiplied by a number.
+ * @property {number} [predictionLayers] Extra layers, the last in the file, that predict the token after the next.
+ * @property {(layer: number) => Partial<Shape>} [ofLayer] Differences of one layer from the rest.
  * @property {Record<string, import("./header.mjs").Value>} [keys] Further metadata, without the architecture in front.
  */
 
@@ -68,6 +80,7 @@ export const shapes = {
   "tiny-qwen2": { ...tiny, ...qwen2, heads: 4, kvHeads: 2, headSize: 64, tiedHead: true },
   "tiny-qwen3": { ...tiny, ...qwen3, heads: 4, kvHeads: 2, headSize: 128, tiedHead: true },
   ...denseShapes,
+  ...moeShapes,
   "tinyllama-1.1b": {
     ...llama2,
     ...{ layers: 22, embedding: 2048, feedForward: 5632, heads: 32, kvHeads: 4, headSize: 64, context: 2048 },
@@ -92,6 +105,7 @@ export const shapes = {
     ...{ layers: 28, embedding: 1024, feedForward: 3072, heads: 16, kvHeads: 8, headSize: 128 },
     ...{ vocabulary: 151936, context: 40960, tiedHead: true },
   },
+  ...largeMoeShapes,
 };
 
 /**

@@ -41,25 +41,41 @@ export function fileTypeNumber(type) {
 }
 
 /**
+ * @typedef {object} MatrixFacts What a matrix's type depends on.
+ * @property {string} name
+ * @property {number} rowLength
+ * @property {number} layers
+ * @property {number} grouped Query heads for each KV head.
+ * @property {boolean} isHead
+ * @property {number} experts Of the model; 0 if it has none.
+ * @property {boolean} stacked The tensor holds several matrices.
+ */
+
+/**
  * The type of one matrix. A plain file type is that type throughout (`llama-quantize --pure`); a mix follows llama.cpp's
- * own rules, by the tensor's name and layer.
+ * own rules, by the tensor's name and layer. MXFP4 in a model with experts is a mix, too: the rest of it is Q8_0.
  * @param {FileType} fileType
- * @param {{ name: string, rowLength: number, layers: number, grouped: number, isHead: boolean }} tensor
+ * @param {MatrixFacts} tensor
  * @returns {TensorTypeName}
  */
 export function matrixType(fileType, tensor) {
+  if (fileType === "MXFP4" && tensor.experts > 0) return fitting(tensor.stacked ? "MXFP4" : "Q8_0", tensor.rowLength);
+  if (tensor.name === "per_layer_model_proj.weight" && fileType !== "F32") return "BF16";
   const base = mixBases[fileType];
   return fitting(base ? mixedType(base, tensor) : /** @type {TensorTypeName} */ (fileType), tensor.rowLength);
 }
 
 /**
  * @param {TensorTypeName} base
- * @param {{ name: string, rowLength: number, layers: number, grouped: number, isHead: boolean }} tensor
+ * @param {MatrixFacts} tensor
  * @returns {TensorTypeName}
  */
-function mixedType(base, { name, rowLength, layers, grouped, isHead }) {
+function mixedType(base, { name, rowLength, layers, grouped, isHead, experts }) {
   if (isHead) return rowLength % 256 ? "Q8_0" : "Q6_K";
-  const [, layer, part] = /^blk\.(\d+)\.(attn_v|ffn_down)\.weight$/.exec(name) ?? [];
+  // Next to eight experts, attention is so small that more bits for it cost little.
+  if (experts === 8 && /\.attn_[kv]\.weight$/.test(name)) return "Q8_0";
+  if (experts === 8 && base === "Q4_K" && name.endsWith("attn_output.weight")) return "Q5_K";
+  const [, layer, part] = /^blk\.(\d+)\.(attn_v|ffn_down)(?:_exps|_shexp|\.\d+)?\.weight$/.exec(name) ?? [];
   if (layer === undefined) return base;
   if (usesMoreBits(Number(layer), layers)) return "Q6_K";
   // Of a 70B model, eight query heads share a value head: its matrix is small and matters.

@@ -39,6 +39,28 @@ describe("generateModel", () => {
     expect(readFileSync(path).subarray(read.offset, read.offset + read.bytes)).toEqual(tensorBytes(last, 0, last.rows));
   });
 
+  it("writes each expert of a file of 2023 as it is in the tensor of all", () => {
+    const all = planModel({ shape: "tiny-mixtral", type: "Q4_K" });
+    const each = planModel({ shape: "tiny-mixtral-2023", type: "Q4_K" });
+    for (const part of ["gate", "up", "down"]) {
+      const stacked = all.tensors.find(({ name }) => name === `blk.1.ffn_${part}_exps.weight`)!;
+      const experts = Array.from({ length: 8 }, (_, expert) => {
+        const spec = each.tensors.find(({ name }) => name === `blk.1.ffn_${part}.${expert}.weight`)!;
+        return tensorBytes(spec, 0, spec.rows);
+      });
+      expect(Buffer.concat(experts).equals(tensorBytes(stacked, 0, stacked.rows))).toBe(true);
+    }
+  });
+
+  it("keeps routers F32, and in MXFP4 everything but experts Q8_0", () => {
+    const { tensors } = planModel({ shape: "tiny-gpt-oss", type: "MXFP4" });
+    const types = (end: string) => [...new Set(tensors.flatMap(({ name, type }) => (name.endsWith(end) ? type : [])))];
+    expect(types("_exps.weight")).toEqual(["MXFP4"]);
+    expect(types("ffn_gate_inp.weight")).toEqual(["F32"]);
+    expect(types("attn_q.weight")).toEqual(["Q8_0"]);
+    expect(types("output.weight")).toEqual(["Q8_0"]);
+  });
+
   it("refuses a file that the disk has no room for, with both numbers", async () => {
     const path = join(directory, "large.gguf");
     const writing = generateModel({ shape: "llama-2-70b", type: "F32", layers: 4000, path });
@@ -53,9 +75,10 @@ describe("generateModel", () => {
 
 describe("byte ranges", () => {
   const plan = planModel(tiny);
-  const whole = modelBytes(plan, 0, plan.fileBytes);
 
-  it("are the whole file's, wherever they begin and end", () => {
+  it.each([tiny, { shape: "tiny-gpt-oss", type: "MXFP4" }])("are the whole file's: $shape $type", (options) => {
+    const plan = planModel(options);
+    const whole = modelBytes(plan, 0, plan.fileBytes);
     for (let start = 0; start < plan.fileBytes; start += 99_991) {
       for (const length of [1, 143, 210, 70_001]) {
         const end = Math.min(plan.fileBytes, start + length);
@@ -87,6 +110,11 @@ describe("real shapes", () => {
     ["llama-3-70b", "Q4_K_M", 723, 70_553_706_496],
     ["qwen2.5-0.5b", "Q8_0", 290, 494_032_768],
     ["qwen3-0.6b", "Q8_0", 310, 596_049_920],
+    ["qwen3-30b-a3b", "Q4_K", 579, 30_532_122_624],
+    ["mixtral-8x7b", "Q4_0", 323, 46_702_792_704],
+    ["gpt-oss-20b", "MXFP4", 459, 20_914_757_184],
+    ["gpt-oss-120b", "MXFP4", 687, 116_829_156_672],
+    ["glm-4.5-air", "Q4_0", 803, 110_468_824_832],
   ])("%s has its model's tensors and parameters", (shape, type, tensors, parameters) => {
     const plan = planModel({ shape, type });
     const elements = plan.tensors.map((spec) => spec.shape.reduce((product, size) => product * size, 1));

@@ -40,6 +40,19 @@ it.each([`bytes=${plan.fileBytes}-`, "bytes=9-3", "lines=1-2"])("refuses the ran
   expect(response.status).toBe(416);
 });
 
+it("serves experts of a model that no disk here would hold", async () => {
+  const options = { shape: "gpt-oss-120b", type: "MXFP4" };
+  const plan = planModel(options);
+  const big = await serveModel(options);
+  const { offset } = plan.tensors.find(({ name }) => name === "blk.35.ffn_down_exps.weight")!;
+  const start = plan.header.length + offset + 300 * 1530 + 7;
+  const response = await fetch(big.url, { headers: { range: `bytes=${start}-${start + 9999}` } });
+  const bytes = Buffer.from(await response.arrayBuffer());
+  await big.close();
+  expect(bytes.equals(modelBytes(plan, start, start + 10_000))).toBe(true);
+  expect(bytes.some((byte) => byte !== 0)).toBe(true);
+});
+
 it("counts what it sent, and computes nothing for a client that goes away", async () => {
   const big = await serveModel({ shape: "llama-2-70b", type: "Q4_0" });
   const controller = new AbortController();
