@@ -360,6 +360,11 @@ export type ErrorFacts = Pick<StelliumError, "code" | "values">;
 /** The table itself, for documentation and tests. */
 export const errorTable: Readonly<Record<ErrorCode, { status: number; message: string; hint: string }>> = table;
 
+/** The error for what was typed. @param detail - what is wrong with it */
+export function badUsage(detail: string): StelliumError {
+  return new StelliumError("BAD_USAGE", { detail });
+}
+
 /** What went wrong, without the call and path that Node's own messages end in. */
 export function reasonOf(error: unknown): string {
   const { message } = error instanceof Error ? error : new Error(String(error));

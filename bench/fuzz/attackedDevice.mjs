@@ -5,14 +5,14 @@ import { CacheLimit } from "#stellium/cluster/cacheLimit";
 
 const program = fileURLToPath(new URL("./device.mjs", import.meta.url));
 
-/** What a device may take while it is attacked, of memory and disk. */
+/** Limits of memory and disk for a device under attack. */
 export const attackedLimits = { memory: 400e6, cache: 10e6 };
 
 /** A device of its own process, which joins what listens at a port as long as it is not ended. */
 export class AttackedDevice {
   #child;
   #cache;
-  /** How often it could not stay, by the codes of its errors. @type {Record<string, number>} */
+  /** Number of times that it left the cluster, by error code. @type {Record<string, number>} */
   failures = {};
   /** Rejects if it ends by itself. @type {Promise<never>} */
   ended;

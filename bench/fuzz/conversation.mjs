@@ -38,7 +38,7 @@ export class Conversation {
     this.raw(framed(message));
   }
 
-  /** The first message of one of these types, of those that nobody has had; undefined if none comes. @param {string[]} types */
+  /** Takes the first message of one of these types; undefined if none arrives in time. @param {string[]} types */
   async next(...types) {
     const late = setTimeout(() => this.#wake(), patienceMs);
     const deadline = performance.now() + patienceMs;
@@ -56,7 +56,7 @@ export class Conversation {
     }
   }
 
-  /** Whether the other end takes what it was sent, and goes on. */
+  /** True if the other end still answers after what it was sent. */
   async goesOn() {
     const sequence = ++this.#pings;
     this.send({ type: "ping", sequence });

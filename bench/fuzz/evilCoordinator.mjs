@@ -27,7 +27,7 @@ const limits = { slots: 2, context: 64, batch: 16, outputs: 2 };
 /** Messages of one conversation. */
 const mostMessages = 20;
 
-/** What an honest coordinator would say to the only worker, of which everything may be changed. */
+/** The messages of an honest coordinator to its only worker, as a base for mutations. */
 export class Script {
   /** @param {ModelSource} source @param {string} hash */
   constructor(source, hash) {
@@ -97,7 +97,7 @@ export class EvilCoordinator {
     return /** @type {import("node:net").AddressInfo} */ (this.#server.address()).port;
   }
 
-  /** Resolves when so many messages have been sent. @param {number} count */
+  /** Resolves when this many messages have been sent. @param {number} count */
   async send(count) {
     this.#count = count;
     await new Promise((resolve) => {

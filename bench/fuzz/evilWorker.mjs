@@ -11,7 +11,7 @@ import { anyFrame } from "./mutation.mjs";
 const host = "127.0.0.1";
 const longName = "n".repeat(60);
 
-/** What a worker may say, with as much in it as may be. @type {import("#stellium/cluster/control/messages").WorkerMessage[]} */
+/** The messages of a worker, each with all of its optional fields. @type {import("#stellium/cluster/control/messages").WorkerMessage[]} */
 const phrases = [
   { type: "slice-request", blocks: [0, 1, 2] },
   { type: "slice-request", blocks: Array.from({ length: 4096 }, (_, i) => i % 3) },

@@ -23,8 +23,8 @@ export function mutated(message, random) {
 const tries = 8;
 
 /**
- * Anything that a peer with the token may send: phrases as they are, changed so that the schema mostly lets them pass, data
- * that nobody waits for, and credit for nothing.
+ * Anything that a peer with the token can send: valid phrases, phrases that are changed but mostly still fit the schema,
+ * data for streams that do not exist, and credit for data that was never sent.
  * @param {readonly unknown[]} phrases @param {import("zod").ZodType} schema @param {Random} random
  */
 export function anyFrame(phrases, schema, random) {

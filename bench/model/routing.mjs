@@ -80,7 +80,7 @@ function routerOf(outline, embedding, { text }, hidden) {
   };
 }
 
-/** How the embedding of each kind of token begins. @param {Routing} routing @returns {Beginnings} */
+/** The first values of the embedding of each kind of token. @param {Routing} routing @returns {Beginnings} */
 function tokenBeginnings({ popularity, topic, token, text }) {
   const parts = [popularity, topic, token].map((share) => amplitude * Math.sqrt(share / (1 - text)));
   const valuesOf = (/** @type {number} */ index) => {
@@ -92,7 +92,7 @@ function tokenBeginnings({ popularity, topic, token, text }) {
   return { count: topics * tokensPerTopic, valuesOf };
 }
 
-/** How the head's rows begin. @param {Routing} routing @param {number} hidden @returns {Beginnings} */
+/** The first values of the head's rows. @param {Routing} routing @param {number} hidden @returns {Beginnings} */
 function topicBeginnings({ topic, text, persistence }, hidden) {
   const factor = (persistence * hidden) / (amplitude * Math.sqrt(topic / (1 - text)) * channelLength);
   return { count: topics, valuesOf: (index) => randomVector(`topic ${index}`).map((value) => factor * value) };

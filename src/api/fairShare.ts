@@ -1,4 +1,5 @@
 import { isIPv6 } from "node:net";
+import { plainHost } from "../cluster/control/address.ts";
 
 /** One of several that hold something of which there is only so much. */
 export interface Holder {
@@ -25,7 +26,7 @@ export function firstOfLargestGroup<T extends Holder>(holders: readonly T[]): T 
  * may have all addresses.
  */
 export function clientGroup(address = ""): string {
-  const plain = address.replace(/^::ffff:(?=\d+\.)/i, "");
+  const plain = plainHost(address);
   if (!isIPv6(plain)) return plain;
   const [head = "", tail] = plain.replace(/%.*$/, "").split("::");
   const groups = (text: string) => text.split(":").filter(Boolean);

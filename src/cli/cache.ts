@@ -1,7 +1,7 @@
 import { CacheLimit, type CacheUse } from "../cluster/cacheLimit.ts";
 import { listNetworks } from "../cluster/keptNetworks.ts";
 import { tuningDirectory } from "../cluster/linkPlan.ts";
-import { StelliumError } from "../errors.ts";
+import { badUsage } from "../errors.ts";
 import { unlessHomeless } from "../system/homeDirectory.ts";
 import { listHeads } from "../weights/headList.ts";
 import { prunable, removeKept } from "../weights/kept.ts";
@@ -80,8 +80,4 @@ function json(value: object): string {
 
 function print(text: string): void {
   process.stdout.write(`${text}\n`);
-}
-
-function badUsage(detail: string): StelliumError {
-  return new StelliumError("BAD_USAGE", { detail });
 }

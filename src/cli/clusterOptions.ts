@@ -3,7 +3,7 @@ import { parseAddress } from "../cluster/control/address.ts";
 import { type JoinToken, resolveToken } from "../cluster/token.ts";
 import { collectiveNames } from "../collective/collective.ts";
 import { wireNames } from "../collective/wire.ts";
-import { StelliumError } from "../errors.ts";
+import { badUsage } from "../errors.ts";
 import { mostRanks } from "../plan/shares.ts";
 import { choice, number, text, toggle, type Values } from "./arguments/option.ts";
 import { sizeOption } from "./figures.ts";
@@ -123,8 +123,4 @@ export function sharesOf(text: string): number[] {
   const shares = text.split(",").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
   if (shares.every((share) => share >= 0 && Number.isFinite(share))) return shares;
   throw badUsage(`--shares must be numbers such as 3,1,2, not ${JSON.stringify(text)}`);
-}
-
-function badUsage(detail: string): StelliumError {
-  return new StelliumError("BAD_USAGE", { detail });
 }

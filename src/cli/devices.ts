@@ -1,5 +1,5 @@
 import { type AdmittedDevice, DeviceRecords } from "../cluster/identity/deviceRecords.ts";
-import { StelliumError } from "../errors.ts";
+import { badUsage, StelliumError } from "../errors.ts";
 import { writingTo } from "../system/cacheFolder.ts";
 import { unlessHomeless } from "../system/homeDirectory.ts";
 import type { Values } from "./arguments/option.ts";
@@ -87,8 +87,4 @@ function ago(time: number | undefined): string {
 
 function print(text: string): void {
   process.stdout.write(`${text}\n`);
-}
-
-function badUsage(detail: string): StelliumError {
-  return new StelliumError("BAD_USAGE", { detail });
 }

@@ -4,7 +4,7 @@ import type { JoinState } from "../cluster/control/client.ts";
 import { type LocateOptions, locateCoordinator } from "../cluster/discovery/locate.ts";
 import { Membership } from "../cluster/identity/membership.ts";
 import { checkDevice, type WorkerOptions, type WorkerState, work } from "../cluster/worker.ts";
-import { StelliumError } from "../errors.ts";
+import { badUsage } from "../errors.ts";
 import type { Values } from "./arguments/option.ts";
 import { tokenOf } from "./clusterOptions.ts";
 import type { joinOptions } from "./commandOptions.ts";
@@ -97,8 +97,4 @@ function sentence(state: Exclude<JoinState | WorkerState, { state: "receiving" |
     default:
       return state satisfies never;
   }
-}
-
-function badUsage(detail: string): StelliumError {
-  return new StelliumError("BAD_USAGE", { detail });
 }

@@ -1,4 +1,4 @@
-import { StelliumError } from "../errors.ts";
+import { badUsage, StelliumError } from "../errors.ts";
 import { endpointOf, hubDirectory } from "../models/hub.ts";
 import { listLocalModels, localRepositories, type NamedModel } from "../models/localModels.ts";
 import { type HubName, parseModelName } from "../models/modelName.ts";
@@ -68,8 +68,4 @@ function chosenOf(models: readonly NamedModel[], { repo, choice }: HubName, all:
   const chosen = chooseModel(models, choice);
   if (chosen === undefined) throw new StelliumError("MODEL_NOT_HERE", { model: `${repo}:${choice}` });
   return models.filter(({ path }) => path === chosen.path);
-}
-
-function badUsage(detail: string): StelliumError {
-  return new StelliumError("BAD_USAGE", { detail });
 }

@@ -2,7 +2,7 @@ import { chmodSync, type Dirent, lstatSync, mkdirSync, readdirSync, statSync } f
 import { dirname, join } from "node:path";
 
 /** Mode of folders that Stellium makes: only their owner can look into them. */
-const folderMode = 0o700;
+export const folderMode = 0o700;
 /** Mode of files that Stellium makes without being told where: only their owner can read them. */
 export const fileMode = 0o600;
 

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { chmodSync, lchownSync, statSync } from "node:fs";
 import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { makeFolder } from "./makeFolder.ts";
+import { fileMode, folderMode, makeFolder } from "./makeFolder.ts";
 
 /**
  * Makes a folder that only its owner can enter, and those above it, or narrows one that exists. Throws what the system
@@ -12,7 +12,7 @@ export function makeOwnerOnlyFolder(path: string): void {
   const isNew = statSync(path, { throwIfNoEntry: false }) === undefined;
   makeFolder(path);
   if (isNew) giveToOwnerOf(dirname(path), path);
-  if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, 0o700);
+  if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, folderMode);
 }
 
 /**
@@ -39,7 +39,7 @@ export async function syncFolder(path: string): Promise<void> {
 }
 
 async function writeNew(path: string, text: string): Promise<void> {
-  const file = await open(path, "wx", 0o600);
+  const file = await open(path, "wx", fileMode);
   try {
     await giveFileToOwnerOf(dirname(path), file);
     await file.writeFile(text);

@@ -1,5 +1,6 @@
 import { readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { isRunningProcess } from "../system/runningProcess.ts";
 import { partialOwner, sliceName, sliceSuffix } from "./sliceDirectory.ts";
 import type { SliceHeader } from "./sliceHeader.ts";
 import { differenceOf, filledBlocks, openSlice } from "./sliceStore.ts";
@@ -23,16 +24,7 @@ export function isRunning(owner: NonNullable<ReturnType<typeof partialOwner>>): 
   if (owner.pid === 0) return false;
   // In a container the one before often had the same number.
   if (owner.pid === process.pid) return owner.since >= Date.now() - process.uptime() * 1000;
-  return isAlive(owner.pid);
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
+  return isRunningProcess(owner);
 }
 
 interface Candidate {

@@ -1,6 +1,7 @@
 import { closeSync, lstatSync, mkdtempSync, openSync, readdirSync, renameSync, rmSync, statfsSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
 import { tryLock } from "../native/fileLock.ts";
+import { fileMode } from "../system/makeFolder.ts";
 
 /** `f_type` of statfs(2) for file systems that lie in memory: tmpfs and ramfs. */
 const inMemory: readonly number[] = [0x01021994, 0x858458f6];
@@ -52,7 +53,7 @@ function folderIn(parent: string): string | undefined {
 function own(folder: string): void {
   const unfinished = join(folder, `${ownerName}.part`);
   // Open for as long as the process lives.
-  tryLock(openSync(unfinished, "wx", 0o600), "exclusive");
+  tryLock(openSync(unfinished, "wx", fileMode), "exclusive");
   renameSync(unfinished, join(folder, ownerName));
 }
 

@@ -1,5 +1,4 @@
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -7,7 +6,7 @@ import { listenForWorkers } from "#stellium/cluster/control/server";
 import { DeviceRecords } from "#stellium/cluster/identity/deviceRecords";
 import { DeviceRegister } from "#stellium/cluster/identity/deviceRegister";
 import { JoinToken } from "#stellium/cluster/token";
-import { model, start, stellium, until } from "./stellium.ts";
+import { freePort, model, start, stellium, until } from "./stellium.ts";
 
 const root = mkdtempSync(join(tmpdir(), "stellium-devices-"));
 const children = new Set<ReturnType<typeof start>["child"]>();
@@ -35,14 +34,6 @@ async function ask(...args: string[]): Promise<string> {
 }
 
 const listed = async () => JSON.parse(await ask("devices", "--json")).devices as { name: string; connected: boolean }[];
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 describe("devices of a group", () => {
   it("keep their place through restarts and a new token, until one is removed", async () => {

@@ -1,5 +1,4 @@
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -10,7 +9,7 @@ import { outlineOf, type RankPlan } from "#stellium/cluster/rankPlan";
 import { JoinToken } from "#stellium/cluster/token";
 import { readGguf } from "#stellium/weights/gguf/reader";
 import { skipWithoutMulticast } from "../cluster/multicast.ts";
-import { model, start, stellium, until } from "./stellium.ts";
+import { freePort, model, start, stellium, until } from "./stellium.ts";
 
 const token = JoinToken.parse("a token of these tests");
 const cacheDir = mkdtempSync(join(tmpdir(), "stellium-test-"));
@@ -50,14 +49,6 @@ async function generate(port: number): Promise<number[]> {
   const { code, stdout, stderr } = await stellium(args, { env: { STELLIUM_TOKEN: token.text } });
   expect(code, stderr).toBe(0);
   return JSON.parse(stdout).tokens;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** A coordinator that speaks the protocol, in this process. */

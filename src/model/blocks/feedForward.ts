@@ -8,6 +8,7 @@ import {
   type BlockFacts,
   blockInput,
   type Flow,
+  joinParts,
   project,
   type RankBlock,
 } from "./block.ts";
@@ -60,5 +61,8 @@ function appendFeedForward(context: BlockContext, block: RankBlock<FeedForwardBl
   const up = project(context, block, "ffn_up", input);
   const gate = project(context, block, "ffn_gate", input);
   const own = project(context, block, "ffn_down", builder.gated(block.activation, gate, up));
-  return flow.partial === null ? { ...flow, partial: own } : context.join(builder, flow, own);
+  if (flow.partial === null) return { ...flow, partial: own };
+  // What a norm or a factor is yet to change has to be summed first.
+  const join = block.after === undefined && block.residualScale === 1 ? context.join : joinParts;
+  return join(builder, flow, own);
 }
