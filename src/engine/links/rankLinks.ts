@@ -15,7 +15,7 @@ import { spanKind } from "../../trace/spans.ts";
 import { dividedTokens, tokensOfLane } from "../division.ts";
 import type { Reducer } from "../reducer.ts";
 import type { Communication } from "./communication.ts";
-import { openDeadline, openLinkSet, sumDeadline } from "./linkSets.ts";
+import { measuringDeadline, openDeadline, openLinkSet, sumDeadline } from "./linkSets.ts";
 import { inlineReducer, overlappingReducer } from "./rankReducers.ts";
 import { openReductions, type SumSizes, sumGroups, sumSizes } from "./reduction.ts";
 
@@ -34,6 +34,8 @@ export interface LinkSetup {
   readonly overlap?: boolean | undefined;
   /** Milliseconds to open all links in; 20,000 if absent. */
   readonly deadlineMs?: number | undefined;
+  /** Milliseconds to measure them in after that, if `auto` has to; see `measuringDeadline` if absent. */
+  readonly measuringMs?: number | undefined;
 }
 
 /** Another rank: where it listens, and the keys of both directions. */
@@ -84,7 +86,7 @@ export class RankLinks implements Disposable {
 
   /** Opens the links. Blocks; throws `LINK_LOST`. */
   constructor({ listener, setup, values, batch, communication, recorder = noRecorder }: RankLinksParts) {
-    const { rank, size, overlap = true, deadlineMs = openDeadline } = setup;
+    const { rank, size, overlap = true, deadlineMs = openDeadline, measuringMs = measuringDeadline(size - 1) } = setup;
     const deadline = performance.now() + deadlineMs;
     const divides = overlap && size > 1 && batch >= dividedTokens;
     this.#recorder = recorder;
@@ -100,7 +102,8 @@ export class RankLinks implements Disposable {
     try {
       const largest = sumSizes(values, tokensOfLane(batch, 2));
       this.#communication?.open({ listener, setup, largest, deadlineMs: deadline - performance.now() });
-      this.reducer = this.#openReducer(setup, { ...group, maxElements: values.usual * batch }, values.usual);
+      const measured = { ...group, maxElements: values.usual * batch, endsBy: deadline + measuringMs };
+      this.reducer = this.#openReducer(setup, measured, values.usual);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
