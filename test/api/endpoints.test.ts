@@ -64,6 +64,7 @@ describe("completions", () => {
     [{ prompt: [258] }, "prompt"],
     [{ prompt: new Array(65).fill("x") }, "prompt"],
     [{ prompt: [1, "x"] }, "prompt"],
+    [{ prompt: "x", stop: new Array(17).fill("x") }, "stop"],
     [{}, "prompt"],
   ])("refuse %j", async (body, param) => {
     const response = await appOf().post(path, body);
