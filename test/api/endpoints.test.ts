@@ -90,6 +90,20 @@ describe("embeddings", () => {
     ]);
   });
 
+  it("are written piece by piece: other things run meanwhile", async () => {
+    const response = await appOf().post("/v1/embeddings", { input: new Array(2048).fill("ab") });
+    let [turns, reading] = [0, true];
+    const count = () => {
+      turns++;
+      if (reading) setImmediate(count);
+    };
+    setImmediate(count);
+    const text = await response.text();
+    reading = false;
+    expect(JSON.parse(text).data).toHaveLength(2048);
+    expect(turns).toBeGreaterThanOrEqual(Math.floor(text.length / 2 ** 15));
+  });
+
   it("are refused in another number of dimensions, and of what does not fit the context", async () => {
     const { post } = appOf({ context: 10 });
     const dimensions = await post("/v1/embeddings", { input: "ab", dimensions: 2 });
