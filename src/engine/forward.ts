@@ -20,6 +20,7 @@ import type { RankDescription } from "../plan/rankDescription.ts";
 import { noRecorder, type Recorder } from "../trace/recorder.ts";
 import { spanKind } from "../trace/spans.ts";
 import type { Weights } from "../weights/weights.ts";
+import type { BlockChoice } from "./choices.ts";
 import { tokensOfLane } from "./division.ts";
 import type { KvCache } from "./kvCache.ts";
 import { Lane } from "./lane.ts";
@@ -82,6 +83,9 @@ export class Forward implements Disposable {
   /** Counts how often the buffer of the graphs has grown. */
   #growth = 0;
   #aborted = false;
+  /** True if ranks were found to have chosen different things, and while they agree before they go on. */
+  #differed = false;
+  #agrees = false;
   #lastLane = 0;
   #settled = true;
   #sound = false;
@@ -131,7 +135,8 @@ export class Forward implements Disposable {
 
   /**
    * Computes a pass. Where ranks share the blocks, the tokens of a large one go in several groups, which leapfrog: while
-   * the sums of one group are on their way, the other is computed.
+   * the sums of one group are on their way, the other is computed. If it turns out that ranks chose different things, all
+   * compute it again, and agree on each choice.
    *
    * @param embeddings - (embedding length, tokens), the tokens' rows of the embedding
    * @param results - row by row in order of the pass's parts, filled in on the rank that has the head; see also `logits`
@@ -142,16 +147,15 @@ export class Forward implements Disposable {
     const started = this.#recorder.now();
     this.#settled = false;
     this.#sound = false;
-    const groups = this.#prepare(step, embeddings);
     this.#results = results;
-    this.#aborted = false;
-    this.#blocks.begin();
-    this.#lastLane = groups.length - 1;
-    const steps = this.#segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
-    const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
-    const settled = groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean);
+    this.#agrees = false;
+    let complete = this.#pass(step, embeddings);
+    if (this.#differed) {
+      this.#agrees = true;
+      complete = this.#pass(step, embeddings);
+    }
     this.#settled = true;
-    this.#sound = complete && settled;
+    this.#sound = complete;
     this.#recorder.end(spanKind.step, started, 0, countTokens(step));
     if (this.#blocks.failure !== undefined) throw this.#blocks.failure;
     return this.#sound && !this.#aborted;
@@ -161,6 +165,18 @@ export class Forward implements Disposable {
     this.#forget(0);
     this.#parts.ggml.freeGraphAllocator(this.#allocator);
     disposeAll(this.#lanes);
+  }
+
+  /** Computes all blocks. Returns false if the ranks stopped before the end. */
+  #pass(step: Batch, embeddings: Float32Array): boolean {
+    const groups = this.#prepare(step, embeddings);
+    this.#aborted = false;
+    this.#differed = false;
+    this.#blocks.begin();
+    this.#lastLane = groups.length - 1;
+    const steps = this.#segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
+    const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
+    return groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean) && complete;
   }
 
   /** Divides a pass's tokens among the lanes and fills those. */
@@ -195,12 +211,22 @@ export class Forward implements Disposable {
 
   /** Computes one segment of one group, once the sums it starts from are there. Returns false where those tell to stop. */
   #runSegment(group: Group, index: number): boolean {
+    const { segments } = group.graphs;
     if (!this.#parts.reducer.wait(group.lane)) return false;
-    const segment = group.graphs.segments[index];
+    this.#differed = !this.#agrees && segments[index - 1]?.check?.agreed === false;
+    if (this.#differed) return false;
+    const segment = segments[index];
+    if (segment?.choice) this.#choose(segment.choice);
     if (segment !== undefined) this.#aborted ||= !this.#blocks.hold(index) || !this.#compute(group, segment, index);
     if (group.lane === this.#lastLane) this.#blocks.letGo(index);
-    if (segment?.sums) this.#reduce(group.lane, segment.sums, segment.empty, this.#segments[index]!.subject);
+    if (segment?.sums) this.#reduce(group.lane, segment, segment.sums, this.#segments[index]!.subject);
     return true;
+  }
+
+  /** Also a rank that was stopped takes part where ranks agree. */
+  #choose(choice: BlockChoice): void {
+    if (!this.#aborted) choice.choose();
+    if (this.#agrees) choice.agree(this.#parts.reducer, this.#aborted);
   }
 
   /** Computes a graph. Returns whether that came to its end. */
@@ -210,7 +236,6 @@ export class Forward implements Disposable {
     const { subject } = this.#segments[index]!;
     const { tokens } = group.layout.shape;
     const [started, begun] = [performance.now(), this.#recorder.now()];
-    segment.choose?.();
     const status = ggml.compute(backend.backend, builder.graph);
     this.#recorder.end(spanKind.compute, begun, subject, tokens);
     this.#computeMs += performance.now() - started;
@@ -222,9 +247,10 @@ export class Forward implements Disposable {
   }
 
   /** A rank that was stopped says so by its sums, so that all ranks stop at the same block. */
-  #reduce(lane: number, partial: PartialSums, empty: boolean, subject: number): void {
+  #reduce(lane: number, { check, empty }: Segment, partial: PartialSums, subject: number): void {
+    if (empty) partial.values.fill(0);
+    check?.write();
     if (this.#aborted) partial.values.fill(Number.NaN);
-    else if (empty) partial.values.fill(0);
     this.#parts.reducer.start(lane, partial, subject);
   }
 

@@ -15,6 +15,7 @@ import {
 import { viewFloats, viewIntegers } from "../native/memory.ts";
 import { tensorTypes } from "../native/tensorTypes.ts";
 import { describingContext } from "../weights/layout.ts";
+import { mostCheckValues } from "./choices.ts";
 import { FirstValues } from "./firstValues.ts";
 import type { PartialSums } from "./reducer.ts";
 
@@ -71,7 +72,7 @@ export class Lane implements Disposable {
     const { steering, kept, ids, weights } = size.passed;
     const partial = Math.max(size.embeddingLength, steering);
     this.#hidden = perToken(F32, size.embeddingLength);
-    this.#partial = perToken(F32, partial);
+    this.#partial = ggml.newTensor1d(this.#context, F32.id, partial * size.tokens + mostCheckValues);
     this.#kept = perToken(F32, kept);
     this.#ids = perToken(I32, ids);
     this.#weights = perToken(F32, weights);
@@ -83,7 +84,7 @@ export class Lane implements Disposable {
     this.#buffer = required(buffer, "making room for inputs");
     const addressOf = (tensor: Tensor) => required(ggml.getData(tensor), "reading inputs");
     this.#partialAddress = addressOf(this.#partial);
-    this.#partialValues = new FirstValues(viewFloats(this.#partialAddress, partial * size.tokens));
+    this.#partialValues = new FirstValues(viewFloats(this.#partialAddress, partial * size.tokens + mostCheckValues));
     this.#idValues = new FirstValues(viewIntegers(addressOf(this.#ids), ids * size.tokens));
     this.#weightValues = new FirstValues(viewFloats(addressOf(this.#weights), weights * size.tokens));
   }
@@ -98,9 +99,9 @@ export class Lane implements Disposable {
     return columnsOf(builder, this.#partial, values, columns);
   }
 
-  /** The first columns of `partial` as the host sees them. */
-  partialSums(values: number, columns: number, exact: boolean): PartialSums {
-    return { address: this.#partialAddress, values: this.partialValues(values * columns), exact };
+  /** The first values of `partial`, to be added up. */
+  partialSums(count: number, exact: boolean): PartialSums {
+    return { address: this.#partialAddress, values: this.partialValues(count), exact };
   }
 
   /** The first values of `partial`. */

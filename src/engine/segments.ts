@@ -18,6 +18,7 @@ import type { Ggml, Tensor } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { severalBlocks } from "../trace/spans.ts";
 import type { Weights } from "../weights/weights.ts";
+import { BlockChoice, type ChoiceCheck, checkedValues } from "./choices.ts";
 import type { KvCache } from "./kvCache.ts";
 import type { Lane } from "./lane.ts";
 import type { PartialSums } from "./reducer.ts";
@@ -32,6 +33,8 @@ interface PlannedStep {
 interface PlannedChoice {
   readonly block: RankBlock;
   readonly step: ChooseStep<RankBlock>;
+  /** True if it is made from a sum. */
+  readonly fromSum: boolean;
 }
 
 /** Steps that are computed by one graph: neighbours with nothing between them, no sum, no choice and no reading of weights. */
@@ -84,12 +87,15 @@ class SegmentPlanner {
   readonly #segments: OpenSegment[] = [];
   #waiting: PlannedStep[] = [];
   #choice: PlannedChoice | undefined;
+  #summed = false;
 
   constructor(cutting: Cutting) {
     this.#cutting = cutting;
   }
 
   add(owner: number, block: RankBlock, step: BlockStep<RankBlock>): void {
+    const fromSum = this.#summed;
+    this.#summed = step.does === "sum";
     if (step.does === "compute") {
       this.#waiting.push({ block, step });
       if (!step.resident) this.#place(owner);
@@ -97,7 +103,7 @@ class SegmentPlanner {
     }
     if (this.#waiting.length > 0) this.#place(owner);
     if (step.does === "sum") this.#segments.at(-1)!.sums = this.#cutting.separate;
-    else this.#choice = { block, step };
+    else this.#choice = { block, step, fromSum };
   }
 
   end(): SegmentPlan[] {
@@ -131,10 +137,12 @@ class SegmentPlanner {
 /** A graph. What follows from it for the next one is in the lane's tensors. */
 export interface Segment {
   readonly builder: GraphBuilder;
-  /** Chooses what the graph works on, if its block does that. */
-  readonly choose: (() => void) | undefined;
+  /** What the graph works on, if its block chooses that. */
+  readonly choice: BlockChoice | undefined;
   /** What all ranks add up after it, if they do. */
   readonly sums: PartialSums | undefined;
+  /** Whether the ranks chose alike before, if that goes with the sums. */
+  readonly check: ChoiceCheck | undefined;
   /** True if this rank has no share of it: its part of the sums is zero. */
   readonly empty: boolean;
 }
@@ -162,23 +170,29 @@ export function buildSegments(
   const { embeddingLength } = parts.description.hyperparameters;
   const segments: Segment[] = [];
   let carried: Carried = { columns: shape.tokens, leaves: embeddingLength, partial: false, kept: [] };
-  for (const { choice, steps, sums, leaves: own } of plans) {
+  let unchecked: BlockChoice | undefined;
+  for (const { choice: planned, steps, sums, leaves: own } of plans) {
     const perStep = nodesPerStep + nodesPerSpan * (shape.spans.length - 1);
     const builder = new GraphBuilder(parts.ggml, (steps.length + 2) * perStep);
     const context = blockContext(parts, builder, lane, shape);
-    const chosen = choice && lane.chosen(builder, choice.step, carried.columns);
-    const choose = choice && choosing(lane, choice, carried);
+    const chosen = planned && lane.chosen(builder, planned.step, carried.columns);
+    const choice = planned && choiceOf(parts.description.rank, lane, planned, carried);
+    if (choice?.mayDiffer) unchecked = choice;
     const end = appendSteps(context, steps, { ...takeUp(builder, lane, carried), chosen });
     if (end === null || "results" in end) {
-      segments.push({ builder, choose, sums: undefined, empty: false });
+      segments.push({ builder, choice, sums: undefined, check: undefined, empty: false });
       return { segments, results: end?.results ?? noResults };
     }
     const { columns, partial } = end;
     const leaves = own ?? embeddingLength;
     const kept = end.kept === undefined ? [] : keptBy(steps.at(-1)!.block, parts.description.share);
     leaveBehind(builder, lane, end, leaves, kept);
-    const partialSums = sums ? lane.partialSums(leaves, columns, own !== undefined) : undefined;
-    segments.push({ builder, choose, sums: partialSums, empty: partial === null });
+    const values = leaves * columns;
+    const exact = own !== undefined;
+    const partialSums = sums ? lane.partialSums(unchecked ? checkedValues(values) : values, exact) : undefined;
+    const check = partialSums && unchecked?.checkIn(partialSums.values, values);
+    segments.push({ builder, choice, sums: partialSums, check, empty: partial === null });
+    if (sums) unchecked = undefined;
     carried = { columns, leaves, partial: sums || partial !== null, kept };
   }
   return { segments, results: noResults };
@@ -206,11 +220,10 @@ interface Carried {
   readonly kept: readonly number[];
 }
 
-/** Lets a block choose from what a lane's tensors hold; undefined if the rank has no share of it. */
-function choosing(lane: Lane, { block, step }: PlannedChoice, { columns, leaves }: Carried): (() => void) | undefined {
-  if (block.empty) return undefined;
-  const [partial, chosen] = [lane.partialValues(leaves * columns), lane.chosenValues(step, columns)];
-  return () => step.choose(block, partial, chosen);
+/** A block's choice from what a lane's tensors hold. */
+function choiceOf(rank: number, lane: Lane, planned: PlannedChoice, { columns, leaves }: Carried): BlockChoice {
+  const partial = lane.partialValues(leaves * columns);
+  return new BlockChoice({ ...planned, rank, partial, chosen: lane.chosenValues(planned.step, columns) });
 }
 
 function keptBy(block: RankBlock, share: RankShare): readonly number[] {

@@ -44,14 +44,14 @@ function rankBlock(block: Block, shares: readonly RankShare[], rank: number): Ra
   const parts = partsOf(block.weights, shares, rank);
   const weights = parts.filter(({ resident }) => !resident);
   const resident = parts.filter((weight) => weight.resident);
-  return { ...block, empty: !weights.some(isDivided), undivided: isUndivided(block, shares), weights, resident };
+  const sharers = sharersOf(block, shares);
+  return { ...block, empty: !weights.some(isDivided), undivided: sharers.length <= 1, sharers, weights, resident };
 }
 
-/** True if no two ranks have parts of the block's weights. */
-function isUndivided({ weights }: Block, shares: readonly RankShare[]): boolean {
+/** Ranks that have parts of the block's weights. */
+function sharersOf({ weights }: Block, shares: readonly RankShare[]): number[] {
   const divided = weights.filter(isDivided);
-  const having = shares.filter((share) => divided.some(({ split }) => hasUnits(split, share)));
-  return having.length <= 1;
+  return [...shares.keys()].filter((rank) => divided.some(({ split }) => hasUnits(split, shares[rank]!)));
 }
 
 /** Two blocks may read the same weight. */

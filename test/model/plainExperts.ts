@@ -9,10 +9,14 @@ export class PlainExperts {
   readonly #shape: Shape;
   readonly #tensors: ReadonlyMap<string, PlainTensor>;
 
-  /** @param architecture - which of those that have experts */
-  constructor(architecture: string) {
+  /**
+   * @param architecture - which of those that have experts
+   * @param tied - True for experts of which three each are the same function, and as likely but for rounding. The router
+   * chooses two of three; which ones does not matter, as long as all ranks choose the same: columns are in other places
+   */
+  constructor(architecture: string, tied = false) {
     this.#shape = { ...size, architecture };
-    this.#tensors = tensorsOf();
+    this.#tensors = tensorsOf(tied ? tiedExperts : distinctExperts);
   }
 
   /** Writes the model as a GGUF file. */
@@ -104,14 +108,38 @@ interface PlainTensor {
   readonly values: Float32Array<ArrayBuffer>;
 }
 
-const count = 4;
 const size = {
   ...{ layers: 3, embedding: 64, feedForward: 96, heads: 6, kvHeads: 3, headSize: 16, vocabulary: 320, context: 256 },
   ...{ ropeBase: 1e4, epsilon: 1e-5, preTokenizer: "gpt-2" as const },
 };
 
-function tensorsOf(): Map<string, PlainTensor> {
-  const { embedding, feedForward, vocabulary } = size;
+/** The values of an expert, by its number: its networks', and its row of the router's. */
+interface Experts {
+  readonly count: number;
+  values(stem: string, shape: readonly number[], expert: number): Float32Array<ArrayBuffer>;
+}
+
+const distinctExperts: Experts = {
+  count: 4,
+  values: (stem, shape, expert) => valuesOf(`${stem}.${expert}`, shape),
+};
+
+const copies = 3;
+const tiedExperts: Experts = {
+  count: 2 * copies,
+  values(stem, shape, expert) {
+    const copy = expert % copies;
+    const values = valuesOf(`${stem}.${(expert - copy) / copies}`, shape);
+    if (stem.endsWith("gate_inp"))
+      return values.map((value, i) => value * (1 + (((i + copy * i * i) % 3) - 1) * 2 ** -23));
+    const turn = (size.feedForward / copies) * copy * (stem.endsWith("down") ? 1 : shape[0]!);
+    const row = stem.endsWith("down") ? size.feedForward : values.length;
+    return values.map((_, i) => values[i - (i % row) + ((i + turn) % row)]!);
+  },
+};
+
+function tensorsOf(experts: Experts): Map<string, PlainTensor> {
+  const { embedding, vocabulary } = size;
   const [query, keyValue] = [size.heads * size.headSize, size.kvHeads * size.headSize];
   const layer = (prefix: string): [string, number[]][] => [
     [`${prefix}attn_norm`, [embedding]],
@@ -120,12 +148,6 @@ function tensorsOf(): Map<string, PlainTensor> {
     [`${prefix}attn_v`, [embedding, keyValue]],
     [`${prefix}attn_output`, [query, embedding]],
     [`${prefix}ffn_norm`, [embedding]],
-    [`${prefix}ffn_gate_inp`, [embedding, count]],
-    ...Array.from({ length: count }, (_, i): [string, number[]][] => [
-      [`${prefix}ffn_gate.${i}`, [embedding, feedForward]],
-      [`${prefix}ffn_up.${i}`, [embedding, feedForward]],
-      [`${prefix}ffn_down.${i}`, [feedForward, embedding]],
-    ]).flat(),
   ];
   const all: [string, number[]][] = [
     ["token_embd", [embedding, vocabulary]],
@@ -133,7 +155,26 @@ function tensorsOf(): Map<string, PlainTensor> {
     ["output_norm", [embedding]],
     ["output", [embedding, vocabulary]],
   ];
-  return new Map(all.map(([stem, shape]) => [`${stem}.weight`, { shape, values: valuesOf(stem, shape) }]));
+  const ofLayers = Array.from({ length: size.layers }, (_, i) => expertTensors(`blk.${i}.ffn_`, experts));
+  const others = all.map(([stem, shape]) => [`${stem}.weight`, { shape, values: valuesOf(stem, shape) }] as const);
+  return new Map([...others, ...ofLayers.flat()]);
+}
+
+/** A layer's router and the networks that it chooses from. */
+function expertTensors(prefix: string, { count, values }: Experts): (readonly [string, PlainTensor])[] {
+  const { embedding, feedForward } = size;
+  const numbers = Array.from({ length: count }, (_, i) => i);
+  const rows = numbers.flatMap((i) => [...values(`${prefix}gate_inp`, [embedding, 1], i)]);
+  const all = (part: string, shape: readonly number[]) =>
+    numbers.map(
+      (i) => [`${prefix}${part}.${i}.weight`, { shape, values: values(`${prefix}${part}`, shape, i) }] as const,
+    );
+  return [
+    [`${prefix}gate_inp.weight`, { shape: [embedding, count], values: Float32Array.from(rows) }],
+    ...all("gate", [embedding, feedForward]),
+    ...all("up", [embedding, feedForward]),
+    ...all("down", [feedForward, embedding]),
+  ];
 }
 
 function valuesOf(stem: string, shape: readonly number[]): Float32Array<ArrayBuffer> {

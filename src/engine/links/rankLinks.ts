@@ -121,7 +121,7 @@ export class RankLinks implements Disposable {
     const reductions = openReductions({ collective, tuning }, { usual: this.#sums, exact: this.#exact });
     const token = reductions.usual.collective.choiceFor?.(this.#sums.wire.bytes(embeddingLength));
     this.#network = tuning && token && { measurements: rounded(tuning.measurements), token };
-    const inline = inlineReducer(reductions, this.#recorder);
+    const inline = inlineReducer(reductions, this.#sums, this.#recorder);
     if (this.#communication === undefined) return inline;
     this.#communication.choose({ collective, tuning });
     return overlappingReducer(inline, this.#communication, this.#recorder);

@@ -37,6 +37,8 @@ export type RankBlock<B extends BlockFacts = Block> = B & {
   readonly empty: boolean;
   /** True if one rank has all of it, and its share depends on no other rank. The same on all ranks. */
   readonly undivided: boolean;
+  /** Ranks with a share of it, in order: the same on all ranks. */
+  readonly sharers: readonly number[];
   /** Of those, the ones that are always in memory; `weights` are the others. */
   readonly resident: readonly Weight[];
 };
@@ -142,16 +144,20 @@ export interface SumStep {
 
 /**
  * The processor decides, from the `partial` that the step before has left, what the next compute step works on. Every
- * rank decides for itself, so all of them need the same bits. After a sum they have those; without one, all ranks have to
- * compute `partial` from replicated weights, on CPUs that round alike.
+ * rank with a share decides for itself. After a sum all have the same bits. Without one, each has computed `partial` from
+ * replicated weights; CPUs round differently, so the ranks compare what they chose in the sum that follows, of which a
+ * choice needs one of its own, and compute the pass again with one rank's choices if they differ.
  */
 export interface ChooseStep<B extends BlockFacts> {
   readonly does: "choose";
   /** Ids and weights that it gives each token. */
   readonly ids: number;
   readonly weights: number;
+  /** How many things there are to choose from. */
+  readonly among: number;
   /**
-   * Called between two graphs, for each group of tokens, on ranks with a share of the block.
+   * Called between two graphs, for each group of tokens, on ranks with a share of the block. A token's ids are different
+   * from each other, below `among`, and mean the same on all ranks, whatever the values of `partial`.
    *
    * @param partial - (`leaves` of the step before, columns)
    * @param chosen - to be filled in

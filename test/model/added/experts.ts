@@ -27,6 +27,8 @@ interface ExpertsBlock extends BlockFacts {
   readonly feedForwardLength: number;
   /** Whether one rank computes the router and all take what it says, instead of each computing it. */
   readonly agreed: boolean;
+  /** Whether all ranks but the first one compute the router as if their CPUs rounded much more coarsely. */
+  readonly coarse: boolean;
 }
 
 function describeExperts(
@@ -38,6 +40,7 @@ function describeExperts(
   const unit = "ffn" as const;
   const from = finder.layer(layer, architecture);
   const agreed = architecture.name === agreedExperts.name;
+  const coarse = architecture.name === coarseExperts.name;
   let count = 0;
   while (from.has(`ffn_up.${count}.weight`)) count++;
   const rows = { axis: "rows", unit, each: 1 } as const;
@@ -54,7 +57,7 @@ function describeExperts(
   });
   const weights = [...norms, router, ...experts.flat()];
   const facts = { layer, weights, embeddingLength, feedForwardLength, norm, before, after, residualScale };
-  return { kind: "experts", ...facts, count, agreed };
+  return { kind: "experts", ...facts, count, agreed, coarse };
 }
 
 /** See `ExpertsBlock`. */
@@ -63,7 +66,7 @@ export const experts: BlockDefinition<ExpertsBlock> = {
   steps: ({ count, agreed }) => [
     { does: "compute", leaves: count, append: appendRouter },
     ...(agreed ? [{ does: "sum" } as const] : []),
-    { does: "choose", ids: used, weights: used, choose },
+    { does: "choose", ids: used, weights: used, among: count, choose },
     { does: "compute", append: appendChosen },
     { does: "sum" },
     addSum,
@@ -74,10 +77,18 @@ export const experts: BlockDefinition<ExpertsBlock> = {
 
 type Experts = RankBlock<ExpertsBlock>;
 
+/** By how much values of the router differ on ranks that are coarse, more or less. */
+const coarseness = 1e-3;
+
 function appendRouter(context: BlockContext, block: Experts, flow: Flow): Flow {
   if (context.weight(block, "ffn_gate_inp.weight") === null) return { ...flow, partial: null };
+  const { builder, share } = context;
   const input = blockInput(context, block, flow.hidden);
-  return { ...flow, partial: project(context, block, "ffn_gate_inp", input) };
+  const logits = project(context, block, "ffn_gate_inp", input);
+  if (!block.coarse || share.ffn.start === 0) return { ...flow, partial: logits };
+  const off = builder.scale(input, coarseness);
+  const other = builder.partOfColumns(off, block.embeddingLength, flow.columns, 0, block.count);
+  return { ...flow, partial: builder.add(logits, other) };
 }
 
 /** The experts of the largest logits, with the softmax over those as their weights. */
@@ -123,3 +134,6 @@ export const alikeExperts: Architecture = { name: "codeshell", models: "tests", 
 
 /** One rank computes the router, and all take its values. */
 export const agreedExperts: Architecture = { ...alikeExperts, name: "plamo" };
+
+/** Each rank computes the router, and comes to something else. */
+export const coarseExperts: Architecture = { ...alikeExperts, name: "orion" };
