@@ -64,6 +64,13 @@ export function streamedRanks(ranks: readonly CutRank[], blocks: number, isPinne
   return Promise.all(ranks.map(async (rank) => ({ ...rank, origin: await streamed(rank, blocks, isPinned) })));
 }
 
+/** The same of the last rank; the others have their parts of the model's files in memory. */
+export async function lastStreamed(ranks: readonly CutRank[], blocks: number) {
+  const last = ranks.at(-1)!;
+  const origin = await streamed(last, blocks);
+  return [...ranks.slice(0, -1), { ...last, origin }];
+}
+
 /** The model's own files in the same way, in the plain layout. */
 export function streamedPlain(description: RankDescription, blocks: number): WeightOrigin {
   const rooms = [...plainRooms(description.blocks.map((block) => block.weights)), 0];

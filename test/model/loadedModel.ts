@@ -40,8 +40,12 @@ export class LoadedModel implements Disposable {
     this.#backend = openBackend(device, { threads: 1, poll: 0, abortFlag: this.#abortFlag.address });
   }
 
-  /** Log-probabilities of all tokens at each position of a reference, in one pass. Throws `MODEL_UNSUPPORTED`. */
-  teacherForced(facts: Architecture, { prompt, tokens }: ReferenceRun): Float64Array[] {
+  /**
+   * Log-probabilities of all tokens at each position of a reference. Throws `MODEL_UNSUPPORTED`.
+   *
+   * @param passes - one for all tokens, or one for the prompt and then one for each token
+   */
+  teacherForced(facts: Architecture, { prompt, tokens }: ReferenceRun, passes: "one" | "each" = "one"): Float64Array[] {
     const description = describe(this.#gguf, facts);
     const { embeddingLength, vocabularySize } = description.hyperparameters;
     const text = Int32Array.from([...prompt, ...tokens.slice(0, -1)]);
@@ -52,8 +56,16 @@ export class LoadedModel implements Disposable {
     using kv = new KvCache(ggml, device, description, "f16", { context });
     const parts = { ggml, backend: this.#backend, description, weights: this.#weights, kv };
     using forward = new Forward({ ...parts, batch: context, reducer: soloReducer, graphs: "whole" });
-    const pass = { slot: 0, tokens: text.length, position: 0, outputs: tokens.length, hidden: false };
-    if (!forward.run([pass], rows, logits)) throw new Error("the pass was stopped");
+    const width = rows.length / text.length;
+    const outputs = passes === "one" ? tokens.length : 1;
+    const counts = passes === "one" ? [text.length] : [prompt.length, ...tokens.slice(1).map(() => 1)];
+    let position = 0;
+    for (const [i, count] of counts.entries()) {
+      const pass = { slot: 0, tokens: count, position, outputs, hidden: false };
+      const input = rows.subarray(position * width, (position + count) * width);
+      if (!forward.run([pass], input, logits.subarray(i * vocabularySize))) throw new Error("the pass was stopped");
+      position += count;
+    }
     return tokens.map((_, i) => logSoftmax(logits.subarray(i * vocabularySize, (i + 1) * vocabularySize)));
   }
 
