@@ -87,6 +87,9 @@ function bind() {
     newTensor2d: fn<(ctx: Context, type: number, ne0: number, ne1: number) => Tensor>(
       "void *ggml_new_tensor_2d(void *, int, int64_t, int64_t)",
     ),
+    newTensor3d: fn<(ctx: Context, type: number, ne0: number, ne1: number, ne2: number) => Tensor>(
+      "void *ggml_new_tensor_3d(void *, int, int64_t, int64_t, int64_t)",
+    ),
     setName: fn<(tensor: Tensor, name: string) => Tensor>("void *ggml_set_name(void *, str)"),
     nbytes: fn<(tensor: Tensor) => Long>("size_t ggml_nbytes(void *)"),
     getData: fn<(tensor: Tensor) => Maybe>("void *ggml_get_data(void *)"),

@@ -48,15 +48,17 @@ export class Layouts {
   }
 
   /**
-   * The device's first choice for multiplying by a matrix; for a vector the plain layout. Throws `MODEL_UNSUPPORTED` naming
-   * the tensor if the device cannot multiply by it.
+   * The device's first choice for multiplying by a matrix; for a vector, and several matrices side by side, the plain
+   * layout. Throws `MODEL_UNSUPPORTED` naming the tensor if the device cannot multiply by it.
    */
   forPart(part: TensorPart): Layout {
     if (part.kind === "vector") return this.plain;
-    const key = `${part.type} ${part.columns.count} ${part.rows.count}`;
+    const { matrixRows, ...matrix } = part;
+    const key = `${part.type} ${part.columns.count} ${part.rows.count} ${matrixRows}`;
     let layout = this.#chosen.get(key);
     if (layout === undefined) {
-      layout = [...this.#extra, this.plain].find((candidate) => this.#multiplies(part, candidate));
+      const candidates = matrixRows === undefined ? [...this.#extra, this.plain] : [this.plain];
+      layout = candidates.find((candidate) => this.#multiplies(matrix, candidate));
       if (layout === undefined) throw unsupported(part);
       this.#chosen.set(key, layout);
     }
@@ -107,8 +109,10 @@ export function describingContext(ggml: Ggml, tensors: number): Context {
 /** Describes `rows` rows of a part. */
 export function newTensor(ggml: Ggml, context: Context, part: Omit<TensorPart, "name" | "rows">, rows: number): Tensor {
   const { id } = tensorTypes[part.type];
-  if (part.kind === "vector") return ggml.newTensor1d(context, id, part.columns.count);
-  return ggml.newTensor2d(context, id, part.columns.count, rows);
+  const { kind, columns, matrixRows } = part;
+  if (kind === "vector") return ggml.newTensor1d(context, id, columns.count);
+  if (matrixRows !== undefined) return ggml.newTensor3d(context, id, columns.count, matrixRows, rows / matrixRows);
+  return ggml.newTensor2d(context, id, columns.count, rows);
 }
 
 /** A part with its layout and its place: a `StoredTensor` that keeps all that was known of it before. */

@@ -19,6 +19,11 @@ export interface TensorPart {
   readonly type: TensorTypeName;
   readonly rows: Range;
   readonly columns: Range;
+  /**
+   * Rows of each matrix if these are several, one after the other, that are multiplied side by side: ggml's third
+   * dimension. They stay in the plain layout.
+   */
+  readonly matrixRows?: number | undefined;
 }
 
 /** A part of a tensor in a model's files. */
@@ -45,13 +50,14 @@ export function wholeTensor(tensor: GgufTensor): TensorSlice {
 }
 
 /** The part alone, without what an extension of it says. */
-export function tensorPart({ name, kind, type, rows, columns }: TensorPart): TensorPart {
-  return { name, kind, type, rows, columns };
+export function tensorPart({ name, kind, type, rows, columns, matrixRows }: TensorPart): TensorPart {
+  return { name, kind, type, rows, columns, ...(matrixRows !== undefined && { matrixRows }) };
 }
 
 /** Elements per dimension, the contiguous one first. */
-export function sliceShape({ kind, rows, columns }: Pick<TensorPart, "kind" | "rows" | "columns">): number[] {
-  return kind === "vector" ? [columns.count] : [columns.count, rows.count];
+export function sliceShape({ kind, rows, columns, matrixRows }: Omit<TensorPart, "name" | "type">): number[] {
+  if (kind === "vector") return [columns.count];
+  return [columns.count, ...(matrixRows === undefined ? [rows.count] : [matrixRows, rows.count / matrixRows])];
 }
 
 /** Bytes in the plain layout. */

@@ -36,13 +36,15 @@ const partSchema = z.strictObject({
   type: typeName,
   rows: range,
   columns: range,
+  matrixRows: index.min(1).optional(),
 });
 
-/** A part of at least one row, of whole quantization blocks. */
-function isPart({ kind, type, rows, columns }: TensorPart): boolean {
+/** A part of at least one row, of whole quantization blocks and whole matrices. */
+function isPart({ kind, type, rows, columns, matrixRows }: TensorPart): boolean {
   const { blockElements } = tensorTypes[type];
   const whole = columns.start % blockElements === 0 && columns.count % blockElements === 0;
-  return whole && columns.count > 0 && (kind === "vector" ? rows.count === 1 : rows.count > 0);
+  const matrices = matrixRows === undefined || (kind === "matrix" && rows.count % matrixRows === 0);
+  return whole && matrices && columns.count > 0 && (kind === "vector" ? rows.count === 1 : rows.count > 0);
 }
 
 const contentTensor = partSchema.refine(isPart, "is no part of a tensor");
