@@ -24,6 +24,12 @@ const linearScaling = (factor) => ({
   "rope.scaling.type": { type: "string", value: "linear" },
   "rope.scaling.factor": { type: "f32", value: factor },
 });
+/** @param {number} factor @returns {Required<Shape>["keys"]} */
+const yarn = (factor) => ({
+  "rope.scaling.type": { type: "string", value: "yarn" },
+  "rope.scaling.factor": { type: "f32", value: factor },
+  "rope.scaling.original_context_length": { type: "u32", value: 64 },
+});
 /** Pairs of values that RoPE turns by each of four positions; of text, by the last one not at all. @param {number[]} pairs @returns {Required<Shape>["keys"]} */
 const sections = (...pairs) => ({ "rope.dimension_sections": { type: "i32s", value: Int32Array.from(pairs) } });
 const qkv = ["attn_q", "attn_k", "attn_v"];
@@ -104,6 +110,22 @@ const glm4 = { ...base, architecture: "glm4", norms: "both", biases: qkv, fusedG
 /** llama.cpp has no tied head here. @type {Shape} */
 const olmo2 = { ...base, architecture: "olmo2", norms: "after", qkNorm: "all" };
 
+/** All layers are dense; `moeShapes.mjs` has shapes of this architecture with experts. @type {Shape} */
+const deepseek2 = {
+  ...base,
+  // Scores go through four norms here, elsewhere through two.
+  ...{ architecture: "deepseek2", layers: 3, heads: 6, sharpness: 1.2 },
+  // RoPE turns half of a key. The values of four heads are a block of 256.
+  latent: { queryRank: 96, rank: 256, keySize: 32, ropeSize: 32, valueSize: 64 },
+  keys: {
+    ...yarn(16),
+    "rope.scaling.yarn_log_multiplier": { type: "f32", value: 0.07 },
+    leading_dense_block_count: { type: "u32", value: 3 },
+    expert_shared_count: { type: "u32", value: 1 },
+    expert_feed_forward_length: { type: "u32", value: 32 },
+  },
+};
+
 /** Tiny models of architectures that vary on known facts. Every fact changes what they say. */
 export const denseShapes = {
   "tiny-gemma2": gemma2,
@@ -130,9 +152,7 @@ export const denseShapes = {
     ...base,
     ...{ architecture: "mistral3", biases: qkv, ropeFactors: true },
     keys: {
-      "rope.scaling.type": { type: "string", value: "yarn" },
-      "rope.scaling.factor": { type: "f32", value: 16 },
-      "rope.scaling.original_context_length": { type: "u32", value: 64 },
+      ...yarn(16),
       "rope.scaling.yarn_beta_fast": { type: "f32", value: 24 },
       "rope.scaling.yarn_beta_slow": { type: "f32", value: 2 },
       "rope.scaling.yarn_log_multiplier": { type: "f32", value: 1 },
@@ -185,9 +205,7 @@ export const denseShapes = {
     ...olmo2,
     keys: {
       "attention.sliding_window": { type: "u32", value: 64 },
-      "rope.scaling.type": { type: "string", value: "yarn" },
-      "rope.scaling.factor": { type: "f32", value: 8 },
-      "rope.scaling.original_context_length": { type: "u32", value: 64 },
+      ...yarn(8),
       "rope.scaling.attn_factor": { type: "f32", value: 1.3 },
     },
   },
@@ -207,6 +225,25 @@ export const denseShapes = {
     ...{ architecture: "command-r", parallel: true, layerNorm: true, biases: qkv, tiedHead: true },
     keys: { logit_scale: { type: "f32", value: 0.4 } },
   },
+  "tiny-deepseek2-dense": deepseek2,
+  "tiny-deepseek2-dense-lite": {
+    ...deepseek2,
+    latent: { rank: 64, keySize: 32, ropeSize: 16, valueSize: 32 },
+    keys: {
+      ...deepseek2.keys,
+      // As without the key: all of YaRN's factor is in RoPE and in the scale of attention.
+      "rope.scaling.yarn_log_multiplier": { type: "f32", value: 0 },
+      "attention.q_lora_rank": { type: "u32", value: 0 },
+    },
+  },
+  "tiny-deepseek2-dense-temperature": {
+    ...deepseek2,
+    keys: {
+      ...deepseek2.keys,
+      "attention.temperature_scale": { type: "f32", value: 0.5 },
+      "attention.temperature_length": { type: "u32", value: 50 },
+    },
+  },
 };
 
 /**
@@ -215,5 +252,5 @@ export const denseShapes = {
  */
 export const keyVariants = [
   ...["tiny-gemma3-base", "tiny-gemma3-global", "tiny-phi-short", "tiny-granite-nope", "tiny-granite-long"],
-  ...["tiny-glm4-sections", "tiny-cohere2-pattern", "tiny-olmo2-window"],
+  ...["tiny-glm4-sections", "tiny-cohere2-pattern", "tiny-olmo2-window", "tiny-deepseek2-dense-temperature"],
 ];

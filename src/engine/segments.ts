@@ -148,7 +148,7 @@ export interface SegmentParts {
 }
 
 /** Operations and weights of one step, at most. */
-const nodesPerStep = 40;
+const nodesPerStep = 60;
 /** Additional ones for each span of a pass beyond the first. */
 const nodesPerSpan = 12;
 

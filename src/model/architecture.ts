@@ -58,8 +58,11 @@ export interface Architecture {
   readonly softcaps?: { readonly attention?: number; readonly logits?: number };
   /** True if the key `attention.scale` is the scale of attention. Default false. */
   readonly attentionScale?: boolean;
-  /** True if the key `attention.temperature_scale` makes queries of later tokens larger. Default false. */
-  readonly temperatureScale?: boolean;
+  /**
+   * The key `attention.temperature_scale` makes queries of later tokens larger: of those after the original context of RoPE
+   * (`originalContext`), or after the length in the key `attention.temperature_length` (`key`). Default: it does not.
+   */
+  readonly temperatureScale?: "originalContext" | "key";
 }
 
 /** See `Architecture.rope`. */

@@ -1,6 +1,7 @@
 import type { Architecture } from "./architecture.ts";
 import { cohere2 } from "./architectures/cohere2.ts";
 import { commandR } from "./architectures/command-r.ts";
+import { deepseek2 } from "./architectures/deepseek2.ts";
 import { ernie45 } from "./architectures/ernie4_5.ts";
 import { exaone4 } from "./architectures/exaone4.ts";
 import { gemma2 } from "./architectures/gemma2.ts";
@@ -38,4 +39,5 @@ export const architectures: readonly Architecture[] = [
   olmo2,
   qwen2vl,
   qwen3vl,
+  deepseek2,
 ];

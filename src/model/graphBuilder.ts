@@ -22,6 +22,14 @@ export interface CellsView {
   readonly slotCells: number;
 }
 
+/** How heads lie in columns. */
+export interface HeadsView {
+  /** Values of a head. */
+  readonly length: number;
+  readonly heads: number;
+  readonly columns: number;
+}
+
 /** Factor on attention scores, and their soft cap after that (0: none). */
 export interface ScoreParameters {
   readonly scale: number;
@@ -176,6 +184,22 @@ export class GraphBuilder implements Disposable {
     return this.#ggml.view3d(this.#context, tensor, length, heads, count, head, column, column * skipped);
   }
 
+  /** `count` values of each head behind the first `skipped`, of (length, heads, columns) of 4-byte elements. */
+  partOfHeads(tensor: Tensor, { length, heads, columns }: HeadsView, skipped: number, count: number): Tensor {
+    const [head, column] = [4 * length, 4 * length * heads];
+    return this.#ggml.view3d(this.#context, tensor, count, heads, columns, head, column, 4 * skipped);
+  }
+
+  /** (length, columns, heads) of (length, heads, columns), and the other way round. */
+  swapHeads(tensor: Tensor): Tensor {
+    return this.#ggml.permute(this.#context, tensor, 0, 2, 1, 3);
+  }
+
+  /** A copy whose elements follow on each other. */
+  contiguous(tensor: Tensor): Tensor {
+    return this.#ggml.cont(this.#context, tensor);
+  }
+
   /** One tensor behind the other along a dimension, counted from 0. */
   concat(a: Tensor, b: Tensor, dimension: number): Tensor {
     return this.#ggml.concat(this.#context, a, b, dimension);
@@ -213,8 +237,7 @@ export class GraphBuilder implements Disposable {
    * @returns (length, heads, tokens, slots)
    */
   attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, { scale, softcap }: ScoreParameters): Tensor {
-    const queries = this.#ggml.permute(this.#context, q, 0, 2, 1, 3);
-    const result = this.#ggml.flashAttnExt(this.#context, queries, k, v, mask, scale, 0, softcap);
+    const result = this.#ggml.flashAttnExt(this.#context, this.swapHeads(q), k, v, mask, scale, 0, softcap);
     this.#ggml.flashAttnSetPrecision(result, precisionF32);
     return result;
   }

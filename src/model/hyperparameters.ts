@@ -50,6 +50,14 @@ export interface TemperatureScale {
   readonly length: number;
 }
 
+/** Attention whose heads make keys and values from one vector per token, which is cached in their place (MLA). */
+export interface LatentParameters {
+  /** Length of that vector, without the values of the key that RoPE turns. */
+  readonly rank: number;
+  /** Length of the vector that queries are made from; 0: they are made from the hidden states. */
+  readonly queryRank: number;
+}
+
 /** A model's dimensions and factors, from GGUF keys of the same names. Absent factors change nothing. */
 export interface Hyperparameters {
   readonly blockCount: number;
@@ -58,8 +66,11 @@ export interface Hyperparameters {
   readonly feedForwardLength: number;
   readonly headCount: number;
   readonly headCountKv: number;
+  /** Values of a head's key, and of its value. */
   readonly keyLength: number;
   readonly valueLength: number;
+  /** Undefined if each KV head has keys and values of its own. */
+  readonly latent: LatentParameters | undefined;
   readonly vocabularySize: number;
   readonly norm: NormParameters;
   /** Factor on Q.K before the softmax. */
@@ -85,7 +96,9 @@ export function readHyperparameters(model: GgufModel, architecture: Architecture
   const keys = keysOf(model);
   const headCount = keys.uniform("attention.head_count");
   const embeddingLength = keys.count("embedding_length");
-  const headLength = keys.optionalCount("attention.key_length") ?? embeddingLength / headCount;
+  const latent = latentParameters(model, keys, architecture);
+  const heads = headParameters(keys, latent, headCount, embeddingLength / headCount);
+  const { keyLength: headLength } = heads;
   const blockCount = layerCount(model, keys);
   if (blockCount > model.tensors.size) {
     throw unsupported(model, `it is to have ${blockCount} layers, and has ${model.tensors.size} tensors`);
@@ -97,15 +110,15 @@ export function readHyperparameters(model: GgufModel, architecture: Architecture
     embeddingLength,
     feedForwardLength: keys.uniform("feed_forward_length"),
     headCount,
-    headCountKv: keys.optionalUniform("attention.head_count_kv") ?? headCount,
-    keyLength: headLength,
-    valueLength: keys.optionalCount("attention.value_length") ?? embeddingLength / headCount,
+    ...heads,
+    latent,
     vocabularySize: vocabularySize(model),
     norm: normParameters(keys, architecture),
     rope,
     sliding: slidingWindow(model, keys, architecture, rope, blockCount),
     ...factors(keys, architecture, { blockCount, embeddingLength, headCount, headLength }),
-    temperature: architecture.temperatureScale ? temperatureScale(keys, rope) : undefined,
+    ...(latent && { attentionScale: latentScale(keys, rope, headLength) }),
+    temperature: temperatureScale(keys, architecture, rope),
     turns: !(architecture.ropeSwitch && keys.isFalse("rope.scaling.finetuned")),
     pooling: poolingOf(model, keys),
   };
@@ -114,6 +127,43 @@ export function readHyperparameters(model: GgufModel, architecture: Architecture
   checkScaling(model, keys, architecture);
   checkDimensions(model, hyperparameters);
   return hyperparameters;
+}
+
+/** Undefined if the architecture has no such attention. */
+function latentParameters(model: GgufModel, keys: Keys, { layer = [] }: Architecture): LatentParameters | undefined {
+  if (!layer.includes("latentAttention")) return undefined;
+  const missing = latentLengths.find((key) => keys.optionalNumber(key) === undefined);
+  if (missing !== undefined) throw unsupported(model, `it has no ${missing}: it needs to be converted again`);
+  const queryRank = "attention.q_lora_rank";
+  return {
+    rank: keys.count("attention.kv_lora_rank"),
+    queryRank: keys.optionalNumber(queryRank) ? keys.count(queryRank) : 0,
+  };
+}
+
+/** Lengths of a key and a value of one head. Files from before these keys also have other tensors. */
+const latentLengths = ["attention.key_length_mla", "attention.value_length_mla"] as const;
+
+/** @param usual - values of a head if the model does not say */
+function headParameters(keys: Keys, latent: LatentParameters | undefined, headCount: number, usual: number) {
+  if (latent !== undefined) {
+    // `head_count_kv`, `key_length` and `value_length` are those of what is cached.
+    const [keyLength, valueLength] = latentLengths.map(keys.count) as [number, number];
+    return { headCountKv: headCount, keyLength, valueLength };
+  }
+  return {
+    headCountKv: keys.optionalUniform("attention.head_count_kv") ?? headCount,
+    keyLength: keys.optionalCount("attention.key_length") ?? usual,
+    valueLength: keys.optionalCount("attention.value_length") ?? usual,
+  };
+}
+
+/** YaRN makes the scores larger as well (https://github.com/ggml-org/llama.cpp/discussions/7416). Rounds like llama.cpp. */
+function latentScale(keys: Keys, { attnFactor, freqScale }: RopeParameters, keyLength: number): number {
+  const { fround } = Math;
+  const ownFactor = fround(fround(attnFactor) * yarnGrowth(1, freqScale));
+  const factor = fround(ownFactor * yarnGrowth(fround(logMultiplier(keys) / fround(0.1)), freqScale));
+  return fround(factor ** 2) / fround(Math.sqrt(keyLength));
 }
 
 /** Layers without those at the end that guess further tokens. */
@@ -171,9 +221,14 @@ function capOf(keys: Keys, usual: number | undefined, key: string): number {
   return usual === undefined ? 0 : (keys.optionalNumber(key) ?? usual);
 }
 
-function temperatureScale(keys: Keys, { originalContext }: RopeParameters): TemperatureScale | undefined {
-  const scale = keys.optionalNumber("attention.temperature_scale") ?? 0;
-  return scale === 0 ? undefined : { scale, length: originalContext };
+function temperatureScale(
+  keys: Keys,
+  { temperatureScale: from }: Architecture,
+  { originalContext }: RopeParameters,
+): TemperatureScale | undefined {
+  const scale = from === undefined ? 0 : (keys.optionalNumber("attention.temperature_scale") ?? 0);
+  if (scale === 0) return undefined;
+  return { scale, length: from === "key" ? keys.count("attention.temperature_length") : originalContext };
 }
 
 type Keys = ReturnType<typeof keysOf>;
@@ -274,7 +329,9 @@ function ropeParameters(model: GgufModel, keys: Keys, architecture: Architecture
     freqBase: keys.optionalNumber("rope.freq_base") ?? 10_000,
     freqScale: scaling === "none" ? 1 : 1 / factor,
     extFactor: keys.optionalNumber("rope.scaling.yarn_ext_factor") ?? (yarn ? 1 : 0),
-    attnFactor: (keys.optionalNumber("rope.scaling.attn_factor") ?? 1) * (yarn ? yarnAttention(keys, factor) : 1),
+    attnFactor:
+      (keys.optionalNumber("rope.scaling.attn_factor") ?? 1) *
+      (yarn ? yarnAttention(keys, architecture, 1 / factor) : 1),
     betaFast: keys.optionalNumber("rope.scaling.yarn_beta_fast") ?? 32,
     betaSlow: keys.optionalNumber("rope.scaling.yarn_beta_slow") ?? 1,
   };
@@ -298,13 +355,26 @@ function isSection(pairs: number): boolean {
 
 /**
  * The YaRN factor on attention that is to be handed to ggml, which multiplies by `1 + 0.1 ln(factor)` itself
- * (https://github.com/ggml-org/llama.cpp/pull/17945).
+ * (https://github.com/ggml-org/llama.cpp/pull/17945). Latent attention has the multiplier in its scale instead.
  */
-function yarnAttention(keys: Keys, factor: number): number {
-  const mscale = (multiplier: number) => (factor <= 1 ? 1 : 0.1 * multiplier * Math.log(factor) + 1);
-  const multiplier = keys.optionalNumber("rope.scaling.yarn_log_multiplier") ?? 0;
-  const wanted = multiplier === 0 ? mscale(1) : mscale(1) / mscale(multiplier);
-  return wanted / (1 + 0.1 * Math.log(factor));
+function yarnAttention(keys: Keys, { layer = [] }: Architecture, freqScale: number): number {
+  const multiplier = logMultiplier(keys);
+  const growth = yarnGrowth(1, freqScale);
+  const divisor = layer.includes("latentAttention") ? growth : yarnGrowth(multiplier, freqScale);
+  const wanted = multiplier === 0 ? growth : Math.fround(growth / divisor);
+  return Math.fround(wanted * Math.fround(1 / growth));
+}
+
+/** `1 + 0.1 * multiplier * ln(1 / freqScale)`, rounded like llama.cpp does it: one bit changes what is said at near-ties. */
+function yarnGrowth(multiplier: number, freqScale: number): number {
+  const { fround } = Math;
+  const logarithm = fround(Math.log(fround(1 / fround(freqScale))));
+  return fround(1 + fround(fround(fround(0.1) * multiplier) * logarithm));
+}
+
+/** What YaRN's logarithm is multiplied by for the scale of attention; 0: the model does not say. */
+function logMultiplier(keys: Keys): number {
+  return keys.optionalNumber("rope.scaling.yarn_log_multiplier") ?? 0;
 }
 
 function checkDimensions(model: GgufModel, h: Hyperparameters): void {
@@ -313,13 +383,17 @@ function checkDimensions(model: GgufModel, h: Hyperparameters): void {
   };
   demand(h.headCount % h.headCountKv === 0, `its ${h.headCount} heads do not divide among ${h.headCountKv} KV heads`);
   demand(Number.isInteger(h.keyLength), `its ${h.headCount} heads do not divide ${h.embeddingLength} values`);
-  demand(h.keyLength === h.valueLength, `its keys have ${h.keyLength} values a head, its values ${h.valueLength}`);
+  const alike = h.latent !== undefined || h.keyLength === h.valueLength;
+  demand(alike, `its keys have ${h.keyLength} values a head, its values ${h.valueLength}`);
   demand(h.keyLength % 2 === 0, `its heads have ${h.keyLength} values, an odd number`);
   const { dimensions, freqBase, freqScale } = h.rope;
-  demand(dimensions % 2 === 0 && dimensions <= h.keyLength, `RoPE turns ${dimensions} of ${h.keyLength} values a head`);
+  const mostTurned = h.latent === undefined ? h.keyLength : h.keyLength - 1;
+  demand(dimensions % 2 === 0 && dimensions <= mostTurned, `RoPE turns ${dimensions} of ${h.keyLength} values a head`);
   const pairs = (h.rope.sections ?? []).reduce((sum, count) => sum + count, 0);
   demand(pairs <= h.keyLength, `its RoPE sections have ${pairs} pairs, its heads ${h.keyLength} values`);
   demand(freqBase > 0 && freqScale > 0 && freqScale <= 1, `its RoPE base is ${freqBase} and its scale ${freqScale}`);
+  const scales = h.attentionScale > 0 && Number.isFinite(h.attentionScale);
+  demand(scales, `the scale of its attention is ${h.attentionScale}`);
   const { epsilon } = h.norm;
   demand(epsilon >= 0 && epsilon < 1, `the epsilon of its norms is ${epsilon}`);
 }

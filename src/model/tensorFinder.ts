@@ -104,6 +104,13 @@ export class LayerFinder {
     return wholeWeight({ role, kind: "matrix", tensor, split });
   }
 
+  /** Matrices of one shape in a tensor of three dimensions, which are split by their rows. */
+  matrices(role: string, inputs: number, outputs: number, count: number, split: Split): Weight {
+    const tensor = this.#finder.find(this.#prefix + role, [inputs, outputs, count]);
+    const rows = { start: 0, count: outputs * count };
+    return { ...wholeWeight({ role, kind: "matrix", tensor, split }), rows, matrixRows: outputs };
+  }
+
   /** A matrix, and its bias if it has one. */
   projection(stem: BiasedProjection, inputs: number, { outputs, split }: ProjectionSize): Weight[] {
     const matrix = this.matrix(`${stem}.weight`, inputs, outputs, split);

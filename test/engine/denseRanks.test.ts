@@ -18,7 +18,7 @@ import {
 } from "./dense.ts";
 import { distance, divergences, engineDefaults, sameInstructions, startEngine } from "./oracle.ts";
 import { Ranks } from "./ranks.ts";
-import { cutRanks, streamedRanks } from "./slices.ts";
+import { type CutRank, cutRanks, streamedRanks } from "./slices.ts";
 
 const files = new ModelFiles();
 const folder = mkdtempSync(join(tmpdir(), "stellium-test-"));
@@ -54,7 +54,7 @@ describe("an architecture in F32, on three ranks, each through a window of block
   });
 });
 
-/** One shape of each architecture with blocks of 256 values for every KV head and enough in the feed-forward part. */
+/** One shape of each architecture with blocks of 256 values for every fourth of its heads and enough in the feed-forward part. */
 const wide = { layers: 2, heads: 16, kvHeads: 4, headSize: 64, feedForward: 1024 };
 /**
  * Rows of log-probabilities differ by that (see `distance`) if nothing but the order of sums does, which quantized
@@ -70,10 +70,12 @@ describe("an architecture in Q4_K, split at the borders of its blocks, says what
     Object.assign(shapes, { wide: { ...shape, ...wide } });
     await generateModel({ shape: "wide", type: "Q4_K", path });
     const cut = await cutRanks(path, [1, 2, 1], folder);
-    expect(cut.map(({ description: { share } }) => [share.kvHeads.count, share.ffn.count])).toEqual([
-      [1, 256],
-      [2, 512],
-      [1, 256],
+    const sharesOf = ({ description: { share, units } }: CutRank) =>
+      (["kvHeads", "ffn"] as const).map((unit) => share[unit].count / units[unit]);
+    expect(cut.map(sharesOf)).toEqual([
+      [0.25, 0.25],
+      [0.5, 0.5],
+      [0.25, 0.25],
     ]);
     await using ranks = await Ranks.of(await streamedRanks(cut, 2), twoSlots);
     await using one = await startEngine(path, twoSlots);

@@ -64,13 +64,16 @@ const otherRope: Readonly<Record<RopeMode, RopeMode>> = { norm: "neox", neox: "n
 
 /** Facts that may be stated, but wrongly. */
 function otherValues(facts: Architecture): Mutation[] {
-  const { ropeLayers, logitScale, qkNorm, softcaps, ropeFactors = [] } = facts;
+  const { ropeLayers, logitScale, qkNorm, softcaps, temperatureScale, ropeFactors = [] } = facts;
   return [
     ...(typeof ropeLayers === "object"
       ? [changed(facts, { ropeLayers: { allButEvery: ropeLayers.allButEvery - 1 } })]
       : []),
     ...(logitScale ? [changed(facts, { logitScale: logitScale === "multiply" ? "divide" : "multiply" })] : []),
     ...(qkNorm ? [changed(facts, { qkNorm: qkNorm === "all" ? "head" : "all" })] : []),
+    ...(temperatureScale
+      ? [changed(facts, { temperatureScale: temperatureScale === "key" ? "originalContext" : "key" })]
+      : []),
     ...Object.keys(softcaps ?? {}).map((cap) => changed(facts, { softcaps: omit(softcaps!, cap) })),
     ...ropeFactors.map((kind) => changed(facts, { ropeFactors: ropeFactors.filter((other) => other !== kind) })),
   ];

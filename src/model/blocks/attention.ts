@@ -17,14 +17,16 @@ import {
   type RankBlock,
 } from "./block.ts";
 
-/** Self-attention with grouped query heads, added to its input. */
-export interface AttentionBlock extends BlockFacts {
-  readonly kind: "attention";
+/** Facts of a block that attends to what is in the KV cache. */
+export interface AttendingFacts extends BlockFacts {
   /** The model's; a rank has `headCount / headCountKv` query heads for each of its KV heads. */
   readonly headCount: number;
   readonly headCountKv: number;
+  /** Values of a key and of a value, as they are cached. */
   readonly keyLength: number;
   readonly valueLength: number;
+  /** See `CellState.latent`. */
+  readonly latent?: boolean;
   /** Factor on Q.K before the softmax, and what scores are capped at softly after that; 0: not. */
   readonly scale: number;
   readonly softcap: number;
@@ -36,6 +38,11 @@ export interface AttentionBlock extends BlockFacts {
   readonly window: number;
   /** True if tokens have no effect on each other after it: those without outputs ask for nothing. */
   readonly last: boolean;
+}
+
+/** Self-attention with grouped query heads, added to its input. */
+export interface AttentionBlock extends AttendingFacts {
+  readonly kind: "attention";
   /** True if the layer's feed-forward takes the same input, so that one sum serves both. */
   readonly parallel: boolean;
   /** Norms of Q and K before RoPE. */
@@ -151,14 +158,16 @@ const normedOverRanks: readonly BlockStep<AttentionBlock>[] = [
 ];
 
 type Attention = RankBlock<AttentionBlock>;
+type Attending = RankBlock<AttendingFacts>;
 
-/** A rank's heads. */
-function headsOf({ headCount, headCountKv }: AttentionBlock, { kvHeads }: RankShare) {
-  return { kvHeads: kvHeads.count, heads: kvHeads.count * (headCount / headCountKv) };
+/** A rank's heads, and those that their keys and values are of. */
+export function headsOf({ headCount, headCountKv, latent = false }: AttendingFacts, { kvHeads }: RankShare) {
+  const { count } = kvHeads;
+  return { kvHeads: latent ? Math.min(1, count) : count, heads: count * (headCount / headCountKv) };
 }
 
 /** Tokens of which a block's attention is asked for. */
-function askingTokens({ last }: Attention, { shape }: BlockContext): number {
+export function askingTokens({ last }: Attending, { shape }: BlockContext): number {
   return last ? shape.outputs : shape.tokens;
 }
 
@@ -209,7 +218,12 @@ function appendNormedAttention(context: BlockContext, block: Attention, flow: Fl
 }
 
 /** The flow after attention; null if no token asks for it. */
-function attentionEnd(context: BlockContext, block: Attention, hidden: Tensor, partial: Tensor | null): Flow | null {
+export function attentionEnd(
+  context: BlockContext,
+  block: Attending,
+  hidden: Tensor,
+  partial: Tensor | null,
+): Flow | null {
   const asking = askingTokens(block, context);
   if (asking === 0) return null;
   const residual = context.builder.copyOfLast(hidden, block.embeddingLength, context.shape.tokens, asking);
@@ -244,7 +258,8 @@ function normed(context: BlockContext, block: Attention, part: Part, rows: Tenso
   return context.builder.norm(rows, context.weight(block, `attn_${part}_norm.weight`)!, block.norm);
 }
 
-function turned(context: BlockContext, { rope }: Attention, heads: Tensor, tokens: number): Tensor {
+/** (head length, heads, tokens) of the last tokens, turned by RoPE if the block has it. */
+export function turned(context: BlockContext, { rope }: Attending, heads: Tensor, tokens: number): Tensor {
   if (rope === null) return heads;
   const pair = context.shared(`rope_factors_${factorsFor(rope, context.slotCells)}.weight`);
   const positions = context.inputs.positions(tokens);
@@ -264,15 +279,15 @@ function storeValues({ builder, inputs, cells }: BlockContext, block: Attention,
 }
 
 /** Queries of the last `asking` tokens, times the block's factor and those that belong to their positions. */
-function scaledQueries(context: BlockContext, block: Attention, q: Tensor, asking: number): Tensor {
+export function scaledQueries(context: BlockContext, block: Attending, q: Tensor, asking: number): Tensor {
   const { builder, shape, inputs } = context;
   const scaled = block.scalesQueries ? builder.scale(q, block.scale) : q;
   if (inputs.queryScales === null) return scaled;
   return builder.multiply(scaled, builder.lastOfThird(inputs.queryScales, shape.tokens, asking));
 }
 
-/** Attention of the last `asking` tokens, span by span, (heads * head length, asking). */
-function attend(context: BlockContext, block: Attention, q: Tensor, asking: number): Tensor {
+/** Attention of the last `asking` tokens, span by span, (heads * value length, asking). */
+export function attend(context: BlockContext, block: Attending, q: Tensor, asking: number): Tensor {
   const { builder, shape, share } = context;
   const { heads } = headsOf(block, share);
   const masks = context.inputs.masks(block.window);
@@ -298,7 +313,7 @@ function attend(context: BlockContext, block: Attention, q: Tensor, asking: numb
  */
 function attendSpan(
   context: BlockContext,
-  block: Attention,
+  block: Attending,
   span: ColumnSpan,
   mask: Tensor,
   q: Tensor,

@@ -9,6 +9,7 @@ import type { TensorFinder } from "../tensorFinder.ts";
 import type { AttentionBlock } from "./attention.ts";
 import type { FeedForwardBlock } from "./feedForward.ts";
 import type { HeadBlock } from "./head.ts";
+import type { LatentAttentionBlock } from "./latentAttention.ts";
 
 /** Facts that every block has. */
 export interface BlockFacts {
@@ -26,7 +27,7 @@ export interface BlockFacts {
 }
 
 /** The unit of computing, splitting and streaming. Plain data: it crosses threads. */
-export type Block = AttentionBlock | FeedForwardBlock | HeadBlock;
+export type Block = AttentionBlock | LatentAttentionBlock | FeedForwardBlock | HeadBlock;
 
 /** A kind of block. */
 export type BlockKind = Block["kind"];

@@ -7,12 +7,14 @@ import { attention } from "./attention.ts";
 import type { Block, BlockCost, BlockDefinition, BlockKind, BlockStep, RankBlock } from "./block.ts";
 import { feedForward } from "./feedForward.ts";
 import { head } from "./head.ts";
+import { latentAttention } from "./latentAttention.ts";
 
 type Definitions = { readonly [K in BlockKind]: BlockDefinition<Extract<Block, { kind: K }>> };
 
 /** All kinds of blocks. A new one is a file of its own, an entry here, and its name in `Block`. */
 const definitions: Definitions = {
   attention,
+  latentAttention,
   ffn: feedForward,
   head,
 };
@@ -90,10 +92,11 @@ export function passedOn(blocks: readonly RankBlock[], share: RankShare): Passed
 
 /** Windows of tokens that attention blocks have (0: none), each once. */
 export function windowsOf(blocks: readonly Block[]): number[] {
-  return [...new Set(blocks.flatMap((block) => (block.kind === "attention" ? [block.window] : [])))];
+  return [...new Set(blocks.flatMap((block) => ("window" in block ? [block.window] : [])))];
 }
 
-/** Name of a block for people, such as `attention 3`; there is one head. */
+/** Name of a block for people, such as `attention 3`, of whatever kind that is; there is one head. */
 export function blockName({ kind, layer }: Pick<Block, "kind" | "layer">): string {
-  return kind === "head" ? kind : `${kind} ${layer}`;
+  if (kind === "head") return kind;
+  return `${kind === "latentAttention" ? "attention" : kind} ${layer}`;
 }

@@ -1,0 +1,9 @@
+import type { Architecture } from "../architecture.ts";
+
+export const deepseek2: Architecture = {
+  name: "deepseek2",
+  models: "DeepSeek V2, V3 and R1, GLM 4.7 Flash",
+  layer: ["latentAttention", "ffn"],
+  rope: "norm",
+  temperatureScale: "key",
+};
