@@ -41,6 +41,10 @@ export interface Architecture {
   readonly parallel?: boolean;
   /** Norms of Q and of K before RoPE: of each head by itself, or of all heads together. Default none. */
   readonly qkNorm?: "head" | "all";
+  /** True if models may lack these norms. Default false. */
+  readonly qkNormOptional?: boolean;
+  /** True if each head has one more score, of no value, in its softmax (`attn_sinks.weight`). Default false. */
+  readonly sinks?: boolean;
   /** Function of the gate. Default `silu`. */
   readonly activation?: "silu" | "gelu";
   /** True if `ffn_up` holds the gate's rows, followed by its own. Default false. */

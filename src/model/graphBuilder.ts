@@ -26,6 +26,8 @@ export interface CellsView {
 export interface ScoreParameters {
   readonly scale: number;
   readonly softcap: number;
+  /** (heads) f32: one more score for each head, of no value; null: none. */
+  readonly sinks: Tensor | null;
 }
 
 /** Builds one ggml graph. Shapes in comments are ggml's `ne`, the contiguous dimension first. */
@@ -212,10 +214,11 @@ export class GraphBuilder implements Disposable {
    * @param mask - (cells, tokens, 1, slots), f16: 0 where a token sees a cell, -Infinity elsewhere
    * @returns (length, heads, tokens, slots)
    */
-  attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, { scale, softcap }: ScoreParameters): Tensor {
+  attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, { scale, softcap, sinks }: ScoreParameters): Tensor {
     const queries = this.#ggml.permute(this.#context, q, 0, 2, 1, 3);
     const result = this.#ggml.flashAttnExt(this.#context, queries, k, v, mask, scale, 0, softcap);
     this.#ggml.flashAttnSetPrecision(result, precisionF32);
+    if (sinks !== null) this.#ggml.flashAttnAddSinks(result, sinks);
     return result;
   }
 

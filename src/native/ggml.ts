@@ -184,6 +184,7 @@ function bind() {
         softcap: number,
       ) => Tensor
     >("void *ggml_flash_attn_ext(void *, void *, void *, void *, void *, float, float, float)"),
+    flashAttnAddSinks: fn<(a: Tensor, sinks: Tensor) => void>("void ggml_flash_attn_ext_add_sinks(void *, void *)"),
     flashAttnSetPrecision: fn<(a: Tensor, precision: number) => void>("void ggml_flash_attn_ext_set_prec(void *, int)"),
 
     newGraph: fn<(ctx: Context, size: number, grads: boolean) => Graph>(

@@ -3,16 +3,19 @@ import { headerBytes, metadataOf } from "../../bench/model/header.mjs";
 import { fillNormal, generator } from "../../bench/model/random.mjs";
 import type { Shape } from "../../bench/model/shapes.mjs";
 import { used } from "./added/experts.ts";
+import { mixed, PlainModel, softmax } from "./plainModel.ts";
 
 /** A model with experts (see `added/experts.ts`), small enough to be computed value by value. */
-export class PlainExperts {
+export class PlainExperts extends PlainModel {
   readonly #shape: Shape;
   readonly #tensors: ReadonlyMap<string, PlainTensor>;
 
   /** @param architecture - which of those that have experts */
   constructor(architecture: string) {
+    const tensors = tensorsOf();
+    super({ ...size, architecture }, new Map([...tensors].map(([name, { values }]) => [name, values])));
     this.#shape = { ...size, architecture };
-    this.#tensors = tensorsOf();
+    this.#tensors = tensors;
   }
 
   /** Writes the model as a GGUF file. */
@@ -32,70 +35,11 @@ export class PlainExperts {
     writeFileSync(path, file);
   }
 
-  /** The logits after each token of a text. */
-  logits(tokens: readonly number[]): number[][] {
-    const { embedding, layers } = size;
-    const table = this.#tensor("token_embd.weight").values;
-    let states = tokens.map((token) => [...table.subarray(token * embedding, (token + 1) * embedding)]);
-    for (let layer = 0; layer < layers; layer++) {
-      states = this.#attention(layer, states);
-      states = states.map((state) => added(state, this.#experts(layer, this.#normed(`blk.${layer}.ffn_norm`, state))));
-    }
-    return states.map((state) => this.#times("output", this.#normed("output_norm", state)));
-  }
-
-  #attention(layer: number, states: readonly number[][]): number[][] {
-    const { headSize, heads, kvHeads } = size;
-    const inputs = states.map((state) => this.#normed(`blk.${layer}.attn_norm`, state));
-    const heads3 = (part: string, turns: boolean) =>
-      inputs.map((input, position) => {
-        const all = this.#times(`blk.${layer}.attn_${part}`, input);
-        const byHead = Array.from({ length: all.length / headSize }, (_, i) =>
-          all.slice(i * headSize, (i + 1) * headSize),
-        );
-        return turns ? byHead.map((values) => turned(values, position)) : byHead;
-      });
-    const [q, k, v] = [heads3("q", true), heads3("k", true), heads3("v", false)];
-    return states.map((state, at) => {
-      const attended = q[at]!.flatMap((query, head) => {
-        const from = Math.floor(head / (heads / kvHeads));
-        const seen = k.slice(0, at + 1).map((keys) => dot(query, keys[from]!) / Math.sqrt(headSize));
-        return mixed(
-          softmax(seen),
-          v.slice(0, at + 1).map((values) => values[from]!),
-        );
-      });
-      return added(state, this.#times(`blk.${layer}.attn_output`, attended));
-    });
-  }
-
-  #experts(layer: number, input: readonly number[]): number[] {
-    const prefix = `blk.${layer}.ffn`;
-    const logits = this.#times(`${prefix}_gate_inp`, input);
+  protected override feedForward(layer: number, input: readonly number[]): number[] {
+    const logits = this.times(`blk.${layer}.ffn_gate_inp`, input);
     const best = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]!).slice(0, used);
-    const outputs = best.map((expert) => {
-      const gate = this.#times(`${prefix}_gate.${expert}`, input);
-      const up = this.#times(`${prefix}_up.${expert}`, input);
-      const gated = gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!);
-      return this.#times(`${prefix}_down.${expert}`, gated);
-    });
+    const outputs = best.map((expert) => this.gated(layer, `.${expert}`, input));
     return mixed(softmax(best.map((expert) => logits[expert]!)), outputs);
-  }
-
-  #times(stem: string, input: readonly number[]): number[] {
-    const { shape, values } = this.#tensor(`${stem}.weight`);
-    const [inputs, outputs] = [shape[0]!, shape[1]!];
-    return Array.from({ length: outputs }, (_, row) => dot(values.subarray(row * inputs, (row + 1) * inputs), input));
-  }
-
-  #normed(stem: string, state: readonly number[]): number[] {
-    const { values } = this.#tensor(`${stem}.weight`);
-    const root = Math.sqrt(dot(state, state) / state.length + size.epsilon);
-    return state.map((value, i) => (value / root) * values[i]!);
-  }
-
-  #tensor(name: string): PlainTensor {
-    return this.#tensors.get(name)!;
   }
 }
 
@@ -141,35 +85,4 @@ function valuesOf(stem: string, shape: readonly number[]): Float32Array<ArrayBuf
   const isNorm = shape.length === 1;
   fillNormal(values, generator(stem), isNorm ? 0.1 : 1 / Math.sqrt(shape[0]!), isNorm ? 2 : 0);
   return values;
-}
-
-function turned(values: readonly number[], position: number): number[] {
-  return values.map((value, i) => {
-    const pair = i - (i % 2);
-    const angle = position * size.ropeBase ** (-pair / values.length);
-    const other = i % 2 === 0 ? -values[i + 1]! : values[i - 1]!;
-    return value * Math.cos(angle) + other * Math.sin(angle);
-  });
-}
-
-function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
-  return sum;
-}
-
-function softmax(values: readonly number[]): number[] {
-  const most = Math.max(...values);
-  const powers = values.map((value) => Math.exp(value - most));
-  const sum = powers.reduce((a, b) => a + b, 0);
-  return powers.map((power) => power / sum);
-}
-
-/** The sum of vectors, each by its weight. */
-function mixed(weights: readonly number[], vectors: readonly number[][]): number[] {
-  return vectors[0]!.map((_, i) => vectors.reduce((sum, vector, j) => sum + weights[j]! * vector[i]!, 0));
-}
-
-function added(a: readonly number[], b: readonly number[]): number[] {
-  return a.map((value, i) => value + b[i]!);
 }

@@ -51,13 +51,15 @@ function describeAttention(
   const { embeddingLength, headCount, headCountKv, keyLength, valueLength } = h;
   const from = finder.layer(layer, architecture);
   const norms = from.norms("attn_norm", "post_attention_norm", embeddingLength, "kvHeads");
-  const { parallel = false, scalesQueries = false, qkNorm } = architecture;
+  const { parallel = false, scalesQueries = false } = architecture;
+  const qkNorm = queryKeyNorm(from, architecture);
   const columns = { axis: "columns", unit: "kvHeads", each: (headCount / headCountKv) * valueLength } as const;
   const weights = [
     ...norms.weights,
     ...queriesKeysValues(from, h),
     ...from.projection("attn_output", headCount * valueLength, { outputs: embeddingLength, split: columns }),
     ...queryKeyNorms(from, qkNorm, h),
+    ...(architecture.sinks ? [sinks(from, h)] : []),
   ];
   const { before, after } = norms;
   const heads = { headCount, headCountKv, keyLength, valueLength };
@@ -86,6 +88,16 @@ function layerFacts({ ropeLayers }: Architecture, { sliding, rope, turns }: Hype
     ropeLayers === undefined ||
     (ropeLayers === "sliding" ? slides || sliding === undefined : (layer + 1) % ropeLayers.allButEvery !== 0);
   return { window: slides ? sliding!.tokens : 0, rope: turns && turnsHere ? own : null };
+}
+
+/** The kind of norms that Q and K of a layer have. */
+function queryKeyNorm(from: LayerFinder, { qkNorm, qkNormOptional = false }: Architecture): Architecture["qkNorm"] {
+  const absent = qkNormOptional && !["q", "k"].some((part) => from.has(`attn_${part}_norm.weight`));
+  return absent ? undefined : qkNorm;
+}
+
+function sinks(from: LayerFinder, { headCount, headCountKv }: Hyperparameters): Weight {
+  return from.vector("attn_sinks.weight", headCount, { axis: "rows", unit: "kvHeads", each: headCount / headCountKv });
 }
 
 /** The norms of Q and K: of one head, or of the heads that a rank has. */
@@ -312,12 +324,12 @@ function attendSpan(
   const k = builder.cells(keys, { ...view, length: block.keyLength, headBytes: keyHeadBytes });
   const v = builder.cells(values, { ...view, length: block.valueLength, headBytes: valueHeadBytes });
   const { scalesQueries, softcap } = block;
-  const scale = scalesQueries ? 1 : block.scale;
+  const scores = { scale: scalesQueries ? 1 : block.scale, softcap, sinks: context.weight(block, "attn_sinks.weight") };
   if (slots === 1) {
     const rows = builder.lastColumns(mask, view.cells, span.tokens, tokens, 2);
-    return builder.attention(q, k, v, rows, { scale, softcap });
+    return builder.attention(q, k, v, rows, scores);
   }
   const bySlot = builder.reshape(q, block.keyLength, heads, tokens, slots);
-  const attended = builder.attention(bySlot, k, v, mask, { scale, softcap });
+  const attended = builder.attention(bySlot, k, v, mask, scores);
   return builder.reshape(attended, block.valueLength, heads, slots);
 }
