@@ -104,6 +104,34 @@ const glm4 = { ...base, architecture: "glm4", norms: "both", biases: qkv, fusedG
 /** llama.cpp has no tied head here. @type {Shape} */
 const olmo2 = { ...base, architecture: "olmo2", norms: "after", qkNorm: "all" };
 
+/** @param {number} value @returns {import("./header.mjs").Value} */
+const u32 = (value) => ({ type: "u32", value });
+/** @param {number[]} values @returns {import("./header.mjs").Value} */
+const i32s = (values) => ({ type: "i32s", value: Int32Array.from(values) });
+
+/** Two layers with a window are followed by one that sees all tokens. @param {number} layer */
+export const seesAll = (layer) => layer % 3 === 2;
+
+/** @type {Shape} */
+export const gemma4 = {
+  ...{ architecture: "gemma4", layers: 6, embedding: 256, feedForward: 256, heads: 4, kvHeads: 1, headSize: 64 },
+  ...{ vocabulary: 512, context: 1024, ropeBase: 1e6, epsilon: 1e-5, preTokenizer: "gpt-2", tiedHead: true },
+  ...{ norms: "both", qkNorm: "head", ropeFactors: "quarter", layerScale: true, sharpness: 0.6 },
+  keys: {
+    "attention.sliding_window": u32(40),
+    "attention.sliding_window_pattern": { type: "bools", value: [true, true, false, true, true, false] },
+    "attention.key_length_swa": u32(32),
+    "attention.value_length_swa": u32(32),
+    "rope.dimension_count_swa": u32(32),
+    "rope.freq_base_swa": { type: "f32", value: 1e4 },
+    final_logit_softcapping: { type: "f32", value: 5 },
+    embedding_length_per_layer_input: u32(0),
+  },
+};
+
+/** RoPE of sliding layers has the architecture's base then. */
+const { "rope.freq_base_swa": _, ...withoutBase } = /** @type {Required<Shape>["keys"]} */ (gemma4.keys);
+
 /** Tiny models of architectures that vary on known facts. Every fact changes what they say. */
 export const denseShapes = {
   "tiny-gemma2": gemma2,
@@ -189,6 +217,34 @@ export const denseShapes = {
       "rope.scaling.factor": { type: "f32", value: 8 },
       "rope.scaling.original_context_length": { type: "u32", value: 64 },
       "rope.scaling.attn_factor": { type: "f32", value: 1.3 },
+    },
+  },
+  "tiny-gemma4": {
+    ...gemma4,
+    perLayer: 32,
+    // Layers 3 and 4 take the keys and values of layer 1, layer 5 those of layer 2.
+    ofLayer: (/** @type {number} */ layer) => ({
+      ...(seesAll(layer) ? {} : { headSize: 32 }),
+      ...(layer < 3 ? {} : { sharedKv: true, feedForward: 512 }),
+    }),
+    keys: {
+      ...gemma4.keys,
+      "attention.shared_kv_layers": u32(3),
+      embedding_length_per_layer_input: u32(32),
+      feed_forward_length: i32s([256, 256, 256, 512, 512, 512]),
+    },
+  },
+  // As the large ones are: layers that see everything have fewer KV heads, whose keys are values, too.
+  "tiny-gemma4-keys": {
+    ...gemma4,
+    heads: 8,
+    ofLayer: (/** @type {number} */ layer) =>
+      seesAll(layer) ? { kvHeads: 2, valuesAreKeys: true } : { kvHeads: 4, headSize: 32 },
+    keys: {
+      ...withoutBase,
+      "attention.head_count_kv": i32s([4, 4, 2, 4, 4, 2]),
+      // In sliding layers, RoPE is not scaled.
+      ...linearScaling(4),
     },
   },
   "tiny-qwen2vl": {

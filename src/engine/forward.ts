@@ -88,7 +88,7 @@ export class Forward implements Disposable {
 
   constructor(parts: ForwardParts) {
     const { ggml, backend, description, reducer, batch, kv } = parts;
-    const { embeddingLength, vocabularySize } = description.hyperparameters;
+    const { embeddingLength, perLayerLength, blockCount, vocabularySize } = description.hyperparameters;
     const vocabulary = description.share.vocabulary.count;
     this.#parts = parts;
     this.logits = description.shares[0]!.vocabulary.count === vocabularySize ? undefined : new OwnLogits(vocabulary);
@@ -99,7 +99,8 @@ export class Forward implements Disposable {
     this.#blocks = new StreamedBlocks(description.rank, this.#segments, window, this.#recorder);
     this.#windows = windowsOf(description.blocks);
     const size = {
-      ...{ embeddingLength, tokens: tokensOfLane(batch, reducer.lanes), slotCells: kv.slotCells },
+      ...{ embeddingLength, perLayerLength, blockCount },
+      ...{ tokens: tokensOfLane(batch, reducer.lanes), slotCells: kv.slotCells },
       ...{ windows: this.#windows, temperature: description.hyperparameters.temperature },
       channels: positionChannels(description.hyperparameters.rope),
       passed: passedOn(description.blocks, description.share),
@@ -133,16 +134,16 @@ export class Forward implements Disposable {
    * Computes a pass. Where ranks share the blocks, the tokens of a large one go in several groups, which leapfrog: while
    * the sums of one group are on their way, the other is computed.
    *
-   * @param embeddings - (embedding length, tokens), the tokens' rows of the embedding
+   * @param inputs - what enters with each token: see `InputRows`
    * @param results - row by row in order of the pass's parts, filled in on the rank that has the head; see also `logits`
    * @returns whether it was computed to its end, and not stopped by the abort flag of any rank
    * @throws what acquiring a block does
    */
-  run(step: Batch, embeddings: Float32Array, results: Float32Array): boolean {
+  run(step: Batch, inputs: Float32Array, results: Float32Array): boolean {
     const started = this.#recorder.now();
     this.#settled = false;
     this.#sound = false;
-    const groups = this.#prepare(step, embeddings);
+    const groups = this.#prepare(step, inputs);
     this.#results = results;
     this.#aborted = false;
     this.#blocks.begin();
@@ -164,9 +165,11 @@ export class Forward implements Disposable {
   }
 
   /** Divides a pass's tokens among the lanes and fills those. */
-  #prepare(step: Batch, embeddings: Float32Array): Group[] {
-    const { embeddingLength } = this.#parts.description.hyperparameters;
+  #prepare(step: Batch, inputs: Float32Array): Group[] {
+    const { embeddingLength, perLayerLength, blockCount } = this.#parts.description.hyperparameters;
     const tokens = countTokens(step);
+    const embeddings = inputs.subarray(0, tokens * embeddingLength);
+    const perLayer = inputs.subarray(embeddings.length);
     const pieces = divideStep(step, Math.ceil(tokens / this.#parts.reducer.begin(tokens)));
     const groups = this.#group(pieces.map((piece) => ({ ...piece, layout: layOut(piece.step) })));
     this.logits?.begin(groups.flatMap((group) => this.#logitOffsets(group)));
@@ -174,8 +177,11 @@ export class Forward implements Disposable {
       for (const { slot, slots, cells } of layout.shape.spans) {
         for (let i = 0; i < slots; i++) this.#parts.kv.zeroUpTo(slot + i, cells);
       }
-      const first = pieces[lane]!.first * embeddingLength;
-      this.#lanes[lane]!.fill(layout, embeddings.subarray(first, first + layout.shape.tokens * embeddingLength));
+      const { first } = pieces[lane]!;
+      const columns = (values: Float32Array, width: number) =>
+        values.subarray(first * width, (first + layout.shape.tokens) * width);
+      const ofLayers = columns(perLayer, perLayerLength * blockCount);
+      this.#lanes[lane]!.fill(layout, columns(embeddings, embeddingLength), ofLayers);
     });
     return groups;
   }

@@ -69,13 +69,14 @@ export class KvCache implements Disposable {
     this.slotCells = paddedCells(context);
     this.#zeroed = Array<number>(slots).fill(0);
     this.#context = describingContext(ggml, Math.max(1, 2 * keeping.length));
-    const tensor = (heads: number, length: number): CellTensor => {
+    const tensor = (count: number, length: number): CellTensor => {
       const { id } = tensorTypes[kvTypes[type]];
-      const cells = ggml.newTensor2d(this.#context, id, heads * length, this.slotCells * slots);
-      return { tensor: cells, cellBytes: heads * headBytes(length, type) };
+      const cells = ggml.newTensor2d(this.#context, id, count * length, this.slotCells * slots);
+      return { tensor: cells, cellBytes: count * headBytes(length, type) };
     };
-    const keys = keeping.map(({ state }) => tensor(share[state.unit].count, state.keyLength));
-    const values = keeping.map(({ state }) => tensor(share[state.unit].count, state.valueLength));
+    const heads = ({ unit, heads: each }: CellState) => share[unit].count * each;
+    const keys = keeping.map(({ state }) => tensor(heads(state), state.keyLength));
+    const values = keeping.map(({ state }) => tensor(heads(state), state.valueLength));
     this.#tensors = [...keys, ...values];
     for (const [i, { layer, state }] of keeping.entries()) {
       this.#byLayer.set(layer, this.#view(state, keys[i]!.tensor, values[i]!.tensor, type));

@@ -23,6 +23,9 @@ type ChosenCounts = Pick<ChooseStep<RankBlock>, "ids" | "weights">;
 /** How large a lane is. */
 export interface LaneSize {
   readonly embeddingLength: number;
+  /** Values of a token's embedding for each layer, and number of layers. */
+  readonly perLayerLength: number;
+  readonly blockCount: number;
   /** Most tokens of a pass. */
   readonly tokens: number;
   /** Cells of each slot of the KV cache. */
@@ -45,6 +48,7 @@ export class Lane implements Disposable {
   readonly #buffer: Buffer;
   readonly #size: LaneSize;
   readonly #hidden: Tensor;
+  readonly #perLayer: Tensor;
   readonly #partial: Tensor;
   /** `partial` as the host sees it. */
   readonly #partialAddress: Pointer;
@@ -65,12 +69,13 @@ export class Lane implements Disposable {
     const { F32, F16, I32, I64 } = tensorTypes;
     this.#ggml = ggml;
     this.#size = size;
-    this.#context = describingContext(ggml, 8 + size.windows.length);
+    this.#context = describingContext(ggml, 9 + size.windows.length);
     const perToken = ({ id }: { id: number }, values: number) =>
       ggml.newTensor1d(this.#context, id, Math.max(1, values * size.tokens));
     const { steering, kept, ids, weights } = size.passed;
     const partial = Math.max(size.embeddingLength, steering);
     this.#hidden = perToken(F32, size.embeddingLength);
+    this.#perLayer = perToken(F32, size.perLayerLength * size.blockCount);
     this.#partial = perToken(F32, partial);
     this.#kept = perToken(F32, kept);
     this.#ids = perToken(I32, ids);
@@ -136,16 +141,21 @@ export class Lane implements Disposable {
       positions: (count) => this.#lastPositions(builder, tokens, count),
       cells: builder.first(this.#cells, tokens),
       queryScales: this.#queryScales ? builder.reshape(builder.first(this.#queryScales, tokens), 1, 1, tokens) : null,
+      perLayer: (layer, count) => this.#lastOfLayer(builder, layer, tokens, count),
       masks: (window) => this.#masksOf(builder, spans, window),
     };
   }
 
-  /** @param embeddings - (embedding length, tokens), in the order of the pass's parts */
-  fill({ runs, shape }: BatchLayout, embeddings: Float32Array): void {
-    const { slotCells } = this.#size;
+  /**
+   * @param embeddings - (embedding length, tokens), in the order of the pass's parts
+   * @param perLayer - (values for each layer * layers, tokens)
+   */
+  fill({ runs, shape }: BatchLayout, embeddings: Float32Array, perLayer: Float32Array): void {
+    const { slotCells, embeddingLength, perLayerLength, blockCount } = this.#size;
     const positions = runs.flatMap(({ tokens, position }) => Array.from({ length: tokens }, (_, i) => position + i));
     const slots = runs.flatMap(({ tokens, slot }) => Array<number>(tokens).fill(slot));
-    this.#fillHidden(runs, embeddings);
+    this.#fillColumns(this.#hidden, embeddingLength, runs, embeddings);
+    this.#fillColumns(this.#perLayer, perLayerLength * blockCount, runs, perLayer);
     this.#fillPositions(positions);
     this.#set(
       this.#cells,
@@ -175,12 +185,19 @@ export class Lane implements Disposable {
     this.#set(this.#positions, values);
   }
 
-  #fillHidden(runs: readonly Run[], embeddings: Float32Array): void {
-    const { embeddingLength } = this.#size;
+  /** The embedding of the last `count` of `tokens` tokens for a layer. */
+  #lastOfLayer(builder: GraphBuilder, layer: number, tokens: number, count: number): Tensor {
+    const { perLayerLength: length, blockCount } = this.#size;
+    const all = columnsOf(builder, this.#perLayer, length * blockCount, tokens);
+    const last = builder.lastColumns(all, length * blockCount, tokens, count);
+    return builder.partOfColumns(last, length * blockCount, count, layer * length, length);
+  }
+
+  /** Values of the tokens, `width` of each, as the columns of a pass lie. */
+  #fillColumns(tensor: Tensor, width: number, runs: readonly Run[], values: Float32Array): void {
     let column = 0;
     for (const { source, tokens } of runs) {
-      const rows = embeddings.subarray(source * embeddingLength, (source + tokens) * embeddingLength);
-      this.#set(this.#hidden, rows, 4 * embeddingLength * column);
+      this.#set(tensor, values.subarray(source * width, (source + tokens) * width), 4 * width * column);
       column += tokens;
     }
   }

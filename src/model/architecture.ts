@@ -43,6 +43,12 @@ export interface Architecture {
   readonly qkNorm?: "head" | "all";
   /** True if models may lack these norms. Default false. */
   readonly qkNormOptional?: boolean;
+  /** True if values are normed, each head by itself and without weights. Default false. */
+  readonly valueNorm?: boolean;
+  /** True if a layer without `attn_v` takes what `attn_k` gives for values. Default false. */
+  readonly keysAsValues?: boolean;
+  /** True if the key `attention.shared_kv_layers` lets so many last layers read earlier ones' cells. Default false. */
+  readonly sharedCells?: boolean;
   /** True if each head has one more score, of no value, in its softmax (`attn_sinks.weight`). Default false. */
   readonly sinks?: boolean;
   /** Function of the gate. Default `silu`. */
@@ -60,8 +66,8 @@ export interface Architecture {
   readonly residualScale?: boolean;
   /** Soft caps on attention scores and on logits, without the keys `attn_logit_softcapping` and `final_...`; 0: none. */
   readonly softcaps?: { readonly attention?: number; readonly logits?: number };
-  /** True if the key `attention.scale` is the scale of attention. Default false. */
-  readonly attentionScale?: boolean;
+  /** The scale of attention, or true if the key `attention.scale` is. Default by the length of a head. */
+  readonly attentionScale?: number | true;
   /** True if the key `attention.temperature_scale` makes queries of later tokens larger. Default false. */
   readonly temperatureScale?: boolean;
 }
@@ -80,8 +86,11 @@ export interface Biases {
 
 /** Which layers see only a window of tokens. */
 export interface Sliding {
-  /** The last layer of each period sees everything, unless the key `attention.sliding_window_pattern` says otherwise. */
-  readonly period: number;
+  /**
+   * The last layer of each period sees everything, unless the key `attention.sliding_window_pattern` says otherwise.
+   * Absent if the key has to say it.
+   */
+  readonly period?: number;
   /** Tokens of a window, if the key `attention.sliding_window` is absent; no window if this is absent, too. */
   readonly window?: number;
   /** Number of layers of models that have a window; others ignore the key. Default any. */
@@ -93,6 +102,8 @@ export interface Sliding {
   readonly ropeBase?: number | "others";
   /** What of RoPE's scaling sliding layers do without: the factor on frequencies, or all of it. Default nothing. */
   readonly ropeUnscaled?: "frequencies" | "all";
+  /** True if sliding layers do without the tensors of `ropeFactors`. Default false. */
+  readonly ropeFactorless?: boolean;
 }
 
 /** All projections. */

@@ -5,6 +5,7 @@ import { ernie45 } from "./architectures/ernie4_5.ts";
 import { exaone4 } from "./architectures/exaone4.ts";
 import { gemma2 } from "./architectures/gemma2.ts";
 import { gemma3 } from "./architectures/gemma3.ts";
+import { gemma4 } from "./architectures/gemma4.ts";
 import { glm4 } from "./architectures/glm4.ts";
 import { granite } from "./architectures/granite.ts";
 import { llama } from "./architectures/llama.ts";
@@ -38,4 +39,5 @@ export const architectures: readonly Architecture[] = [
   olmo2,
   qwen2vl,
   qwen3vl,
+  gemma4,
 ];

@@ -20,6 +20,8 @@ export function paddedCells(cells: number): number {
 /** The state of a block that keeps keys and values: what one cell, which is one token's, has for each unit of a share. */
 export interface CellState {
   readonly unit: Unit;
+  /** Heads of each unit. */
+  readonly heads: number;
   /** Values of a key, and of a value. */
   readonly keyLength: number;
   readonly valueLength: number;
@@ -37,8 +39,8 @@ export function headBytes(length: number, type: KvType): number {
 
 /** Bytes of one cell in the caches of all blocks that have one. Throws `MODEL_UNSUPPORTED`. */
 export function cellBytes(states: readonly CellState[], share: RankShare, type: KvType): number {
-  const bytes = ({ unit, keyLength, valueLength }: CellState) =>
-    share[unit].count * (headBytes(keyLength, type) + headBytes(valueLength, type));
+  const bytes = ({ unit, heads, keyLength, valueLength }: CellState) =>
+    share[unit].count * heads * (headBytes(keyLength, type) + headBytes(valueLength, type));
   return states.reduce((sum, state) => sum + bytes(state), 0);
 }
 

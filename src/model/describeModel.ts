@@ -16,10 +16,20 @@ export interface ModelDescription {
   readonly units: Readonly<Record<Unit, number>>;
   /** Rows of it are read from disk when a token needs them. */
   readonly embedding: GgufTensor;
+  /** Undefined if tokens have no embeddings for each layer. */
+  readonly perLayer: PerLayerTensors | undefined;
   /** Weights that belong to no block. */
   readonly shared: readonly Weight[];
   /** Number of tensors that are left out, since they do not touch text. */
   readonly leftOut: number;
+}
+
+/** What embeddings of tokens for each layer are made from, on rank 0 alone. */
+export interface PerLayerTensors {
+  /** (values * layers, vocabulary size): rows of it are read from disk when a token needs them. */
+  readonly table: GgufTensor;
+  /** A projection of the ordinary embedding and its norm, which are always in memory. */
+  readonly weights: readonly Weight[];
 }
 
 /** Finds every tensor of a model and checks its shape. Throws `MODEL_UNSUPPORTED` naming what is missing or unknown. */
@@ -27,6 +37,7 @@ export function describeModel(model: GgufModel, architecture: Architecture): Mod
   const h = readHyperparameters(model, architecture);
   const finder = new TensorFinder(model);
   const embedding = finder.find("token_embd.weight", [h.embeddingLength, h.vocabularySize]);
+  const perLayer = h.perLayerLength === 0 ? undefined : perLayerTensors(finder, h);
   const shared = ropeFactors(finder, architecture, h);
   const { layer: kinds = ["attention", "ffn"] } = architecture;
   const layers = Array.from({ length: h.blockCount }, (_, layer) =>
@@ -34,7 +45,24 @@ export function describeModel(model: GgufModel, architecture: Architecture): Mod
   );
   const blocks = [...layers.flat(), describeBlock("head", finder, architecture, h, h.blockCount)];
   const leftOut = finder.refuseUnknown(h.blockCount);
-  return { files: model.files, hyperparameters: h, blocks, units: unitsOf(h), embedding, shared, leftOut };
+  return { files: model.files, hyperparameters: h, blocks, units: unitsOf(h), embedding, perLayer, shared, leftOut };
+}
+
+function perLayerTensors(
+  finder: TensorFinder,
+  { embeddingLength, perLayerLength, blockCount, vocabularySize }: Hyperparameters,
+): PerLayerTensors {
+  const all = perLayerLength * blockCount;
+  const projection = finder.find("per_layer_model_proj.weight", [embeddingLength, all]);
+  const norm = finder.find("per_layer_proj_norm.weight", [perLayerLength], "F32");
+  const split = { axis: "replicated" } as const;
+  return {
+    table: finder.find("per_layer_token_embd.weight", [all, vocabularySize]),
+    weights: [
+      wholeWeight({ role: "per_layer_model_proj.weight", kind: "matrix", tensor: projection, split }),
+      wholeWeight({ role: "per_layer_proj_norm.weight", kind: "vector", tensor: norm, split }),
+    ],
+  };
 }
 
 /** Factors on RoPE's frequencies, one for every pair of values. */

@@ -88,10 +88,11 @@ export class GraphBuilder implements Disposable {
     return this.scale(this.#ggml.tanh(this.#context, this.scale(tensor, 1 / cap)), cap);
   }
 
-  /** A norm over each row, scaled by `weight`. */
-  norm(input: Tensor, weight: Tensor, { kind, epsilon }: NormParameters): Tensor {
+  /** A norm over each row, scaled by `weight`, if there is one. */
+  norm(input: Tensor, weight: Tensor | null, { kind, epsilon }: NormParameters): Tensor {
     const norm = kind === "rms" ? this.#ggml.rmsNorm : this.#ggml.layerNorm;
-    return this.#ggml.mul(this.#context, norm(this.#context, input, epsilon), weight);
+    const normed = norm(this.#context, input, epsilon);
+    return weight === null ? normed : this.#ggml.mul(this.#context, normed, weight);
   }
 
   /** The sum of squares of each column, divided by `count`: (1, columns). */

@@ -17,6 +17,8 @@ export interface RopeParameters {
   readonly attnFactor: number;
   readonly betaFast: number;
   readonly betaSlow: number;
+  /** False if the model's tensors of factors on frequencies do not apply. */
+  readonly factors: boolean;
 }
 
 /** Numbers that say where a token is: one, or the four that sections of RoPE turn by. */
@@ -42,6 +44,9 @@ export interface SlidingWindow {
   /** By layer: whether it has the window. */
   readonly layers: readonly boolean[];
   readonly rope: RopeParameters;
+  /** Values of a head of such a layer. */
+  readonly keyLength: number;
+  readonly valueLength: number;
 }
 
 /** Queries of tokens from `length` on are larger: times 1 + scale * log(1 + floor(position / length)). */
@@ -55,11 +60,20 @@ export interface Hyperparameters {
   readonly blockCount: number;
   readonly contextLength: number;
   readonly embeddingLength: number;
+  /** Feed-forward columns of each layer, and the largest number that divides all of these. */
+  readonly feedForwardLengths: readonly number[];
   readonly feedForwardLength: number;
   readonly headCount: number;
+  /** KV heads of each layer, and the largest number that divides all of these. */
+  readonly headCountsKv: readonly number[];
   readonly headCountKv: number;
+  /** Values of a head; of layers that see everything, if there are others. */
   readonly keyLength: number;
   readonly valueLength: number;
+  /** By layer: the layer whose keys and values it reads, itself or an earlier one. */
+  readonly cellLayers: readonly number[];
+  /** Values of the embedding that a token has for each layer besides; 0: it has none. */
+  readonly perLayerLength: number;
   readonly vocabularySize: number;
   readonly norm: NormParameters;
   /** Factor on Q.K before the softmax. */
@@ -78,6 +92,19 @@ export interface Hyperparameters {
   readonly pooling: Pooling;
 }
 
+/** Values that enter a pass with each token: its embedding, and those for each layer. */
+export function inputValues(h: Pick<Hyperparameters, "embeddingLength" | "perLayerLength" | "blockCount">): number {
+  return h.embeddingLength + h.perLayerLength * h.blockCount;
+}
+
+/** Tokens whose embeddings for layers are computed together: enough to make use of a matrix that is read once for them. */
+export const jointInputs = 64;
+
+/** True if no layer after this one keeps keys: from then on, only tokens with outputs are computed. */
+export function keepsLast({ cellLayers }: Pick<Hyperparameters, "cellLayers">, layer: number): boolean {
+  return layer >= Math.max(...cellLayers);
+}
+
 const most = 1 << 24;
 
 /** Reads and checks a model's hyperparameters. Throws `MODEL_UNSUPPORTED`. */
@@ -91,19 +118,29 @@ export function readHyperparameters(model: GgufModel, architecture: Architecture
     throw unsupported(model, `it is to have ${blockCount} layers, and has ${model.tensors.size} tensors`);
   }
   const rope = ropeParameters(model, keys, architecture, headLength);
+  const lengths = {
+    keyLength: headLength,
+    valueLength: keys.optionalCount("attention.value_length") ?? embeddingLength / headCount,
+  };
+  const sliding = slidingWindow(model, keys, architecture, { blockCount, rope, ...lengths });
+  const feedForwardLengths = keys.ofLayers("feed_forward_length", blockCount);
+  const headCountsKv = keys.ofLayers("attention.head_count_kv", blockCount, headCount);
   const hyperparameters = {
     blockCount,
     contextLength: keys.count("context_length"),
     embeddingLength,
-    feedForwardLength: keys.uniform("feed_forward_length"),
+    feedForwardLengths,
+    feedForwardLength: commonDivisor(feedForwardLengths),
     headCount,
-    headCountKv: keys.optionalUniform("attention.head_count_kv") ?? headCount,
-    keyLength: headLength,
-    valueLength: keys.optionalCount("attention.value_length") ?? embeddingLength / headCount,
+    headCountsKv,
+    headCountKv: commonDivisor(headCountsKv),
+    ...lengths,
+    cellLayers: cellLayers(model, keys, architecture, headCountsKv, sliding),
+    perLayerLength: perLayerLength(keys, architecture),
     vocabularySize: vocabularySize(model),
     norm: normParameters(keys, architecture),
     rope,
-    sliding: slidingWindow(model, keys, architecture, rope, blockCount),
+    sliding,
     ...factors(keys, architecture, { blockCount, embeddingLength, headCount, headLength }),
     temperature: architecture.temperatureScale ? temperatureScale(keys, rope) : undefined,
     turns: !(architecture.ropeSwitch && keys.isFalse("rope.scaling.finetuned")),
@@ -152,7 +189,7 @@ function factors(keys: Keys, architecture: Architecture, dimensions: Dimensions)
   const perHead = architecture.scaleByEmbeddingAt === blockCount ? embeddingLength / headCount : headLength;
   const logits = logitScale === undefined ? 1 : keys.optionalNumber("logit_scale") || 1;
   return {
-    attentionScale: scaleOf(keys, architecture.attentionScale, "attention.scale", 1 / Math.sqrt(perHead)),
+    attentionScale: attentionScale(keys, architecture, 1 / Math.sqrt(perHead)),
     attentionSoftcap: capOf(keys, softcaps?.attention, "attn_logit_softcapping"),
     logitSoftcap: capOf(keys, softcaps?.logits, "final_logit_softcapping"),
     embeddingScale:
@@ -160,6 +197,10 @@ function factors(keys: Keys, architecture: Architecture, dimensions: Dimensions)
     residualScale: scaleOf(keys, residualScale, "residual_scale"),
     logitScale: logitScale === "divide" ? 1 / logits : logits,
   };
+}
+
+function attentionScale(keys: Keys, { attentionScale: scale }: Architecture, otherwise: number): number {
+  return typeof scale === "number" ? scale : scaleOf(keys, scale, "attention.scale", otherwise);
 }
 
 function scaleOf(keys: Keys, wanted: unknown, key: string, otherwise = 1): number {
@@ -207,7 +248,49 @@ function keysOf(model: GgufModel) {
       return typeof value === "object" ? Array.from(value as ArrayLike<unknown>, Number) : undefined;
     },
     uniform: (key: string) => optionalUniform(key) ?? count(key, requireNumber(model, prefix + key)),
+    /** A count for each layer, from an array or one number. */
+    ofLayers(key: string, layers: number, otherwise?: number): readonly number[] {
+      const given = this.values(key) ?? [
+        getNumber(model, prefix + key) ?? otherwise ?? requireNumber(model, prefix + key),
+      ];
+      const counts = new Set(given).size === 1 ? Array<number>(layers).fill(given[0]!) : given.slice(0, layers);
+      if (counts.length === layers) return counts.map((value) => count(key, value));
+      throw unsupported(model, `${prefix}${key} has ${given.length} values for ${layers} layers`);
+    },
   };
+}
+
+/** The largest number that divides all of them. */
+function commonDivisor(counts: readonly number[]): number {
+  const ofTwo = (a: number, b: number): number => (b === 0 ? a : ofTwo(b, a % b));
+  return counts.reduce(ofTwo, 0);
+}
+
+/** The layer whose keys and values each layer reads: of those that have none, the last one of its kind that has some. */
+function cellLayers(
+  model: GgufModel,
+  keys: Keys,
+  { sharedCells = false }: Architecture,
+  headCountsKv: readonly number[],
+  sliding: SlidingWindow | undefined,
+): number[] {
+  const shared = (sharedCells && keys.optionalNumber("attention.shared_kv_layers")) || 0;
+  if (shared === 0) return headCountsKv.map((_, layer) => layer);
+  const own = headCountsKv.length - shared;
+  const { [own - 2]: first, [own - 1]: second } = sliding?.layers ?? [];
+  if (shared < 0 || first !== true || second !== false) {
+    const reason = `its last ${shared} layers are to share the keys of a sliding layer and of the one after it`;
+    throw unsupported(model, reason);
+  }
+  const layers = headCountsKv.map((_, layer) => (layer < own ? layer : own - (sliding!.layers[layer] ? 2 : 1)));
+  const odd = layers.find((source, layer) => headCountsKv[source] !== headCountsKv[layer]);
+  if (odd === undefined) return layers;
+  throw unsupported(model, `layers that share the keys of layer ${odd} have another number of KV heads`);
+}
+
+function perLayerLength(keys: Keys, { layer = [] }: Architecture): number {
+  const key = "embedding_length_per_layer_input";
+  return layer.includes("perLayer") && keys.optionalNumber(key) !== 0 ? keys.count(key) : 0;
 }
 
 /** A number, or an array of one number for every layer, which have to be equal. */
@@ -229,9 +312,9 @@ function slidingWindow(
   model: GgufModel,
   keys: Keys,
   { sliding }: Architecture,
-  rope: RopeParameters,
-  blockCount: number,
+  others: Pick<Hyperparameters, "blockCount" | "rope" | "keyLength" | "valueLength">,
 ): SlidingWindow | undefined {
+  const { blockCount, rope } = others;
   if (sliding?.onlyOf !== undefined && sliding.onlyOf !== blockCount) return undefined;
   const tokens = sliding && (keys.optionalNumber("attention.sliding_window") ?? sliding.window ?? 0);
   if (!tokens) return undefined;
@@ -240,6 +323,8 @@ function slidingWindow(
     tokens: keys.checkedCount("attention.sliding_window", tokens),
     layers,
     rope: slidingRope(keys, sliding, rope),
+    keyLength: keys.optionalCount("attention.key_length_swa") ?? others.keyLength,
+    valueLength: keys.optionalCount("attention.value_length_swa") ?? others.valueLength,
   };
 }
 
@@ -250,14 +335,17 @@ function slidingLayers(model: GgufModel, keys: Keys, sliding: Sliding, blockCoun
     throw unsupported(model, `${name} has ${given.length} values for ${blockCount} layers`);
   }
   const period = given === undefined ? (keys.optionalNumber(name) ?? sliding.period) : 0;
+  if (period === undefined) throw unsupported(model, `it has no ${name}, which says what layers have a window`);
   const inPattern = (layer: number) => period === 0 || layer % period < period - 1;
   return Array.from({ length: blockCount }, (_, layer) => (given ? given[layer] !== 0 : inPattern(layer)));
 }
 
-function slidingRope(keys: Keys, { ropeBase, ropeUnscaled }: Sliding, rope: RopeParameters): RopeParameters {
+function slidingRope(keys: Keys, sliding: Sliding, rope: RopeParameters): RopeParameters {
+  const { ropeBase, ropeUnscaled, ropeFactorless = false } = sliding;
   const usual = typeof ropeBase === "number" ? ropeBase : rope.freqBase;
   const freqBase = ropeBase === undefined ? usual : (keys.optionalNumber("rope.freq_base_swa") ?? usual);
-  const scaled = { ...rope, freqBase };
+  const dimensions = keys.optionalCount("rope.dimension_count_swa") ?? rope.dimensions;
+  const scaled = { ...rope, dimensions, freqBase, factors: !ropeFactorless };
   if (ropeUnscaled === undefined) return scaled;
   return { ...scaled, freqScale: 1, ...(ropeUnscaled === "all" && { extFactor: 0, attnFactor: 1 }) };
 }
@@ -277,6 +365,7 @@ function ropeParameters(model: GgufModel, keys: Keys, architecture: Architecture
     attnFactor: (keys.optionalNumber("rope.scaling.attn_factor") ?? 1) * (yarn ? yarnAttention(keys, factor) : 1),
     betaFast: keys.optionalNumber("rope.scaling.yarn_beta_fast") ?? 32,
     betaSlow: keys.optionalNumber("rope.scaling.yarn_beta_slow") ?? 1,
+    factors: true,
   };
 }
 
@@ -311,15 +400,18 @@ function checkDimensions(model: GgufModel, h: Hyperparameters): void {
   const demand = (fits: boolean, reason: string) => {
     if (!fits) throw unsupported(model, reason);
   };
-  demand(h.headCount % h.headCountKv === 0, `its ${h.headCount} heads do not divide among ${h.headCountKv} KV heads`);
+  const uneven = h.headCountsKv.find((count) => h.headCount % count !== 0);
+  demand(uneven === undefined, `its ${h.headCount} heads do not divide among ${uneven} KV heads`);
   demand(Number.isInteger(h.keyLength), `its ${h.headCount} heads do not divide ${h.embeddingLength} values`);
-  demand(h.keyLength === h.valueLength, `its keys have ${h.keyLength} values a head, its values ${h.valueLength}`);
-  demand(h.keyLength % 2 === 0, `its heads have ${h.keyLength} values, an odd number`);
-  const { dimensions, freqBase, freqScale } = h.rope;
-  demand(dimensions % 2 === 0 && dimensions <= h.keyLength, `RoPE turns ${dimensions} of ${h.keyLength} values a head`);
-  const pairs = (h.rope.sections ?? []).reduce((sum, count) => sum + count, 0);
-  demand(pairs <= h.keyLength, `its RoPE sections have ${pairs} pairs, its heads ${h.keyLength} values`);
-  demand(freqBase > 0 && freqScale > 0 && freqScale <= 1, `its RoPE base is ${freqBase} and its scale ${freqScale}`);
+  for (const { keyLength, valueLength, rope } of h.sliding === undefined ? [h] : [h, h.sliding]) {
+    demand(keyLength === valueLength, `its keys have ${keyLength} values a head, its values ${valueLength}`);
+    demand(keyLength % 2 === 0, `its heads have ${keyLength} values, an odd number`);
+    const { dimensions, freqBase, freqScale, sections = [] } = rope;
+    demand(dimensions % 2 === 0 && dimensions <= keyLength, `RoPE turns ${dimensions} of ${keyLength} values a head`);
+    const pairs = sections.reduce((sum, count) => sum + count, 0);
+    demand(pairs <= keyLength, `its RoPE sections have ${pairs} pairs, its heads ${keyLength} values`);
+    demand(freqBase > 0 && freqScale > 0 && freqScale <= 1, `its RoPE base is ${freqBase} and its scale ${freqScale}`);
+  }
   const { epsilon } = h.norm;
   demand(epsilon >= 0 && epsilon < 1, `the epsilon of its norms is ${epsilon}`);
 }

@@ -1,6 +1,9 @@
 import { type Range, type TensorSlice, wholeTensor } from "../weights/slice.ts";
 
-/** Units that ranks divide among themselves: KV heads with their query heads, feed-forward columns, vocabulary rows. */
+/**
+ * Units that ranks divide among themselves: KV heads with their query heads, feed-forward columns, vocabulary rows. A layer
+ * that has more heads or columns than others has several of them in each unit.
+ */
 export const unitNames = ["kvHeads", "ffn", "vocabulary"] as const;
 
 /** A name of `unitNames`. */

@@ -33,6 +33,8 @@ export interface PlannedCluster {
   /** By rank; rank 0 has the head. */
   readonly devices: readonly PlannedDevice[];
   readonly embeddingLength: number;
+  /** Values that rank 0 sends with each token. */
+  readonly inputValues: number;
   readonly link: LinkFigures;
   readonly wire: WireName;
   readonly collective: CollectiveName | "auto";
@@ -117,15 +119,14 @@ function stepDevice({ memory, rates }: PlannedDevice, tokens: number, promptSpee
   };
 }
 
-/** Predicts one all-reduce of a pass's hidden states, and the broadcast of its embeddings, which travel as f32. */
+/** Predicts one all-reduce of a pass's hidden states, and the broadcast of its inputs, which travel as f32. */
 function predictNetwork(cluster: PlannedCluster, tokens: number): NetworkPrediction {
-  const { devices, embeddingLength, link, wire, collective } = cluster;
-  const elements = tokens * embeddingLength;
-  const payloadBytes = wireBytes(wire, elements);
+  const { devices, embeddingLength, inputValues, link, wire, collective } = cluster;
+  const payloadBytes = wireBytes(wire, tokens * embeddingLength);
   if (devices.length === 1) return { collective: "solo", payloadBytes: 0, allReduceMs: 0, broadcastMs: 0 };
   const measurements = alike(devices.length, link);
   const name = collective === "auto" ? chooseCollective(measurements, payloadBytes).name : collective;
-  const sentBytes = (devices.length - 1) * 4 * elements;
+  const sentBytes = (devices.length - 1) * 4 * tokens * inputValues;
   const broadcastMs = link.latencyMs + (sentBytes / link.bytesPerSecond) * 1000;
   return { collective: name, payloadBytes, allReduceMs: predictMs(name, measurements, payloadBytes), broadcastMs };
 }

@@ -16,6 +16,7 @@ export interface RankDescription extends Omit<ModelDescription, "blocks" | "embe
   readonly blocks: readonly RankBlock[];
   /** On rank 0 alone. */
   readonly embedding: GgufTensor | undefined;
+  readonly perLayer: ModelDescription["perLayer"];
   /** Weights that belong to no block, and those of the blocks that are always in memory. */
   readonly shared: readonly Weight[];
 }
@@ -31,12 +32,18 @@ export function rankDescription(description: ModelDescription, plan: SharePlan, 
     throw new StelliumError("SHARES_INVALID", { reason: `there is no rank ${rank} among ${shares.length}` });
   }
   const { files, hyperparameters, units, shared } = description;
+  const perLayer = rank === 0 ? description.perLayer : undefined;
   const blocks = description.blocks.map((block) => rankBlock(block, shares, rank));
   return {
     ...{ files, hyperparameters, units, rank, share, shares },
     blocks,
     embedding: rank === 0 ? description.embedding : undefined,
-    shared: uniqueByName([...partsOf(shared, shares, rank), ...blocks.flatMap(({ resident }) => resident)]),
+    perLayer,
+    shared: uniqueByName([
+      ...partsOf(shared, shares, rank),
+      ...(perLayer?.weights ?? []),
+      ...blocks.flatMap(({ resident }) => resident),
+    ]),
   };
 }
 

@@ -92,7 +92,7 @@ function groupOf(description: ModelDescription, unit: Unit, shares: readonly num
   const columns = parts.filter(({ axis }) => axis === "columns");
   const whole = columns.map(({ each, block }) => block / greatestDivisor(block, each)).reduce(leastMultiple, 1);
   const length = description.units[unit];
-  return parts.some(({ each }) => each > 1) ? Math.min(whole, length) : unitFor(length, whole, shares);
+  return unit === "kvHeads" ? Math.min(whole, length) : unitFor(length, whole, shares);
 }
 
 /** Axis, elements for each unit, and block length of every weight that is divided by a unit. */

@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { architectureNames } from "#stellium/model/support";
 import { generateModel, shapes } from "../../bench/generateModel.mjs";
 import { denseShapes } from "../../bench/model/denseShapes.mjs";
+import type { Shape } from "../../bench/model/shapes.mjs";
 import {
   allAtOnce,
   dense,
@@ -56,6 +57,19 @@ describe("an architecture in F32, on three ranks, each through a window of block
 
 /** One shape of each architecture with blocks of 256 values for every KV head and enough in the feed-forward part. */
 const wide = { layers: 2, heads: 16, kvHeads: 4, headSize: 64, feedForward: 1024 };
+/** Where layers differ, the second one sees everything, and has as many columns and half as many KV heads again. */
+const wideLayers: Record<string, Partial<Shape>> = {
+  gemma4: {
+    ofLayer: (layer) => (layer === 0 ? {} : { kvHeads: 8, feedForward: 2048 }),
+    keys: {
+      "attention.head_count_kv": { type: "i32s", value: Int32Array.of(4, 8) },
+      feed_forward_length: { type: "i32s", value: Int32Array.of(1024, 2048) },
+      "attention.sliding_window": { type: "u32", value: 40 },
+      "attention.sliding_window_pattern": { type: "bools", value: [true, false] },
+      embedding_length_per_layer_input: { type: "u32", value: 32 },
+    },
+  },
+};
 /**
  * Rows of log-probabilities differ by that (see `distance`) if nothing but the order of sums does, which quantized
  * activations make more of: up to 0.065 by AVX-512. Rows of other tokens are 2 and more apart.
@@ -67,7 +81,7 @@ describe("an architecture in Q4_K, split at the borders of its blocks, says what
   it.each(architectureNames().slice(3))("%s, on three ranks, streamed, of two sequences side by side", async (name) => {
     const [, shape] = Object.entries(denseShapes).find(([, { architecture }]) => architecture === name)!;
     const path = join(folder, `wide-${name}.gguf`);
-    Object.assign(shapes, { wide: { ...shape, ...wide } });
+    Object.assign(shapes, { wide: { ...shape, ...wide, ...wideLayers[name] } });
     await generateModel({ shape: "wide", type: "Q4_K", path });
     const cut = await cutRanks(path, [1, 2, 1], folder);
     expect(cut.map(({ description: { share } }) => [share.kvHeads.count, share.ffn.count])).toEqual([

@@ -31,7 +31,10 @@ describeTests("RoPE factors for long and short contexts", () => {
 });
 
 describeTests("a rank finds out from its plan", () => {
-  it.each(["tiny-cohere2-pattern", "tiny-phi-long", "tiny-granite-nope", "tiny-gemma3"])("all of %s", async (shape) => {
+  it.each([
+    ...["tiny-cohere2-pattern", "tiny-phi-long", "tiny-granite-nope", "tiny-gemma3"],
+    ...["tiny-gemma4", "tiny-gemma4-keys"],
+  ])("all of %s", async (shape) => {
     const model = await headerOf(shape);
     const engine = { context: 512, batch: 512, kvType: "f16", slots: 1, storedCells: 0 } as const;
     const shares = { relative: [2, 1, 1], head: "coordinator" } as const;

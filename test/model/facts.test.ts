@@ -98,7 +98,7 @@ function biasMutations(facts: Architecture, { optional = [] }: Biases): Mutation
 function slidingMutations(facts: Architecture, sliding: Sliding | undefined): Mutation[] {
   if (sliding === undefined) return [];
   const changes: Partial<Record<keyof Sliding, Partial<Sliding>>> = {
-    period: { period: sliding.period + 1 },
+    ...(sliding.period !== undefined && { period: { period: sliding.period + 1 } }),
     window: { window: 100 },
     onlyOf: { onlyOf: 8 },
     ropeBase: typeof sliding.ropeBase === "number" ? { ropeBase: 20_000 } : { ropeBase: 10 },

@@ -1,9 +1,10 @@
-import { Embedding } from "#stellium/engine/embedding";
 import { Forward } from "#stellium/engine/forward";
+import { InputRows } from "#stellium/engine/inputRows";
 import { KvCache } from "#stellium/engine/kvCache";
 import { soloReducer } from "#stellium/engine/reducer";
 import type { Architecture } from "#stellium/model/architecture";
 import { describeModel } from "#stellium/model/describeModel";
+import { inputValues } from "#stellium/model/hyperparameters";
 import { type ComputeBackend, openBackend } from "#stellium/native/backend";
 import { cpuDevice, openGgml } from "#stellium/native/ggml";
 import { allocateNative } from "#stellium/native/memory";
@@ -43,15 +44,15 @@ export class LoadedModel implements Disposable {
   /** Log-probabilities of all tokens at each position of a reference, in one pass. Throws `MODEL_UNSUPPORTED`. */
   teacherForced(facts: Architecture, { prompt, tokens }: ReferenceRun): Float64Array[] {
     const description = describe(this.#gguf, facts);
-    const { embeddingLength, vocabularySize } = description.hyperparameters;
+    const { vocabularySize } = description.hyperparameters;
     const text = Int32Array.from([...prompt, ...tokens.slice(0, -1)]);
     const logits = new Float32Array(tokens.length * vocabularySize);
-    using embedding = embeddingOf(description);
-    const rows = new Float32Array(text.length * embeddingLength);
-    embedding.read(text, rows);
+    const parts = { ggml, backend: this.#backend, description, weights: this.#weights };
+    using inputRows = new InputRows(parts);
+    const rows = new Float32Array(text.length * inputValues(description.hyperparameters));
+    inputRows.read(text, rows);
     using kv = new KvCache(ggml, device, description, "f16", { context });
-    const parts = { ggml, backend: this.#backend, description, weights: this.#weights, kv };
-    using forward = new Forward({ ...parts, batch: context, reducer: soloReducer, graphs: "whole" });
+    using forward = new Forward({ ...parts, kv, batch: context, reducer: soloReducer, graphs: "whole" });
     const pass = { slot: 0, tokens: text.length, position: 0, outputs: tokens.length, hidden: false };
     if (!forward.run([pass], rows, logits)) throw new Error("the pass was stopped");
     return tokens.map((_, i) => logSoftmax(logits.subarray(i * vocabularySize, (i + 1) * vocabularySize)));
@@ -67,8 +68,4 @@ export class LoadedModel implements Disposable {
 function describe(gguf: GgufModel, facts: Architecture): RankDescription {
   const whole = describeModel(gguf, facts);
   return rankDescription(whole, planShares(whole, [1]), 0);
-}
-
-function embeddingOf({ files, embedding, hyperparameters }: RankDescription): Embedding {
-  return new Embedding(ggml, files[embedding!.file]!, embedding!, hyperparameters.embeddingScale);
 }

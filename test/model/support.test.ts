@@ -79,9 +79,14 @@ describe("support of a model", () => {
     ["no layers", [{ "llama.block_count": 0 }], "llama.block_count is 0"],
     ["absurdly many layers", [{ "llama.block_count": 2 ** 31 }], "llama.block_count is 2147483648"],
     [
-      "layers that differ",
+      "layers that differ in heads",
+      [{ "llama.attention.head_count": Int32Array.of(8, 4) }],
+      "differs between layers (8, 4 ...)",
+    ],
+    [
+      "fewer numbers than layers",
       [{ "llama.feed_forward_length": Int32Array.of(768, 512) }],
-      "differs between layers (768, 512 ...)",
+      "feed_forward_length has 2 values for 5 layers",
     ],
     ["RoPE it does not know", [{ "llama.rope.scaling.type": "longrope" }], "its RoPE scaling is longrope"],
     ["RoPE beyond a head", [{ "llama.rope.dimension_count": 64 }], "RoPE turns 64 of 32 values"],

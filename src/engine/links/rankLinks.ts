@@ -163,12 +163,12 @@ export class RankLinks implements Disposable {
     return this.#sums.times.waitMs;
   }
 
-  /** Tells all other ranks what is done next and, for a pass, its tokens' rows of the embedding. */
-  announce(command: Int32Array, embeddings: Float32Array): void {
+  /** Tells all other ranks what is done next and, for a pass, what enters with its tokens. */
+  announce(command: Int32Array, inputs: Float32Array): void {
     const started = this.#recorder.now();
     broadcast(this.#sums, 0, bytesOf(command));
-    if (embeddings.length > 0) broadcast(this.#sums, 0, bytesOf(embeddings));
-    this.#recorder.end(spanKind.broadcast, started, 0, embeddings.byteLength);
+    if (inputs.length > 0) broadcast(this.#sums, 0, bytesOf(inputs));
+    this.#recorder.end(spanKind.broadcast, started, 0, inputs.byteLength);
   }
 
   /** Waits for what rank 0 does next. */
@@ -176,11 +176,11 @@ export class RankLinks implements Disposable {
     broadcast(this.#idle, 0, bytesOf(command));
   }
 
-  /** Waits for the embedding rows of a pass that was announced. */
-  receiveRows(embeddings: Float32Array): void {
+  /** Waits for what enters a pass that was announced. */
+  receiveRows(inputs: Float32Array): void {
     const started = this.#recorder.now();
-    broadcast(this.#sums, 0, bytesOf(embeddings));
-    this.#recorder.end(spanKind.broadcast, started, 0, embeddings.byteLength);
+    broadcast(this.#sums, 0, bytesOf(inputs));
+    this.#recorder.end(spanKind.broadcast, started, 0, inputs.byteLength);
   }
 
   /** Ends all connections: the other ranks learn that this one cannot go on. */

@@ -1,4 +1,5 @@
 import type { ModelDescription } from "../../model/describeModel.ts";
+import { inputValues } from "../../model/hyperparameters.ts";
 import { describe } from "../../model/support.ts";
 import { readModelHeader } from "../../models/modelHeader.ts";
 import { type LinkFigures, type PlannedCluster, predictPrompt, predictStep } from "../../plan/latency.ts";
@@ -63,7 +64,8 @@ function predict(
 ): Omit<PlanFacts, "model"> {
   const devices = planned.ranks.map(({ memory }, rank) => ({ memory, rates: rates.devices[rank]! }));
   const { embeddingLength } = hyperparameters;
-  const cluster = { devices, embeddingLength, link: rates.link, wire, collective, promptSpeedup };
+  const sent = { embeddingLength, inputValues: inputValues(hyperparameters) };
+  const cluster = { devices, ...sent, link: rates.link, wire, collective, promptSpeedup };
   const { batch, context } = planned.engine;
   return {
     planned,

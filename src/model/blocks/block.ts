@@ -9,6 +9,7 @@ import type { TensorFinder } from "../tensorFinder.ts";
 import type { AttentionBlock } from "./attention.ts";
 import type { FeedForwardBlock } from "./feedForward.ts";
 import type { HeadBlock } from "./head.ts";
+import type { PerLayerBlock } from "./perLayer.ts";
 
 /** Facts that every block has. */
 export interface BlockFacts {
@@ -26,7 +27,7 @@ export interface BlockFacts {
 }
 
 /** The unit of computing, splitting and streaming. Plain data: it crosses threads. */
-export type Block = AttentionBlock | FeedForwardBlock | HeadBlock;
+export type Block = AttentionBlock | FeedForwardBlock | PerLayerBlock | HeadBlock;
 
 /** A kind of block. */
 export type BlockKind = Block["kind"];
@@ -49,6 +50,8 @@ export interface PassInputs {
   readonly cells: Tensor;
   /** (1, 1, tokens) f32: factors on queries; null if the model scales none. */
   readonly queryScales: Tensor | null;
+  /** Of the last `count` tokens, (values, count) f32: their embeddings for a layer. Only of models that have such. */
+  perLayer(layer: number, count: number): Tensor;
   /** (cells, tokens, 1, slots) f16, of each span, for a window of tokens (0: none). */
   masks(window: number): readonly Tensor[];
 }
@@ -63,8 +66,8 @@ export interface BlockContext {
   readonly join: ParallelJoin;
   /** Cells of a sequence: which of a model's RoPE factors apply. */
   readonly slotCells: number;
-  /** The keys and values of a block; only blocks with a share of them ask. */
-  cells(block: RankBlock<BlockFacts>): CellTensors;
+  /** The keys and values of a layer; only blocks with a share of them ask. */
+  cells(block: Pick<BlockFacts, "layer">): CellTensors;
   /** The tensor of a block's weight by its role, or null if the rank has none. */
   weight(block: RankBlock<BlockFacts>, role: string): Tensor | null;
   /** The tensor of a weight that belongs to no block, or null. */

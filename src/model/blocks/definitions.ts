@@ -7,6 +7,7 @@ import { attention } from "./attention.ts";
 import type { Block, BlockCost, BlockDefinition, BlockKind, BlockStep, RankBlock } from "./block.ts";
 import { feedForward } from "./feedForward.ts";
 import { head } from "./head.ts";
+import { perLayer } from "./perLayer.ts";
 
 type Definitions = { readonly [K in BlockKind]: BlockDefinition<Extract<Block, { kind: K }>> };
 
@@ -14,6 +15,7 @@ type Definitions = { readonly [K in BlockKind]: BlockDefinition<Extract<Block, {
 const definitions: Definitions = {
   attention,
   ffn: feedForward,
+  perLayer,
   head,
 };
 
