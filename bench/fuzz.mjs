@@ -62,11 +62,11 @@ export async function attackCluster(outside, inside) {
 }
 
 /**
- * Each kind of misdeed once, in a place that another device has lost.
+ * Each kind of misdeed once, in a place that one device has lost while another keeps its own.
  * @param {number} seed @param {readonly string[]} names of misdeeds
  */
 export async function takePlaces(seed, names) {
-  return await withCluster(["first"], async (cluster) => {
+  return await withCluster(["first", "other"], async (cluster) => {
     const random = new Random(seed);
     const expected = await cluster.ask();
     let worker = cluster.workers[0];
@@ -92,8 +92,7 @@ export async function attackAsWorker({ seed, count }) {
   return await withCluster(names, async (cluster) => {
     const expected = await cluster.ask();
     const before = await cluster.ownMemory();
-    for (const worker of cluster.workers.splice(0)) worker.kill("SIGKILL");
-    const lost = await cluster.ask();
+    const lost = await cluster.lose(cluster.workers.splice(0));
     const attack = await evilWorkers(cluster.port, cluster.token, count, names.length, new Random(seed));
     const grown = (await cluster.ownMemory()) - before;
     for (const name of names) cluster.join(name);

@@ -69,7 +69,7 @@ const commands = {
     run: serve,
   },
   single: {
-    about: `[--shapes LIST] [--types LIST] [--threads 1,2] [--rounds 3] [--poll 0,50,100] [--steps 64] [--prompt 512]
+    about: `[--shapes LIST] [--types LIST] [--layers N] [--threads 1,2] [--rounds 3] [--poll 0,50,100] [--steps 64] [--prompt 512]
               [--dir DIR] [--json FILE]: compare one device with llama.cpp`,
     run: single,
   },

@@ -5,11 +5,16 @@ import { fileURLToPath } from "node:url";
 import { JoinToken } from "#stellium/cluster/token";
 
 /** @typedef {import("node:child_process").ChildProcess} ChildProcess */
-/** @typedef {{ type: string, port?: number, joined?: number, rss?: number, text?: string, error?: string }} Report */
+/** @typedef {{ type: string, port?: number, joined?: number, rss?: number, text?: string, error?: string, state?: object }} Report */
 
 /** The bundled model. */
 export const model = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
 const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+
+/** Milliseconds that a report may take: as long as a sum, the longest of the limits of a cluster that has loaded its slices. */
+const patienceMs = 120_000;
+/** Milliseconds to say what it waits for. */
+const stateMs = 5_000;
 
 /** A coordinator and workers, each a process, that share the bundled model. */
 export class LiveCluster {
@@ -71,6 +76,23 @@ export class LiveCluster {
   /** What it writes, or why it does not. */
   async ask() {
     this.#coordinator.send("ask");
+    return await this.#answer();
+  }
+
+  /**
+   * Ends workers in the middle of a request: a loss that is noticed between two would have the next one wait for others to
+   * join. Returns what the coordinator says to it.
+   * @param {readonly ChildProcess[]} workers
+   */
+  async lose(workers) {
+    for (const worker of workers) worker.kill("SIGSTOP");
+    this.#coordinator.send("ask and tell");
+    await this.next("working");
+    for (const worker of workers) worker.kill("SIGKILL");
+    return await this.#answer();
+  }
+
+  async #answer() {
     const { text, error } = await this.next("answer");
     return text ?? `failed: ${error}`;
   }
@@ -91,18 +113,35 @@ export class LiveCluster {
     await this.next("ready");
   }
 
-  /** The next report of a type that nobody has had. @param {string} type @returns {Promise<Report>} */
+  /**
+   * The next report of a type that nobody has had. Rejects after `patienceMs`, with what the coordinator waits for.
+   * @param {string} type
+   */
   async next(type) {
+    const report = await this.#within(patienceMs, type);
+    if (report) return report;
+    this.#coordinator.send("state");
+    const { state = "it does not even say what it waits for" } = (await this.#within(stateMs, "state")) ?? {};
+    const ended = this.workers.map(({ exitCode, signalCode }) => exitCode ?? signalCode ?? "runs");
+    throw new Error(`no ${type} in ${patienceMs / 1000} s: ${JSON.stringify({ state, workers: ended })}`);
+  }
+
+  /** The next report of a type; undefined if there is none in time. @param {number} ms @param {string} type */
+  async #within(ms, type) {
+    const deadline = performance.now() + ms;
     for (;;) {
       const at = this.#reports.findIndex((report) => report.type === type);
-      const [report] = at < 0 ? [] : this.#reports.splice(at, 1);
-      if (report) return report;
+      if (at >= 0) return this.#reports.splice(at, 1)[0];
+      const left = deadline - performance.now();
+      if (left <= 0) return undefined;
       if (this.#coordinator.exitCode !== null)
         throw new Error(`the coordinator ended with ${this.#coordinator.exitCode}`);
       const leaving = new AbortController();
       const { signal } = leaving;
+      const timer = setTimeout(() => leaving.abort(), left);
       const events = ["message", "exit"].map((event) => once(this.#coordinator, event, { signal }).catch(() => {}));
       await Promise.race(events);
+      clearTimeout(timer);
       leaving.abort();
     }
   }

@@ -8,7 +8,7 @@ import { openLinkSet } from "#stellium/engine/links/linkSets";
 import { commandInts, encodeCommand } from "#stellium/engine/rankCommand";
 import { describe } from "#stellium/model/support";
 import { closeSocket, listenOn } from "#stellium/native/sockets";
-import { rankDescription } from "#stellium/plan/rankDescription";
+import { rankDescription, slicedModel } from "#stellium/plan/rankDescription";
 import { planShares } from "#stellium/plan/shares";
 import { ModelSource } from "#stellium/weights/modelSource";
 import { cutPlan } from "#stellium/weights/sliceLayout";
@@ -32,7 +32,10 @@ export class Script {
   /** @param {ModelSource} source @param {string} hash */
   constructor(source, hash) {
     const whole = describe(source.model);
-    const { content, blocks } = cutPlan(rankDescription(whole, planShares(whole, [1, 1]), 1), { hash, name: "" });
+    const { content, blocks } = cutPlan(slicedModel(rankDescription(whole, planShares(whole, [1, 1]), 1)), {
+      hash,
+      name: "",
+    });
     this.source = source;
     this.blocks = blocks;
     this.embeddingLength = whole.hyperparameters.embeddingLength;

@@ -22,6 +22,10 @@ export const misdeeds = {
     const reports = Buffer.concat(Array.from({ length: 3000 }, () => framed({ type: "slice-complete" })));
     socket.write(reports);
   },
+  "says that it has loaded its slice, and is gone": (socket) => {
+    socket.write(framed({ type: "ready", phase: "loaded" }));
+    setTimeout(() => socket.destroy(), 50);
+  },
   "says that it listens where nobody does, and is gone": (socket) => {
     for (const phase of ["loaded", "listening"]) {
       socket.write(framed({ type: "ready", phase, ...(phase === "listening" ? { dataPort: 9 } : {}) }));
@@ -39,8 +43,7 @@ export const misdeeds = {
 export async function replace(cluster, worker, misdeed, random) {
   const socket = await insider(cluster.port, cluster.token, "insider");
   const placed = welcomed(socket);
-  worker.kill("SIGKILL");
-  const lost = await cluster.ask();
+  const lost = await cluster.lose([worker]);
   await placed;
   misdeed(socket, random);
   const dropped = socket.closed ? Promise.resolve() : once(socket, "close").catch(() => {});

@@ -24,6 +24,12 @@ const linearScaling = (factor) => ({
   "rope.scaling.type": { type: "string", value: "linear" },
   "rope.scaling.factor": { type: "f32", value: factor },
 });
+/** @param {number} factor @returns {Required<Shape>["keys"]} */
+const yarn = (factor) => ({
+  "rope.scaling.type": { type: "string", value: "yarn" },
+  "rope.scaling.factor": { type: "f32", value: factor },
+  "rope.scaling.original_context_length": { type: "u32", value: 64 },
+});
 /** Pairs of values that RoPE turns by each of four positions; of text, by the last one not at all. @param {number[]} pairs @returns {Required<Shape>["keys"]} */
 const sections = (...pairs) => ({ "rope.dimension_sections": { type: "i32s", value: Int32Array.from(pairs) } });
 const qkv = ["attn_q", "attn_k", "attn_v"];
@@ -104,6 +110,50 @@ const glm4 = { ...base, architecture: "glm4", norms: "both", biases: qkv, fusedG
 /** llama.cpp has no tied head here. @type {Shape} */
 const olmo2 = { ...base, architecture: "olmo2", norms: "after", qkNorm: "all" };
 
+/** @param {number} value @returns {import("./header.mjs").Value} */
+const u32 = (value) => ({ type: "u32", value });
+/** @param {number[]} values @returns {import("./header.mjs").Value} */
+const i32s = (values) => ({ type: "i32s", value: Int32Array.from(values) });
+
+/** Two layers with a window are followed by one that sees all tokens. @param {number} layer */
+export const seesAll = (layer) => layer % 3 === 2;
+
+/** @type {Shape} */
+export const gemma4 = {
+  ...{ architecture: "gemma4", layers: 6, embedding: 256, feedForward: 256, heads: 4, kvHeads: 1, headSize: 64 },
+  ...{ vocabulary: 512, context: 1024, ropeBase: 1e6, epsilon: 1e-5, preTokenizer: "gpt-2", tiedHead: true },
+  ...{ norms: "both", qkNorm: "head", ropeFactors: "quarter", layerScale: true, sharpness: 0.6 },
+  keys: {
+    "attention.sliding_window": u32(40),
+    "attention.sliding_window_pattern": { type: "bools", value: [true, true, false, true, true, false] },
+    "attention.key_length_swa": u32(32),
+    "attention.value_length_swa": u32(32),
+    "rope.dimension_count_swa": u32(32),
+    "rope.freq_base_swa": { type: "f32", value: 1e4 },
+    final_logit_softcapping: { type: "f32", value: 5 },
+    embedding_length_per_layer_input: u32(0),
+  },
+};
+
+/** RoPE of sliding layers has the architecture's base then. */
+const { "rope.freq_base_swa": _, ...withoutBase } = /** @type {Required<Shape>["keys"]} */ (gemma4.keys);
+
+/** All layers are dense; `moeShapes.mjs` has shapes of this architecture with experts. @type {Shape} */
+const deepseek2 = {
+  ...base,
+  // Scores go through four norms here, elsewhere through two.
+  ...{ architecture: "deepseek2", layers: 3, heads: 6, sharpness: 1.2 },
+  // RoPE turns half of a key. The values of four heads are a block of 256.
+  latent: { queryRank: 96, rank: 256, keySize: 32, ropeSize: 32, valueSize: 64 },
+  keys: {
+    ...yarn(16),
+    "rope.scaling.yarn_log_multiplier": { type: "f32", value: 0.07 },
+    leading_dense_block_count: u32(3),
+    expert_shared_count: u32(1),
+    expert_feed_forward_length: u32(32),
+  },
+};
+
 /** Tiny models of architectures that vary on known facts. Every fact changes what they say. */
 export const denseShapes = {
   "tiny-gemma2": gemma2,
@@ -130,9 +180,7 @@ export const denseShapes = {
     ...base,
     ...{ architecture: "mistral3", biases: qkv, ropeFactors: true },
     keys: {
-      "rope.scaling.type": { type: "string", value: "yarn" },
-      "rope.scaling.factor": { type: "f32", value: 16 },
-      "rope.scaling.original_context_length": { type: "u32", value: 64 },
+      ...yarn(16),
       "rope.scaling.yarn_beta_fast": { type: "f32", value: 24 },
       "rope.scaling.yarn_beta_slow": { type: "f32", value: 2 },
       "rope.scaling.yarn_log_multiplier": { type: "f32", value: 1 },
@@ -185,10 +233,36 @@ export const denseShapes = {
     ...olmo2,
     keys: {
       "attention.sliding_window": { type: "u32", value: 64 },
-      "rope.scaling.type": { type: "string", value: "yarn" },
-      "rope.scaling.factor": { type: "f32", value: 8 },
-      "rope.scaling.original_context_length": { type: "u32", value: 64 },
+      ...yarn(8),
       "rope.scaling.attn_factor": { type: "f32", value: 1.3 },
+    },
+  },
+  "tiny-gemma4": {
+    ...gemma4,
+    perLayer: 32,
+    // Layers 3 and 4 take the keys and values of layer 1, layer 5 those of layer 2.
+    ofLayer: (/** @type {number} */ layer) => ({
+      ...(seesAll(layer) ? {} : { headSize: 32 }),
+      ...(layer < 3 ? {} : { sharedKv: true, feedForward: 512 }),
+    }),
+    keys: {
+      ...gemma4.keys,
+      "attention.shared_kv_layers": u32(3),
+      embedding_length_per_layer_input: u32(32),
+      feed_forward_length: i32s([256, 256, 256, 512, 512, 512]),
+    },
+  },
+  // As the large ones are: layers that see everything have fewer KV heads, whose keys are values, too.
+  "tiny-gemma4-keys": {
+    ...gemma4,
+    heads: 8,
+    ofLayer: (/** @type {number} */ layer) =>
+      seesAll(layer) ? { kvHeads: 2, valuesAreKeys: true } : { kvHeads: 4, headSize: 32 },
+    keys: {
+      ...withoutBase,
+      "attention.head_count_kv": i32s([4, 4, 2, 4, 4, 2]),
+      // In sliding layers, RoPE is not scaled.
+      ...linearScaling(4),
     },
   },
   "tiny-qwen2vl": {
@@ -207,6 +281,25 @@ export const denseShapes = {
     ...{ architecture: "command-r", parallel: true, layerNorm: true, biases: qkv, tiedHead: true },
     keys: { logit_scale: { type: "f32", value: 0.4 } },
   },
+  "tiny-deepseek2-dense": deepseek2,
+  "tiny-deepseek2-dense-lite": {
+    ...deepseek2,
+    latent: { rank: 64, keySize: 32, ropeSize: 16, valueSize: 32 },
+    keys: {
+      ...deepseek2.keys,
+      // As without the key: all of YaRN's factor is in RoPE and in the scale of attention.
+      "rope.scaling.yarn_log_multiplier": { type: "f32", value: 0 },
+      "attention.q_lora_rank": { type: "u32", value: 0 },
+    },
+  },
+  "tiny-deepseek2-dense-temperature": {
+    ...deepseek2,
+    keys: {
+      ...deepseek2.keys,
+      "attention.temperature_scale": { type: "f32", value: 0.5 },
+      "attention.temperature_length": { type: "u32", value: 50 },
+    },
+  },
 };
 
 /**
@@ -215,5 +308,5 @@ export const denseShapes = {
  */
 export const keyVariants = [
   ...["tiny-gemma3-base", "tiny-gemma3-global", "tiny-phi-short", "tiny-granite-nope", "tiny-granite-long"],
-  ...["tiny-glm4-sections", "tiny-cohere2-pattern", "tiny-olmo2-window"],
+  ...["tiny-glm4-sections", "tiny-cohere2-pattern", "tiny-olmo2-window", "tiny-deepseek2-dense-temperature"],
 ];

@@ -1,3 +1,5 @@
+import { gemma4, seesAll } from "./denseShapes.mjs";
+
 /** @typedef {import("./shapes.mjs").Shape} Shape */
 /** @typedef {import("./header.mjs").Value} Value */
 
@@ -115,26 +117,6 @@ const deepseekV3 = {
   },
 };
 
-/** Two layers with a window are followed by one that sees all tokens. @param {number} layer */
-const seesAll = (layer) => layer % 3 === 2;
-
-/** @type {Shape} */
-const gemma4 = {
-  ...base,
-  ...{ architecture: "gemma4", layers: 6, heads: 4, kvHeads: 1, headSize: 64, ropeBase: 1e6 },
-  ...{ norms: "both", qkNorm: "head", ropeFactors: "quarter", layerScale: true, sharpness: 0.6 },
-  keys: {
-    "attention.sliding_window": u32(40),
-    "attention.sliding_window_pattern": { type: "bools", value: [true, true, false, true, true, false] },
-    "attention.key_length_swa": u32(32),
-    "attention.value_length_swa": u32(32),
-    "rope.dimension_count_swa": u32(32),
-    "rope.freq_base_swa": f32(1e4),
-    final_logit_softcapping: f32(5),
-    embedding_length_per_layer_input: u32(0),
-  },
-};
-
 /**
  * Shapes of files that llama.cpp can no longer read, and the shape with the same weights that it can.
  * @type {Readonly<Record<string, string>>}
@@ -211,21 +193,6 @@ export const moeShapes = {
       expert_weights_scale: f32(1.8),
       expert_group_count: u32(1),
       expert_group_used_count: u32(1),
-    },
-  },
-  "tiny-gemma4": {
-    ...gemma4,
-    perLayer: 32,
-    // Layers 3 and 4 take the keys and values of layer 1, layer 5 those of layer 2.
-    ofLayer: (/** @type {number} */ layer) => ({
-      ...(seesAll(layer) ? {} : { headSize: 32 }),
-      ...(layer < 3 ? {} : { sharedKv: true, feedForward: 512 }),
-    }),
-    keys: {
-      ...gemma4.keys,
-      "attention.shared_kv_layers": u32(3),
-      embedding_length_per_layer_input: u32(32),
-      feed_forward_length: i32s([256, 256, 256, 512, 512, 512]),
     },
   },
   "tiny-gemma4-moe": {

@@ -26,7 +26,8 @@ import { figuresOf } from "./summary.mjs";
 export function measureModel(shape, type, options, signal) {
   const { vocabulary } = shapeNamed(shape);
   say(`${shape} ${type}: making the model`);
-  return withModel({ shape, type, dir: options.dir, signal }, async (path, { fileBytes, notes }) => {
+  const { dir, layers } = options;
+  return withModel({ shape, type, layers, dir, signal }, async (path, { fileBytes, notes }) => {
     const subject = { path, fileBytes, vocabulary, options, signal };
     return { shape, type, fileBytes, notes, ...(await measure(subject, `${shape} ${type}`)) };
   });

@@ -16,6 +16,7 @@ const defaults = {
  * @typedef {object} Options
  * @property {string[]} shapes
  * @property {string[]} types
+ * @property {number | undefined} layers Of each model; all that the shape has if undefined.
  * @property {number[]} threads
  * @property {number} rounds
  * @property {number} steps Tokens of each way to decode.
@@ -30,13 +31,14 @@ const defaults = {
  * @returns {Options}
  */
 export function readOptions(args) {
-  const names = [...Object.keys(defaults), "dir", "json"];
+  const names = [...Object.keys(defaults), "layers", "dir", "json"];
   const config = Object.fromEntries(names.map((name) => [name, { type: /** @type {const} */ ("string") }]));
   const values = { dir: tmpdir(), ...defaults, ...parseArgs({ args, options: config }).values };
   const { shapes, types, threads, rounds, steps, prompt, poll, dir } = /** @type {typeof values} */ (values);
-  const { json } = /** @type {{ json?: string }} */ (values);
+  const { json, layers } = /** @type {{ json?: string, layers?: string }} */ (values);
   return {
     ...{ shapes: list(shapes), types: list(types), threads: list(threads).map((text) => whole(text, 1, 1024)) },
+    layers: layers === undefined ? undefined : whole(layers, 1, 1000),
     ...{ rounds: whole(rounds, 1, 1000), steps: whole(steps, 2, 160), prompt: whole(prompt, 2, 512) },
     ...{ polls: pollsOf(poll), dir, json },
   };

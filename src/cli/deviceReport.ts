@@ -40,6 +40,11 @@ function deviceReport({ rank, host, cpuVariant, share, figures }: RankReport) {
     window_filled: figure("windowFilled"),
     kv_bytes: figure("kvBytes"),
     disk_bytes_read: figure("diskBytes"),
+    ...(figure("expertSlots") > 0 && {
+      expert_slots: figure("expertSlots"),
+      expert_hits: figure("expertHits"),
+      expert_misses: figure("expertMisses"),
+    }),
     compute_ms: figure("computeMs"),
     disk_wait_ms: figure("diskWaitMs"),
     collective_ms: figure("wireMs") + figure("waitMs"),
@@ -54,9 +59,10 @@ function deviceReport({ rank, host, cpuVariant, share, figures }: RankReport) {
   };
 }
 
-/** KV heads, feed-forward columns, and rows of the output head. */
-function shareReport({ kvHeads, ffn, vocabulary }: RankShare) {
-  return { attention: kvHeads.count, ffn: ffn.count, head: vocabulary.count };
+/** KV heads, feed-forward columns, those of each expert, and rows of the output head. */
+function shareReport({ kvHeads, ffn, expertFfn, vocabulary }: RankShare) {
+  const experts = expertFfn.count > 0 && { experts: expertFfn.count };
+  return { attention: kvHeads.count, ffn: ffn.count, ...experts, head: vocabulary.count };
 }
 
 /** The most memory this process has had in RAM. Node counts in kilobytes on every system. */

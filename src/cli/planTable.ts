@@ -11,7 +11,7 @@ export function planText(facts: PlanFacts): string {
   return [
     columns(overview(facts)),
     `memory\n${table(
-      memoryHead,
+      memoryHead(facts),
       facts.planned.ranks.map((_, rank) => memoryRow(facts, rank)),
     )}`,
     `one token\n${table(
@@ -45,16 +45,24 @@ function from(source: Source, several: boolean): string {
   return source === "measured" && several ? "measured here, assumed elsewhere" : source;
 }
 
-const memoryHead = ["device", "heads", "ffn", "weights", "pinned", "window", "KV", "compute", "links", "runtime"];
-memoryHead.push("total", "cap");
+function memoryHead(facts: PlanFacts): string[] {
+  const weights = ["device", "heads", "ffn", "weights", "pinned", "window", ...(hasExperts(facts) ? ["experts"] : [])];
+  return [...weights, "KV", "compute", "links", "runtime", "total", "cap"];
+}
 
-function memoryRow({ planned }: PlanFacts, rank: number): string[] {
-  const { share, memory } = planned.ranks[rank]!;
-  const { window, capBytes, leastCapBytes, fits } = memory;
+function hasExperts({ planned }: PlanFacts): boolean {
+  return planned.ranks.some(({ memory }) => memory.experts.count > 0);
+}
+
+function memoryRow(facts: PlanFacts, rank: number): string[] {
+  const { share, memory } = facts.planned.ranks[rank]!;
+  const { window, experts, capBytes, leastCapBytes, fits } = memory;
   const cap = capBytes === undefined ? "none" : formatBytes(capBytes);
   return [
-    ...[String(rank), String(share.kvHeads.count), String(share.ffn.count), formatBytes(memory.weightBytes)],
-    ...[window.pinnedBytes, window.windowBytes, memory.kvBytes, memory.computeBytes].map(formatBytes),
+    ...[String(rank), String(share.kvHeads.count), String(share.ffn.count || share.expertFfn.count)],
+    ...[formatBytes(memory.weightBytes), formatBytes(window.pinnedBytes), formatBytes(window.windowBytes)],
+    ...(hasExperts(facts) ? [`${formatBytes(experts.poolBytes)}, ${experts.slots} of ${experts.count}`] : []),
+    ...[memory.kvBytes, memory.computeBytes].map(formatBytes),
     ...[memory.linkBytes, memory.runtimeBytes, memory.totalBytes].map(formatBytes),
     fits ? cap : `${cap}: too small, at least ${formatCap(leastCapBytes)}`,
   ];
@@ -99,8 +107,9 @@ const limits = {
   window: "the window: the disk is fast enough on average, but too little of it is read ahead; more memory helps",
 } as const;
 
-function streaming({ diskMs, steady, tightlySteady }: StepPrediction): string {
+function streaming({ diskMs, expertMs, steady, tightlySteady }: StepPrediction): string {
   if (diskMs === 0) return "none: all weights stay in memory";
+  if (expertMs > 0) return `${duration(expertMs)} of a token are reads of experts, if all are equally likely`;
   if (!steady) return "devices wait for their disks (the loose steady condition does not hold)";
   return `no device waits for its disk (the ${tightlySteady ? "tight" : "loose"} steady condition holds)`;
 }

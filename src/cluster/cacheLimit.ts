@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { type FileHandle, open, stat } from "node:fs/promises";
+import { type FileHandle, lstat, open, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StelliumError } from "../errors.ts";
@@ -152,23 +152,33 @@ function isWritten(path: string): boolean {
   return owner !== undefined && isRunning(owner);
 }
 
-/** All that can be fetched or measured again; not what else lies there. */
+/**
+ * All that can be fetched or measured again; not what else lies there. Looks again if something is gone meanwhile: a file
+ * that another process has finished, and given its name, would not be counted at all.
+ */
 async function entriesIn(directory: string): Promise<Entry[]> {
+  for (;;) {
+    const paths = await pathsIn(directory);
+    const entries = (await Promise.all(paths.map(entryAt))).filter((entry) => entry !== undefined);
+    if (entries.length === paths.length) return entries;
+  }
+}
+
+async function pathsIn(directory: string): Promise<string[]> {
   const places = [
     { folder: sliceDirectory(directory), named: /\.(slice|part)$/ },
     { folder: headDirectory(directory), named: /^[0-9a-f]{32}(\..*)?$/ },
     { folder: tuningDirectory(directory), named: /\.json$/ },
   ];
   const found = places.map(async ({ folder, named }) => {
-    const names = (await entriesOf(folder)).filter((name) => named.test(name));
-    return await Promise.all(names.map((name) => entryAt(join(folder, name))));
+    return (await entriesOf(folder)).filter((name) => named.test(name)).map((name) => join(folder, name));
   });
-  return (await Promise.all(found)).flat().filter((entry) => entry !== undefined);
+  return (await Promise.all(found)).flat();
 }
 
-/** Undefined if it was removed meanwhile. A slice's file has its whole length from the start; others may have holes. */
+/** Undefined if it was removed or renamed meanwhile. A slice's file has its whole length from the start; others may have holes. */
 async function entryAt(path: string): Promise<Entry | undefined> {
-  const found = await stat(path).catch(() => undefined);
+  const found = await lstat(path).catch(() => undefined);
   if (found === undefined) return undefined;
   const lastUsed = found.mtimeMs;
   if (!found.isDirectory()) return { path, bytes: bytesOnDisk(found), claimed: found.size, lastUsed };

@@ -8,7 +8,7 @@ import { log } from "../log.ts";
 import type { ModelDescription } from "../model/describeModel.ts";
 import { describe } from "../model/support.ts";
 import { returnMemory } from "../native/memory.ts";
-import type { DeviceMemory } from "../plan/deviceMemory.ts";
+import { type DeviceMemory, loadedBytes, streamsWeights } from "../plan/deviceMemory.ts";
 import { weightBytes } from "../plan/memory.ts";
 import { type RankDescription, rankDescription } from "../plan/rankDescription.ts";
 import { planShares, type SharePlan } from "../plan/shares.ts";
@@ -290,13 +290,12 @@ function startEngine(
   threads: number,
   { onProgress, signal }: CoordinatorOptions,
 ): Promise<Engine> {
-  const { pinnedBytes, streamedBytes } = memory.window;
-  const options = planEngine(shared, { threads, streaming: streamedBytes > 0 });
+  const options = planEngine(shared, { threads, streaming: streamsWeights(memory) });
   return Engine.start({
     description,
     options,
     origin,
     signal,
-    onProgress: (bytes) => onProgress?.(bytes, pinnedBytes),
+    onProgress: (bytes) => onProgress?.(bytes, loadedBytes(memory)),
   });
 }

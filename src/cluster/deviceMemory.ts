@@ -2,7 +2,7 @@ import type { WireName } from "../collective/wireBlock.ts";
 import { linkBytes } from "../engine/links/linkMemory.ts";
 import { passedOn } from "../model/blocks/definitions.ts";
 import { planBatch } from "../plan/batch.ts";
-import { type DeviceMemory, planDeviceMemory } from "../plan/deviceMemory.ts";
+import { type DeviceMemory, planDeviceMemory, type WeightRooms } from "../plan/deviceMemory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { plannedKvBytes, type SharedEngineOptions } from "./engineOptions.ts";
 
@@ -10,7 +10,7 @@ import { plannedKvBytes, type SharedEngineOptions } from "./engineOptions.ts";
 export interface RankDemand {
   readonly description: RankDescription;
   /** See `DeviceSlice`; what the plain layout takes if absent. */
-  readonly rooms?: readonly number[] | undefined;
+  readonly rooms?: WeightRooms | undefined;
   /** What the process may take in all; no limit if absent. */
   readonly cap: { readonly bytes: number } | undefined;
   readonly windowBlocks: number | undefined;

@@ -1,14 +1,15 @@
 import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
-import type { RankDescription } from "../plan/rankDescription.ts";
+import type { WeightRooms } from "../plan/deviceMemory.ts";
+import { type RankDescription, slicedModel } from "../plan/rankDescription.ts";
 import { isWithoutCache } from "../system/cacheFolder.ts";
 import type { Hold } from "../weights/hold.ts";
 import { type BlockSource, obtainSlice } from "../weights/obtainSlice.ts";
 import { pageBytes, roundUp } from "../weights/pages.ts";
 import { sliceDirectory } from "../weights/sliceDirectory.ts";
 import type { SliceHeader } from "../weights/sliceHeader.ts";
-import { type CutPlan, cutPlan, layOutSlice } from "../weights/sliceLayout.ts";
+import { type CutPlan, cutPlan, expertKind, layOutSlice } from "../weights/sliceLayout.ts";
 import { temporaryFolder } from "../weights/temporaryFolder.ts";
 import { CacheLimit } from "./cacheLimit.ts";
 
@@ -16,8 +17,7 @@ import { CacheLimit } from "./cacheLimit.ts";
 export interface DeviceSlice {
   readonly cut: CutPlan;
   readonly header: SliceHeader;
-  /** Room that each block takes in memory, in order of computing; one more for what belongs to no block. */
-  readonly rooms: readonly number[];
+  readonly rooms: WeightRooms;
 }
 
 /** Where a slice is kept, and where it comes from. */
@@ -36,9 +36,11 @@ export interface SliceOrigin {
 export function deviceSlice(description: RankDescription, model: { hash: string; name: string }): DeviceSlice {
   const ggml = openGgml();
   const { hash, name } = model;
-  const cut = cutPlan(description, { hash, name });
+  const cut = cutPlan(slicedModel(description), { hash, name });
   const header = layOutSlice(cut.content, ggml, cpuDevice(ggml));
-  return { cut, header, rooms: header.blocks.map(({ bytes }) => roundUp(bytes, pageBytes)) };
+  const rooms = (experts: boolean) =>
+    header.blocks.flatMap(({ kind, bytes }) => ((kind === expertKind) === experts ? [roundUp(bytes, pageBytes)] : []));
+  return { cut, header, rooms: { blocks: rooms(false), experts: rooms(true) } };
 }
 
 /** Keeps a slice on this device's disk, and holds it there. Throws what `obtainSlice` does, and `HOME_UNKNOWN`. */

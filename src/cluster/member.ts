@@ -1,3 +1,4 @@
+import { measuringDeadline, openDeadline } from "../engine/links/linkSets.ts";
 import type { LinkSetup } from "../engine/links/rankLinks.ts";
 import { reasonOf, StelliumError } from "../errors.ts";
 import type { RankTrace } from "../trace/events.ts";
@@ -8,6 +9,7 @@ import type { CoordinatorMessage, WorkerMessage } from "./control/messages.ts";
 import type { WorkerConnection } from "./control/server.ts";
 import { Mailbox, type MessageStream } from "./mailbox.ts";
 import { Milestones } from "./milestones.ts";
+import { orAborted } from "./orAborted.ts";
 import type { RankPlan } from "./rankPlan.ts";
 import { plainBytesOf, sendSlice } from "./sliceTransfer.ts";
 import type { DeviceState } from "./status/schema.ts";
@@ -28,10 +30,10 @@ export interface RankPlace {
 
 type Ready = Extract<WorkerMessage, { type: "ready" }>;
 
-/** For as long a worker may take to open a socket, or its links: more than these themselves allow. */
+/** Time for a worker to open a socket, or to report its figures. */
 const patienceMs = 30_000;
-/** So much longer for each other rank, by whose link it is measured: one after the other, even where they are slow. */
-const measuringMs = 2_000;
+/** Time to report its links, after the time in which they have to be open and measured. */
+const reportMs = 2_000;
 
 /** For as long a worker may take to load its slice, and so much longer for each byte of it: see `loaded`. */
 const loadPatienceMs = 600_000;
@@ -51,6 +53,7 @@ export class Member {
   readonly #mailbox: Mailbox<WorkerMessage>;
   readonly #milestones = new Milestones<Ready>();
   #phase: "placed" | "loaded" | "linked" = "placed";
+  #loaded: Promise<void> | undefined;
   #peers = 0;
   /** Milliseconds for its slice, and how many of those that have passed were this device's own. */
   readonly #loadMs: number;
@@ -103,32 +106,42 @@ export class Member {
    * Resolves when its slice is in memory. It has 10 minutes for that, and a second for every 100 kB of the slice, not
    * counting the time in which this device reads for it. Then it is let go: rejects with `WORKER_LOST`.
    */
-  async loaded(): Promise<void> {
+  loaded(): Promise<void> {
+    this.#loaded ??= this.#load();
+    return this.#loaded;
+  }
+
+  async #load(): Promise<void> {
     const started = performance.now();
     const left = () => this.#loadMs - (performance.now() - started - this.#reading.ms);
     const late = `it had not loaded its slice after ${Math.round(this.#loadMs / 60_000)} min`;
-    await this.#before(this.#milestones.next("loaded"), left, late);
+    await this.#before(this.#milestones.of("loaded"), left, late);
     this.#phase = "loaded";
   }
 
-  /** Where it listens for links: again after each time that links were lost. */
-  async listening(): Promise<{ host: string; port: number }> {
-    const { dataPort: port } = await this.#soon(this.#milestones.next("listening"));
+  /**
+   * Where it listens for links: again after each time that links were lost. It is let go if it does not say so in 30 s,
+   * unless the attempt to link all ranks has ended before.
+   */
+  async listening(attempt: AbortSignal): Promise<{ host: string; port: number }> {
+    const { dataPort: port } = await this.#soon(this.#milestones.of("listening"), patienceMs, attempt);
     return { host: this.connection.remoteAddress, port };
   }
 
   /** Has it open its links. */
   async link(setup: LinkSetup): Promise<void> {
     const peers = setup.peers.map((peer) => ({ ...peer }));
+    this.#milestones.forget("listening");
     this.#milestones.forget("linked");
     this.#phase = "loaded";
     this.#peers = peers.length;
     await this.#say({ type: "links", ...setup, peers });
   }
 
-  /** Resolves when its links are open. */
-  async linked(): Promise<void> {
-    await this.#soon(this.#milestones.next("linked"), this.#peers * measuringMs);
+  /** Resolves when its links are open. It is let go if they take too long, unless the attempt has ended before. */
+  async linked(attempt: AbortSignal): Promise<void> {
+    const longestMs = openDeadline + measuringDeadline(this.#peers) + reportMs;
+    await this.#soon(this.#milestones.of("linked"), longestMs, attempt);
     this.#phase = "linked";
   }
 
@@ -172,13 +185,16 @@ export class Member {
   }
 
   /** Waits for what a sound worker does at once. One that does not is let go. */
-  #soon<T>(milestone: Promise<T>, longerMs = 0): Promise<T> {
-    const deadline = performance.now() + patienceMs + longerMs;
-    return this.#before(milestone, () => deadline - performance.now(), "it did not do as it was told in time");
+  #soon<T>(milestone: Promise<T>, longestMs = patienceMs, attempt?: AbortSignal): Promise<T> {
+    const deadline = performance.now() + longestMs;
+    return this.#before(milestone, () => deadline - performance.now(), "it did not do as it was told in time", attempt);
   }
 
-  /** Waits for as long as there is time left. A worker that takes longer is let go. */
-  async #before<T>(milestone: Promise<T>, leftMs: () => number, reason: string): Promise<T> {
+  /**
+   * Waits for as long as there is time left. A worker that takes longer is let go. Rejects with `ABORTED` when `attempt`
+   * ends, which is not held against the worker.
+   */
+  async #before<T>(milestone: Promise<T>, leftMs: () => number, reason: string, attempt?: AbortSignal): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       const look = () => {
@@ -189,9 +205,9 @@ export class Member {
       look();
     });
     try {
-      return await Promise.race([milestone, this.lost, late]);
+      return await orAborted(Promise.race([milestone, this.lost, late]), attempt);
     } catch (error) {
-      this.drop(reasonOf(error));
+      if (!attempt?.aborted) this.drop(reasonOf(error));
       throw error;
     } finally {
       clearTimeout(timer);

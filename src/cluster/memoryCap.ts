@@ -63,7 +63,7 @@ export function demandFit(memory: DeviceMemory, cap: MemoryCap, what: string): v
 
 /** Where the memory goes, without what takes none. */
 export function memoryItems(memory: DeviceMemory): { name: string; bytes: number }[] {
-  const { runtimeBytes, kvBytes, computeBytes, linkBytes, window } = memory;
+  const { runtimeBytes, kvBytes, computeBytes, linkBytes, window, experts } = memory;
   const items = [
     { name: "program and vocabulary", bytes: runtimeBytes },
     { name: "KV cache", bytes: kvBytes },
@@ -71,6 +71,7 @@ export function memoryItems(memory: DeviceMemory): { name: string; bytes: number
     { name: "links", bytes: linkBytes },
     { name: "window", bytes: window.windowBytes },
     { name: "pinned weights", bytes: window.pinnedBytes },
+    { name: "experts", bytes: experts.poolBytes },
   ];
   return items.filter(({ bytes }) => bytes > 0);
 }

@@ -1,6 +1,6 @@
 /**
- * What has been reached, by name. Whoever waits for something gets it once it is there; a report that nobody has waited
- * for is kept until somebody does, but never more than the last one of a name.
+ * The last report of each phase. It stays until it is forgotten: a wait that was given up does not take it away from the
+ * next one.
  */
 export class Milestones<M extends { readonly phase: string }> {
   readonly #reached = new Map<string, M>();
@@ -9,8 +9,8 @@ export class Milestones<M extends { readonly phase: string }> {
   /** Takes a report. */
   reach(report: M): void {
     const { phase } = report;
+    this.#reached.set(phase, report);
     const heard = this.#waiting.filter((waiter) => waiter.phase === phase);
-    if (heard.length === 0) this.#reached.set(phase, report);
     this.#waiting = this.#waiting.filter((waiter) => waiter.phase !== phase);
     for (const { resolve } of heard) resolve(report);
   }
@@ -20,10 +20,9 @@ export class Milestones<M extends { readonly phase: string }> {
     this.#reached.delete(phase);
   }
 
-  /** The report of this name: the one at hand, which is gone then, or the next. */
-  next<P extends M["phase"]>(phase: P): Promise<Extract<M, { phase: P }>> {
+  /** The report of this phase: the last one, or the next if there is none. */
+  of<P extends M["phase"]>(phase: P): Promise<Extract<M, { phase: P }>> {
     const report = this.#reached.get(phase);
-    this.#reached.delete(phase);
     if (report) return Promise.resolve(report as Extract<M, { phase: P }>);
     return new Promise((resolve) => {
       this.#waiting.push({ phase, resolve: resolve as (report: M) => void });

@@ -1,7 +1,7 @@
 import { StelliumError } from "../errors.ts";
 
 /** Waits for `promise`, but no longer than `signal` allows: rejects with `ABORTED` then. */
-export async function orAborted(promise: Promise<void> | undefined, signal: AbortSignal | undefined): Promise<void> {
+export async function orAborted<T>(promise: Promise<T> | T, signal: AbortSignal | undefined): Promise<T> {
   if (promise === undefined || signal === undefined) return await promise;
   const stop = new AbortController();
   const stopped = new Promise<never>((_, reject) => {
@@ -10,7 +10,7 @@ export async function orAborted(promise: Promise<void> | undefined, signal: Abor
     else signal.addEventListener("abort", abort, { signal: stop.signal });
   });
   try {
-    await Promise.race([promise, stopped]);
+    return await Promise.race([promise, stopped]);
   } finally {
     stop.abort();
   }

@@ -1,13 +1,13 @@
 import type { WeightOrigin } from "../engine/protocol.ts";
 import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
-import type { DeviceMemory } from "../plan/deviceMemory.ts";
+import { type DeviceMemory, streamsWeights } from "../plan/deviceMemory.ts";
+import { plainRooms } from "../plan/rankDescription.ts";
 import { isWithoutCache } from "../system/cacheFolder.ts";
 import type { Hold } from "../weights/hold.ts";
 import type { ModelSource } from "../weights/modelSource.ts";
 import type { SharedReading } from "../weights/sharedReading.ts";
 import type { WindowPlacement } from "../weights/window/blockWeights.ts";
-import { plainRooms } from "../weights/window/ggufMap.ts";
 import { sliceMap } from "../weights/window/sliceMap.ts";
 import { deviceMemory, type RankDemand } from "./deviceMemory.ts";
 import { deviceSlice, storedSlice } from "./deviceSlice.ts";
@@ -67,7 +67,7 @@ export async function ownWeights(
   const { remote } = model.source;
   demandFit(memory, cap, whatOf(demand, shared));
   if (remote && options.noSlice) throw new StelliumError("BAD_USAGE", { detail: "--no-slice is for files, not URLs" });
-  const resident = memory.window.streamedBytes === 0;
+  const resident = !streamsWeights(memory);
   const cached = resident && mayBeCached(cap);
   if (resident && !remote) return { memory, origin: { kind: "gguf", files: description.files, cached } };
   if (options.noSlice) return plainWeights(demand, shared);
@@ -92,8 +92,8 @@ async function sliceOrigin(hold: Hold, placement: WindowPlacement): Promise<Weig
 }
 
 /** Which blocks of a plan stay in memory: the ones it says, and what belongs to no block. */
-export function placementOf({ window }: DeviceMemory, cached = false): WindowPlacement {
-  return { pinned: window.pinned, windowBytes: window.windowBytes, cached };
+export function placementOf({ window, experts }: DeviceMemory, cached = false): WindowPlacement {
+  return { pinned: window.pinned, windowBytes: window.windowBytes, poolBytes: experts.poolBytes, cached };
 }
 
 async function cutSlice(
@@ -108,8 +108,8 @@ async function cutSlice(
 }
 
 function plainWeights(demand: OwnDemand, shared: SharedEngineOptions): OwnWeights {
-  const { blocks, shared: unowned, files } = demand.description;
-  const rooms = plainRooms([...blocks.map((block) => block.weights), unowned]);
+  const { files } = demand.description;
+  const rooms = plainRooms(demand.description);
   const memory = deviceMemory({ ...demand, rooms }, shared);
   demandFit(memory, demand.cap, whatOf(demand, shared));
   return { memory, origin: { kind: "plain", files, placement: placementOf(memory) } };

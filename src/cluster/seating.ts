@@ -33,14 +33,20 @@ export class Seating {
    */
   async *fill(free: () => ReadonlyMap<number, string>, onWait: () => void): AsyncGenerator<Seat, void> {
     let ranks = free();
-    for (; ranks.size > this.#waiting.length; ranks = free()) {
+    for (; ranks.size > this.#stillWaiting(); ranks = free()) {
       onWait();
       const connection = await this.#next();
       const kept = rankKept(connection.hello.cache, ranks, this.#lastRanks.get(connection.device ?? ""));
       if (kept !== undefined) yield this.#seat(kept, connection);
-      else this.#waiting = [...this.#waiting, connection].filter(({ channel }) => channel.isOpen);
+      else this.#waiting.push(connection);
     }
     for (const rank of ranks.keys()) yield this.#seat(rank, this.#waiting.shift()!);
+  }
+
+  /** How many of those that wait are still connected. */
+  #stillWaiting(): number {
+    this.#waiting = this.#waiting.filter(({ channel }) => channel.isOpen);
+    return this.#waiting.length;
   }
 
   #seat(rank: number, connection: WorkerConnection): Seat {

@@ -1,11 +1,12 @@
 import { createHash, randomBytes } from "node:crypto";
 import { fasterCipher } from "../collective/cipher.ts";
 import type { Engine } from "../engine/engine.ts";
+import type { LinkSetup } from "../engine/links/rankLinks.ts";
 import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import type { ModelDescription } from "../model/describeModel.ts";
 import type { RankShare } from "../model/split.ts";
-import { rankDescription } from "../plan/rankDescription.ts";
+import { rankDescription, slicedModel } from "../plan/rankDescription.ts";
 import { planShares, type SharePlan } from "../plan/shares.ts";
 import { unlessHomeless } from "../system/homeDirectory.ts";
 import type { RankTrace } from "../trace/events.ts";
@@ -155,15 +156,32 @@ export class Team implements AsyncDisposable {
 
   async #link(engine: Engine): Promise<void> {
     const members = this.#present();
+    const attempt = new AbortController();
+    try {
+      const own = await this.#invite(members, engine, attempt.signal);
+      for (const member of members) this.#watch(member, engine);
+      await this.#open(own, members, engine, attempt.signal);
+    } finally {
+      attempt.abort();
+    }
+    // If one was lost before there were links to cut, nothing has cut them.
+    await members.find(({ connection }) => !connection.channel.isOpen)?.lost;
+  }
+
+  /** Has all workers open links to each other and to this device. Returns how this one is to open its own. */
+  async #invite(members: readonly Member[], engine: Engine, attempt: AbortSignal): Promise<LinkSetup> {
     const own = { host: this.#listenHost(), port: await engine.listen(this.#listenHost()) };
-    const addresses = [own, ...(await Promise.all(members.map((member) => member.listening())))];
+    const addresses = [own, ...(await Promise.all(members.map((member) => member.listening(attempt))))];
     const [first, ...others] = planLinks(addresses, this.style);
     await Promise.all(members.map((member, i) => member.link(others[i]!)));
-    for (const member of members) this.#watch(member, engine);
     const tuning = unlessHomeless(() => tuningDirectory(this.#parts.options.cacheDir));
-    const linking = engine.link({ ...first!, tuningDirectory: tuning });
+    return { ...first!, tuningDirectory: tuning };
+  }
+
+  async #open(own: LinkSetup, members: readonly Member[], engine: Engine, attempt: AbortSignal): Promise<void> {
+    const linking = engine.link(own);
     try {
-      await Promise.all([linking, ...members.map((member) => member.linked())]);
+      await Promise.all([linking, ...members.map((member) => member.linked(attempt))]);
     } finally {
       // The engine does one thing after the other: until its own attempt has ended, it can be told nothing else.
       await linking.catch(() => {});
@@ -235,7 +253,6 @@ export class Team implements AsyncDisposable {
 
   /** Waits for workers until every rank has one, and each has its slice in memory. */
   async #fill(): Promise<void> {
-    const loading: Promise<void>[] = [];
     const seats = this.#seating.fill(
       () => this.#free(),
       () => this.#announce(),
@@ -244,11 +261,12 @@ export class Team implements AsyncDisposable {
       const member = await Member.place(connection, this.#placeOf(rank));
       this.#members[rank] = member;
       this.#tell(member);
-      loading.push(handled(member.loaded()));
+      // Its time starts now, not when the last rank is given away.
+      member.loaded().catch(() => {});
     }
     this.#announce();
     this.#parts.reading.open();
-    await Promise.all(loading);
+    await Promise.all(this.#present().map((member) => member.loaded()));
   }
 
   /** Ranks that nobody has, and the names of their slices. */
@@ -284,7 +302,7 @@ export class Team implements AsyncDisposable {
   /** What a rank's slice consists of, and is cut from. Only devices that store it want the model's name in it. */
   #cut(rank: number): CutPlan {
     const { description, plan } = this.#parts;
-    return cutPlan(rankDescription(description, plan, rank), { hash: this.#hash, name: "" });
+    return cutPlan(slicedModel(rankDescription(description, plan, rank)), { hash: this.#hash, name: "" });
   }
 
   /**
@@ -335,12 +353,6 @@ export class Team implements AsyncDisposable {
 
 function isLoss(error: unknown): error is StelliumError {
   return error instanceof StelliumError && (error.code === "LINK_LOST" || error.code === "WORKER_LOST");
-}
-
-/** Keeps a rejection that nobody waits for yet from being taken for one that nobody handles. */
-function handled<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {});
-  return promise;
 }
 
 /** Processes of this machine join by a token of this run, or the one that was given. */

@@ -8,7 +8,7 @@ import { deviceFeatures } from "../native/backend.ts";
 import { cpuDevice, openGgml } from "../native/ggml.ts";
 import { cpuVariantName } from "../native/libraries.ts";
 import { returnMemory } from "../native/memory.ts";
-import type { DeviceMemory } from "../plan/deviceMemory.ts";
+import { type DeviceMemory, streamsWeights } from "../plan/deviceMemory.ts";
 import { weightBytes } from "../plan/memory.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { unlessHomeless } from "../system/homeDirectory.ts";
@@ -164,7 +164,7 @@ async function load(channel: CoordinatorChannel, welcome: Welcome, device: Devic
     const slice = await storage.obtain(wanted, { source, onProgress, suspect });
     returnMemory();
     options.onState?.({ state: "loading" });
-    const streaming = memory.window.streamedBytes > 0;
+    const streaming = streamsWeights(memory);
     const cached = !streaming && mayBeCached(cap);
     try {
       const engine = await Engine.start({

@@ -36,6 +36,8 @@ export interface GroupOptions {
   readonly wire: Wire;
   /** Milliseconds that one collective may take, waiting for the slowest rank included. */
   readonly deadlineMs: number;
+  /** When all of them have to have ended, however many they are: a time of `performance.now()`. Never if absent. */
+  readonly endsBy?: number | undefined;
   /** Values that are reduced at once, at most. */
   readonly maxElements: number;
 }
@@ -52,6 +54,7 @@ export class Group implements Disposable {
   readonly size: number;
   readonly wire: Wire;
   readonly deadlineMs: number;
+  readonly endsBy: number;
   readonly maxElements: number;
   /** Bytes of all frames of a message but the last: as many as fit, in whole blocks and aligned for their decoding. */
   readonly frameBytes: number;
@@ -69,7 +72,7 @@ export class Group implements Disposable {
 
   /** @param counters - of another group of the same links, if both are to count as one */
   constructor(
-    { rank, size, links, wire, deadlineMs, maxElements }: GroupOptions,
+    { rank, size, links, wire, deadlineMs, endsBy = Number.POSITIVE_INFINITY, maxElements }: GroupOptions,
     counters = { wireMs: 0, waitMs: 0, count: 0 },
   ) {
     this.times = counters;
@@ -77,6 +80,7 @@ export class Group implements Disposable {
     this.size = size;
     this.wire = wire;
     this.deadlineMs = deadlineMs;
+    this.endsBy = endsBy;
     this.maxElements = maxElements;
     const maxPayload = Math.min(Number.MAX_SAFE_INTEGER, ...[...links.values()].map((link) => link.maxPayload));
     this.frameBytes = maxPayload - (maxPayload % (wire.blockBytes * 2));
@@ -115,7 +119,7 @@ export class Group implements Disposable {
    */
   run(collective: Prepared): void {
     if (this.#lost !== undefined) throw this.#lost;
-    this.deadline = performance.now() + this.deadlineMs;
+    this.deadline = Math.min(performance.now() + this.deadlineMs, this.endsBy);
     this.times.count++;
     try {
       collective();

@@ -1,6 +1,7 @@
 import { StelliumError } from "../errors.ts";
 import { type Batch, countTokens } from "../model/batch.ts";
 import { passedOn } from "../model/blocks/definitions.ts";
+import { inputValues } from "../model/hyperparameters.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import type { Ggml } from "../native/ggml.ts";
 import { closeSocket, listenOn } from "../native/sockets.ts";
@@ -10,8 +11,8 @@ import { spanKind } from "../trace/spans.ts";
 import type { Weights } from "../weights/weights.ts";
 import { readCells, writeCells } from "./cellFile.ts";
 import { CellStore } from "./cellStore.ts";
-import { Embedding } from "./embedding.ts";
 import { Forward } from "./forward.ts";
+import { InputRows } from "./inputRows.ts";
 import type { KvCache } from "./kvCache.ts";
 import { Communication } from "./links/communication.ts";
 import { type LinkSetup, RankLinks } from "./links/rankLinks.ts";
@@ -50,9 +51,9 @@ const noRows = new Float32Array(0);
 export class EngineLoop implements Disposable {
   readonly #parts: EngineLoopParts;
   readonly #shared: EngineMemory;
-  readonly #embeddings: Float32Array;
+  readonly #inputs: Float32Array;
   /** On rank 0 only. */
-  readonly #embedding: Embedding | undefined;
+  readonly #inputRows: InputRows | undefined;
   readonly #stored: CellStore;
   readonly #collector: LogitCollector;
   readonly #profiler: StepProfiler;
@@ -63,14 +64,12 @@ export class EngineLoop implements Disposable {
   readonly #recorder: Recorder;
 
   constructor(parts: EngineLoopParts) {
-    const { ggml, description, options } = parts;
-    const { files, embedding, hyperparameters } = description;
+    const { description, options } = parts;
     this.#parts = parts;
     this.#shared = parts.shared;
     this.#recorder = openRecorder(parts.shared.trace?.engine);
-    this.#embeddings = new Float32Array(hyperparameters.embeddingLength * options.batch);
-    this.#embedding =
-      embedding && new Embedding(ggml, files[embedding.file]!, embedding, hyperparameters.embeddingScale);
+    this.#inputs = new Float32Array(inputValues(description.hyperparameters) * options.batch);
+    this.#inputRows = description.embedding && new InputRows(parts);
     this.#stored = new CellStore(parts.kv, options.storedCells ?? 0);
     this.#collector = new LogitCollector(description);
     this.#profiler = new StepProfiler(parts.shared.profile, (times) => this.#readTimes(times));
@@ -97,7 +96,7 @@ export class EngineLoop implements Disposable {
     this.#communication?.[Symbol.dispose]();
     this.#forward[Symbol.dispose]();
     this.#stored[Symbol.dispose]();
-    this.#embedding?.[Symbol.dispose]();
+    this.#inputRows?.[Symbol.dispose]();
   }
 
   #answer(asked: number | undefined): number {
@@ -131,11 +130,11 @@ export class EngineLoop implements Disposable {
     return status.done;
   }
 
-  /** Reads the embedding rows of a pass's tokens. */
+  /** Makes what enters a pass with its tokens. */
   #embed(step: Batch): Float32Array {
     const rows = this.#rowsOf(step);
     const started = this.#recorder.now();
-    this.#embedding?.read(this.#shared.tokens.subarray(0, countTokens(step)), rows);
+    this.#inputRows?.read(this.#shared.tokens.subarray(0, countTokens(step)), rows);
     this.#recorder.end(spanKind.embedding, started);
     return rows;
   }
@@ -163,9 +162,9 @@ export class EngineLoop implements Disposable {
     return { slots, context, batch, outputs: Math.max(outputs, slots) };
   }
 
-  /** Room for the embedding rows of a pass. */
+  /** Room for what enters a pass. */
   #rowsOf(step: Batch): Float32Array {
-    return this.#embeddings.subarray(0, countTokens(step) * this.#parts.description.hyperparameters.embeddingLength);
+    return this.#inputs.subarray(0, countTokens(step) * inputValues(this.#parts.description.hyperparameters));
   }
 
   /** Computes a pass. Where the head is sharded, rank 0 has all logits among the results then. */
@@ -241,7 +240,8 @@ export class EngineLoop implements Disposable {
   /** Writes what this thread has spent so far. */
   #readTimes(times: StepTimes): void {
     times.computeMs = this.#forward.computeMs;
-    times.diskMs = this.#parts.weights.window.waitMs;
+    const { window, pool } = this.#parts.weights;
+    times.diskMs = window.waitMs + (pool?.waitMs ?? 0);
     times.wireMs = this.#links?.wireMs ?? 0;
     times.cipherMs = this.#links?.cipherMs ?? 0;
     times.waitMs = this.#links?.waitMs ?? 0;
@@ -266,8 +266,10 @@ export class EngineLoop implements Disposable {
     statistics[statistic.computeMs]! += computeMs;
     statistics[statistic.steps]! += 1;
     statistics[statistic.computeBytes] = this.#forward.computeBytes;
-    const { window } = this.#parts.weights;
-    statistics[statistic.diskWaitMs] = window.waitMs;
+    const { window, pool } = this.#parts.weights;
+    statistics[statistic.diskWaitMs] = window.waitMs + (pool?.waitMs ?? 0);
+    statistics[statistic.expertHits] = pool?.hits ?? 0;
+    statistics[statistic.expertMisses] = pool?.misses ?? 0;
     statistics[statistic.diskBytes] = window.bytesRead;
     statistics[statistic.windowFilled] = window.filled;
     if (links === undefined) return;

@@ -1,7 +1,9 @@
 import { parentPort, workerData } from "node:worker_threads";
+import { stacksOf } from "../model/expertWeights.ts";
 import { deviceFeatures, openBackend } from "../native/backend.ts";
 import { cpuDevice, type Device, type Ggml, openGgml } from "../native/ggml.ts";
 import { viewNative } from "../native/memory.ts";
+import { plainMap } from "../plan/rankDescription.ts";
 import { openRecorder } from "../trace/recorder.ts";
 import { otherSubject, readerThreads, spanKind } from "../trace/spans.ts";
 import { Layouts } from "../weights/layout.ts";
@@ -9,7 +11,6 @@ import { loadCounter } from "../weights/loader.ts";
 import { WeightStore } from "../weights/weightStore.ts";
 import type { Weights } from "../weights/weights.ts";
 import { BlockWeights } from "../weights/window/blockWeights.ts";
-import { ggufMap } from "../weights/window/ggufMap.ts";
 import type { ReaderTrace } from "../weights/window/pieceReader.ts";
 import { EngineLoop } from "./engineLoop.ts";
 import { KvCache } from "./kvCache.ts";
@@ -37,6 +38,7 @@ async function main(): Promise<void> {
   shared.statistics[statistic.weightBytes] = weights.bytes;
   shared.statistics[statistic.pinnedBytes] = weights.pinnedBytes;
   shared.statistics[statistic.windowBytes] = weights.windowBytes;
+  shared.statistics[statistic.expertSlots] = weights.pool?.slots ?? 0;
   await load(weights);
   shared.statistics[statistic.diskBytes] = weights.window.bytesRead;
   using backend = openBackend(device, { ...options, abortFlag: shared.abortFlag[0]! });
@@ -58,14 +60,16 @@ function openWeights(ggml: Ggml, device: Device, origin: WeightOrigin): Weights 
   const { blocks, shared: unowned } = description;
   if (origin.kind === "gguf") {
     const slices = [...blocks.flatMap((block) => block.weights), ...unowned];
-    return new WeightStore(ggml, device, { paths: origin.files, cached: origin.cached ?? true }, slices);
+    const files = { paths: origin.files, cached: origin.cached ?? true };
+    return new WeightStore(ggml, device, files, slices, blocks.flatMap(stacksOf));
   }
-  const map =
-    origin.kind === "slice"
-      ? origin.map
-      : ggufMap(origin.files, [...blocks.map((block) => block.weights), unowned], new Layouts(ggml, device).plain.name);
+  const map = origin.kind === "slice" ? origin.map : plainMap(description, new Layouts(ggml, device).plain.name);
   const abortFlag = viewNative(shared.abortFlag[0]!, 1);
-  return new BlockWeights(ggml, device, map, origin.placement, () => abortFlag[0] !== 0, readerTraces());
+  // Where experts lie in the model's files, they begin at other places within a page.
+  const stacks = origin.kind === "slice" ? blocks.flatMap(stacksOf) : [];
+  const { routing } = description.hyperparameters;
+  const more = { traces: readerTraces(), stacks, leastSlots: routing?.used ?? 0 };
+  return new BlockWeights(ggml, device, map, origin.placement, () => abortFlag[0] !== 0, more);
 }
 
 function readerTraces(): ReaderTrace[] {

@@ -19,13 +19,16 @@ import { type Ggml, type GraphAllocator, graphStatus, required, type Tensor } fr
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { noRecorder, type Recorder } from "../trace/recorder.ts";
 import { spanKind } from "../trace/spans.ts";
+import type { ExpertPool } from "../weights/pool/expertPool.ts";
 import type { Weights } from "../weights/weights.ts";
+import type { BlockChoice } from "./choices.ts";
 import { tokensOfLane } from "./division.ts";
+import { ExpertRunner } from "./expertRunner.ts";
 import type { KvCache } from "./kvCache.ts";
 import { Lane } from "./lane.ts";
 import { OwnLogits } from "./logits.ts";
 import type { PartialSums, Reducer } from "./reducer.ts";
-import { buildSegments, planSegments, type Segment, type SegmentPlan } from "./segments.ts";
+import { buildSegments, planSegments, type Segment, type SegmentParts, type SegmentPlan } from "./segments.ts";
 import { StreamedBlocks } from "./streamedBlocks.ts";
 
 /** What a forward pass is made of. */
@@ -68,7 +71,8 @@ interface Group {
 export class Forward implements Disposable {
   /** What this rank has of the last pass's logits, where it has not all rows of the head. */
   readonly logits: OwnLogits | undefined;
-  readonly #parts: ForwardParts;
+  readonly #parts: ForwardParts & SegmentParts;
+  readonly #experts: ExpertRunner | undefined;
   readonly #segments: readonly SegmentPlan[];
   readonly #blocks: StreamedBlocks;
   readonly #lanes: readonly Lane[];
@@ -82,15 +86,23 @@ export class Forward implements Disposable {
   /** Counts how often the buffer of the graphs has grown. */
   #growth = 0;
   #aborted = false;
+  /** True if ranks were found to have chosen different things, and while they agree before they go on. */
+  #differed = false;
+  #agrees = false;
   #lastLane = 0;
   #settled = true;
   #sound = false;
 
   constructor(parts: ForwardParts) {
-    const { ggml, backend, description, reducer, batch, kv } = parts;
-    const { embeddingLength, vocabularySize } = description.hyperparameters;
+    const { ggml, backend, reducer, batch, kv } = parts;
+    const description = withPool(parts.description, parts.weights.pool);
+    const { embeddingLength, perLayerLength, blockCount, vocabularySize } = description.hyperparameters;
     const vocabulary = description.share.vocabulary.count;
-    this.#parts = parts;
+    const tokens = tokensOfLane(batch, reducer.lanes);
+    const { pool } = parts.weights;
+    this.#experts =
+      pool && new ExpertRunner({ ggml, backend, weights: parts.weights, blocks: description.blocks, tokens }, pool);
+    this.#parts = { ...parts, description, experts: this.#experts };
     this.logits = description.shares[0]!.vocabulary.count === vocabularySize ? undefined : new OwnLogits(vocabulary);
     this.#recorder = parts.recorder ?? noRecorder;
     const { window } = parts.weights;
@@ -99,12 +111,12 @@ export class Forward implements Disposable {
     this.#blocks = new StreamedBlocks(description.rank, this.#segments, window, this.#recorder);
     this.#windows = windowsOf(description.blocks);
     const size = {
-      ...{ embeddingLength, tokens: tokensOfLane(batch, reducer.lanes), slotCells: kv.slotCells },
+      ...{ embeddingLength, perLayerLength, blockCount, tokens, slotCells: kv.slotCells },
       ...{ windows: this.#windows, temperature: description.hyperparameters.temperature },
       channels: positionChannels(description.hyperparameters.rope),
       passed: passedOn(description.blocks, description.share),
     };
-    this.#lanes = Array.from({ length: reducer.lanes }, () => new Lane(ggml, backend.device, size));
+    this.#lanes = Array.from({ length: reducer.lanes }, (_, index) => new Lane(ggml, backend.device, size, index));
     const type = ggml.deviceBufferType(backend.device);
     this.#allocator = required(ggml.newGraphAllocator(type), "allocating graphs");
   }
@@ -131,27 +143,27 @@ export class Forward implements Disposable {
 
   /**
    * Computes a pass. Where ranks share the blocks, the tokens of a large one go in several groups, which leapfrog: while
-   * the sums of one group are on their way, the other is computed.
+   * the sums of one group are on their way, the other is computed. If it turns out that ranks chose different things, all
+   * compute it again, and agree on each choice.
    *
-   * @param embeddings - (embedding length, tokens), the tokens' rows of the embedding
+   * @param inputs - what enters with each token: see `InputRows`
    * @param results - row by row in order of the pass's parts, filled in on the rank that has the head; see also `logits`
    * @returns whether it was computed to its end, and not stopped by the abort flag of any rank
    * @throws what acquiring a block does
    */
-  run(step: Batch, embeddings: Float32Array, results: Float32Array): boolean {
+  run(step: Batch, inputs: Float32Array, results: Float32Array): boolean {
     const started = this.#recorder.now();
     this.#settled = false;
     this.#sound = false;
-    const groups = this.#prepare(step, embeddings);
     this.#results = results;
-    this.#aborted = false;
-    this.#blocks.begin();
-    this.#lastLane = groups.length - 1;
-    const steps = this.#segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
-    const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
-    const settled = groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean);
+    this.#agrees = false;
+    let complete = this.#pass(step, inputs);
+    if (this.#differed) {
+      this.#agrees = true;
+      complete = this.#pass(step, inputs);
+    }
     this.#settled = true;
-    this.#sound = complete && settled;
+    this.#sound = complete;
     this.#recorder.end(spanKind.step, started, 0, countTokens(step));
     if (this.#blocks.failure !== undefined) throw this.#blocks.failure;
     return this.#sound && !this.#aborted;
@@ -159,14 +171,29 @@ export class Forward implements Disposable {
 
   [Symbol.dispose](): void {
     this.#forget(0);
+    this.#experts?.[Symbol.dispose]();
     this.#parts.ggml.freeGraphAllocator(this.#allocator);
     disposeAll(this.#lanes);
   }
 
+  /** Computes all blocks. Returns false if the ranks stopped before the end. */
+  #pass(step: Batch, inputs: Float32Array): boolean {
+    const groups = this.#prepare(step, inputs);
+    this.#aborted = false;
+    this.#differed = false;
+    this.#blocks.begin();
+    this.#lastLane = groups.length - 1;
+    const steps = this.#segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
+    const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
+    return groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean) && complete;
+  }
+
   /** Divides a pass's tokens among the lanes and fills those. */
-  #prepare(step: Batch, embeddings: Float32Array): Group[] {
-    const { embeddingLength } = this.#parts.description.hyperparameters;
+  #prepare(step: Batch, inputs: Float32Array): Group[] {
+    const { embeddingLength, perLayerLength, blockCount } = this.#parts.description.hyperparameters;
     const tokens = countTokens(step);
+    const embeddings = inputs.subarray(0, tokens * embeddingLength);
+    const perLayer = inputs.subarray(embeddings.length);
     const pieces = divideStep(step, Math.ceil(tokens / this.#parts.reducer.begin(tokens)));
     const groups = this.#group(pieces.map((piece) => ({ ...piece, layout: layOut(piece.step) })));
     this.logits?.begin(groups.flatMap((group) => this.#logitOffsets(group)));
@@ -174,8 +201,11 @@ export class Forward implements Disposable {
       for (const { slot, slots, cells } of layout.shape.spans) {
         for (let i = 0; i < slots; i++) this.#parts.kv.zeroUpTo(slot + i, cells);
       }
-      const first = pieces[lane]!.first * embeddingLength;
-      this.#lanes[lane]!.fill(layout, embeddings.subarray(first, first + layout.shape.tokens * embeddingLength));
+      const { first } = pieces[lane]!;
+      const columns = (values: Float32Array, width: number) =>
+        values.subarray(first * width, (first + layout.shape.tokens) * width);
+      const ofLayers = columns(perLayer, perLayerLength * blockCount);
+      this.#lanes[lane]!.fill(layout, columns(embeddings, embeddingLength), ofLayers);
     });
     return groups;
   }
@@ -195,12 +225,22 @@ export class Forward implements Disposable {
 
   /** Computes one segment of one group, once the sums it starts from are there. Returns false where those tell to stop. */
   #runSegment(group: Group, index: number): boolean {
+    const { segments } = group.graphs;
     if (!this.#parts.reducer.wait(group.lane)) return false;
-    const segment = group.graphs.segments[index];
+    this.#differed = !this.#agrees && segments[index - 1]?.check?.agreed === false;
+    if (this.#differed) return false;
+    const segment = segments[index];
+    if (segment?.choice) this.#choose(segment.choice);
     if (segment !== undefined) this.#aborted ||= !this.#blocks.hold(index) || !this.#compute(group, segment, index);
     if (group.lane === this.#lastLane) this.#blocks.letGo(index);
-    if (segment?.sums) this.#reduce(group.lane, segment.sums, segment.empty, this.#segments[index]!.subject);
+    if (segment?.sums) this.#reduce(group.lane, segment, segment.sums, this.#segments[index]!.subject);
     return true;
+  }
+
+  /** Also a rank that was stopped takes part where ranks agree. */
+  #choose(choice: BlockChoice): void {
+    if (!this.#aborted) choice.choose();
+    if (this.#agrees) choice.agree(this.#parts.reducer, this.#aborted);
   }
 
   /** Computes a graph. Returns whether that came to its end. */
@@ -209,11 +249,11 @@ export class Forward implements Disposable {
     const { builder } = segment;
     const { subject } = this.#segments[index]!;
     const { tokens } = group.layout.shape;
-    const [started, begun] = [performance.now(), this.#recorder.now()];
-    segment.choose?.();
+    const [started, begun] = [performance.now() - this.#poolWaitMs, this.#recorder.now()];
+    if (segment.experts !== undefined && !this.#blocks.attempt(segment.experts)) return false;
     const status = ggml.compute(backend.backend, builder.graph);
     this.#recorder.end(spanKind.compute, begun, subject, tokens);
-    this.#computeMs += performance.now() - started;
+    this.#computeMs += performance.now() - this.#poolWaitMs - started;
     if (status === graphStatus.aborted) return false;
     if (status !== graphStatus.success)
       throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
@@ -221,10 +261,16 @@ export class Forward implements Disposable {
     return true;
   }
 
+  /** Milliseconds that experts were waited for so far, which is no computing. */
+  get #poolWaitMs(): number {
+    return this.#parts.weights.pool?.waitMs ?? 0;
+  }
+
   /** A rank that was stopped says so by its sums, so that all ranks stop at the same block. */
-  #reduce(lane: number, partial: PartialSums, empty: boolean, subject: number): void {
+  #reduce(lane: number, { check, empty }: Segment, partial: PartialSums, subject: number): void {
+    if (empty) partial.values.fill(0);
+    check?.write();
     if (this.#aborted) partial.values.fill(Number.NaN);
-    else if (empty) partial.values.fill(0);
     this.#parts.reducer.start(lane, partial, subject);
   }
 
@@ -321,4 +367,11 @@ function resultElements(step: Batch, { embeddingLength, vocabularySize }: Hyperp
 
 function disposeAll(resources: readonly Disposable[]): void {
   for (const resource of resources) resource[Symbol.dispose]();
+}
+
+/** A description whose blocks know that their experts are not all in memory. */
+function withPool(description: RankDescription, pool: ExpertPool | undefined): RankDescription {
+  if (pool === undefined) return description;
+  const blocks = description.blocks.map((block) => (block.experts === undefined ? block : { ...block, pooled: true }));
+  return { ...description, blocks };
 }

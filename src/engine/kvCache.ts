@@ -7,6 +7,7 @@ import {
   cellBytes,
   headBytes,
   type KvType,
+  keysPerCell,
   kvTypes,
   paddedCells,
 } from "../model/cells.ts";
@@ -47,7 +48,7 @@ export class KvCache implements Disposable {
   /** Null if the rank has no heads. */
   readonly #buffer: Buffer | null;
   readonly #cellBytes: number;
-  /** Keys of all blocks, then values of all blocks. */
+  /** Keys of all blocks, then values of all blocks that have them besides. */
   readonly #tensors: readonly CellTensor[];
   readonly #byLayer = new Map<number, CellTensors>();
   /** How many of the first cells hold numbers, by slot. */
@@ -58,7 +59,7 @@ export class KvCache implements Disposable {
     const { share } = owner;
     const keeping = owner.blocks.flatMap((block) => {
       const state = stateOf(block);
-      return state === undefined || share[state.unit].count === 0 ? [] : [{ layer: block.layer, state }];
+      return state === undefined || keysPerCell(state, share) === 0 ? [] : [{ layer: block.layer, state }];
     });
     this.#ggml = ggml;
     this.#cellBytes = cellBytes(
@@ -69,16 +70,18 @@ export class KvCache implements Disposable {
     this.slotCells = paddedCells(context);
     this.#zeroed = Array<number>(slots).fill(0);
     this.#context = describingContext(ggml, Math.max(1, 2 * keeping.length));
-    const tensor = (heads: number, length: number): CellTensor => {
+    const tensor = (count: number, length: number): CellTensor => {
       const { id } = tensorTypes[kvTypes[type]];
-      const cells = ggml.newTensor2d(this.#context, id, heads * length, this.slotCells * slots);
-      return { tensor: cells, cellBytes: heads * headBytes(length, type) };
+      const cells = ggml.newTensor2d(this.#context, id, count * length, this.slotCells * slots);
+      return { tensor: cells, cellBytes: count * headBytes(length, type) };
     };
-    const keys = keeping.map(({ state }) => tensor(share[state.unit].count, state.keyLength));
-    const values = keeping.map(({ state }) => tensor(share[state.unit].count, state.valueLength));
-    this.#tensors = [...keys, ...values];
+    const keys = keeping.map(({ state }) => tensor(keysPerCell(state, share), state.keyLength));
+    const values = keeping.map(({ state }) =>
+      state.latent ? undefined : tensor(keysPerCell(state, share), state.valueLength),
+    );
+    this.#tensors = [...keys, ...values.filter((value) => value !== undefined)];
     for (const [i, { layer, state }] of keeping.entries()) {
-      this.#byLayer.set(layer, this.#view(state, keys[i]!.tensor, values[i]!.tensor, type));
+      this.#byLayer.set(layer, this.#view(state, keys[i]!.tensor, values[i]?.tensor, type));
     }
     this.#buffer = keeping.length > 0 ? ggml.allocateTensors(this.#context, ggml.deviceBufferType(device)) : null;
     if (this.#buffer === null && keeping.length > 0) throw outOfMemory(this.bytesOf(this.slotCells * slots));
@@ -144,9 +147,11 @@ export class KvCache implements Disposable {
     this.#ggml.free(this.#context);
   }
 
-  #view({ keyLength, valueLength }: CellState, keys: Tensor, values: Tensor, type: KvType): CellTensors {
-    const [keyHeadBytes, valueHeadBytes] = [headBytes(keyLength, type), headBytes(valueLength, type)];
-    return { keys, values, keyHeadBytes, valueHeadBytes };
+  /** @param values - undefined if they are part of the keys */
+  #view({ keyLength, valueLength }: CellState, keys: Tensor, values: Tensor | undefined, type: KvType): CellTensors {
+    const keyHeadBytes = headBytes(keyLength, type);
+    if (values === undefined) return { keys, values: keys, keyHeadBytes, valueHeadBytes: keyHeadBytes };
+    return { keys, values, keyHeadBytes, valueHeadBytes: headBytes(valueLength, type) };
   }
 
   #filled(slot: number, cells: number): void {

@@ -15,6 +15,7 @@ import {
 import { viewFloats, viewIntegers } from "../native/memory.ts";
 import { tensorTypes } from "../native/tensorTypes.ts";
 import { describingContext } from "../weights/layout.ts";
+import { mostCheckValues } from "./choices.ts";
 import { FirstValues } from "./firstValues.ts";
 import type { PartialSums } from "./reducer.ts";
 
@@ -23,6 +24,9 @@ type ChosenCounts = Pick<ChooseStep<RankBlock>, "ids" | "weights">;
 /** How large a lane is. */
 export interface LaneSize {
   readonly embeddingLength: number;
+  /** Values of a token's embedding for each layer, and number of layers. */
+  readonly perLayerLength: number;
+  readonly blockCount: number;
   /** Most tokens of a pass. */
   readonly tokens: number;
   /** Cells of each slot of the KV cache. */
@@ -40,11 +44,14 @@ const maskedF16 = 0xfc00;
 
 /** The tensors through which tokens enter the graphs of a pass, and in which they are kept between graphs. */
 export class Lane implements Disposable {
+  /** Its number among those of a pass. */
+  readonly index: number;
   readonly #ggml: Ggml;
   readonly #context: Context;
   readonly #buffer: Buffer;
   readonly #size: LaneSize;
   readonly #hidden: Tensor;
+  readonly #perLayer: Tensor;
   readonly #partial: Tensor;
   /** `partial` as the host sees it. */
   readonly #partialAddress: Pointer;
@@ -61,17 +68,19 @@ export class Lane implements Disposable {
   readonly #masks: ReadonlyMap<number, Tensor>;
   readonly #queryScales: Tensor | undefined;
 
-  constructor(ggml: Ggml, device: Device, size: LaneSize) {
+  constructor(ggml: Ggml, device: Device, size: LaneSize, index: number) {
     const { F32, F16, I32, I64 } = tensorTypes;
+    this.index = index;
     this.#ggml = ggml;
     this.#size = size;
-    this.#context = describingContext(ggml, 8 + size.windows.length);
+    this.#context = describingContext(ggml, 9 + size.windows.length);
     const perToken = ({ id }: { id: number }, values: number) =>
       ggml.newTensor1d(this.#context, id, Math.max(1, values * size.tokens));
     const { steering, kept, ids, weights } = size.passed;
     const partial = Math.max(size.embeddingLength, steering);
     this.#hidden = perToken(F32, size.embeddingLength);
-    this.#partial = perToken(F32, partial);
+    this.#perLayer = perToken(F32, size.perLayerLength * size.blockCount);
+    this.#partial = ggml.newTensor1d(this.#context, F32.id, partial * size.tokens + mostCheckValues);
     this.#kept = perToken(F32, kept);
     this.#ids = perToken(I32, ids);
     this.#weights = perToken(F32, weights);
@@ -83,7 +92,7 @@ export class Lane implements Disposable {
     this.#buffer = required(buffer, "making room for inputs");
     const addressOf = (tensor: Tensor) => required(ggml.getData(tensor), "reading inputs");
     this.#partialAddress = addressOf(this.#partial);
-    this.#partialValues = new FirstValues(viewFloats(this.#partialAddress, partial * size.tokens));
+    this.#partialValues = new FirstValues(viewFloats(this.#partialAddress, partial * size.tokens + mostCheckValues));
     this.#idValues = new FirstValues(viewIntegers(addressOf(this.#ids), ids * size.tokens));
     this.#weightValues = new FirstValues(viewFloats(addressOf(this.#weights), weights * size.tokens));
   }
@@ -98,9 +107,9 @@ export class Lane implements Disposable {
     return columnsOf(builder, this.#partial, values, columns);
   }
 
-  /** The first columns of `partial` as the host sees them. */
-  partialSums(values: number, columns: number, exact: boolean): PartialSums {
-    return { address: this.#partialAddress, values: this.partialValues(values * columns), exact };
+  /** The first values of `partial`, to be added up. */
+  partialSums(count: number, exact: boolean): PartialSums {
+    return { address: this.#partialAddress, values: this.partialValues(count), exact };
   }
 
   /** The first values of `partial`. */
@@ -113,9 +122,23 @@ export class Lane implements Disposable {
     let skipped = 0;
     return values.map((count) => {
       const elements = builder.slice(this.#kept, skipped, count * columns, 4);
-      skipped += count * columns;
+      skipped += count * this.#size.tokens;
       return builder.reshape(elements, count, columns);
     });
+  }
+
+  /** All of what experts start from, (embedding length, tokens), and of what they give, (embedding length, used * tokens). */
+  experts(builder: GraphBuilder): { input: Tensor; outputs: Tensor } {
+    const { embeddingLength, tokens, passed } = this.#size;
+    const [input, outputs] = [embeddingLength * tokens, (passed.kept - embeddingLength) * tokens];
+    return {
+      input: builder.reshape(builder.slice(this.#kept, 0, input, 4), embeddingLength, tokens),
+      outputs: builder.reshape(
+        builder.slice(this.#kept, input, outputs, 4),
+        embeddingLength,
+        outputs / embeddingLength,
+      ),
+    };
   }
 
   /** What a choice hands over to the graph that follows it. */
@@ -136,16 +159,21 @@ export class Lane implements Disposable {
       positions: (count) => this.#lastPositions(builder, tokens, count),
       cells: builder.first(this.#cells, tokens),
       queryScales: this.#queryScales ? builder.reshape(builder.first(this.#queryScales, tokens), 1, 1, tokens) : null,
+      perLayer: (layer, count) => this.#lastOfLayer(builder, layer, tokens, count),
       masks: (window) => this.#masksOf(builder, spans, window),
     };
   }
 
-  /** @param embeddings - (embedding length, tokens), in the order of the pass's parts */
-  fill({ runs, shape }: BatchLayout, embeddings: Float32Array): void {
-    const { slotCells } = this.#size;
+  /**
+   * @param embeddings - (embedding length, tokens), in the order of the pass's parts
+   * @param perLayer - (values for each layer * layers, tokens)
+   */
+  fill({ runs, shape }: BatchLayout, embeddings: Float32Array, perLayer: Float32Array): void {
+    const { slotCells, embeddingLength, perLayerLength, blockCount } = this.#size;
     const positions = runs.flatMap(({ tokens, position }) => Array.from({ length: tokens }, (_, i) => position + i));
     const slots = runs.flatMap(({ tokens, slot }) => Array<number>(tokens).fill(slot));
-    this.#fillHidden(runs, embeddings);
+    this.#fillColumns(this.#hidden, embeddingLength, runs, embeddings);
+    this.#fillColumns(this.#perLayer, perLayerLength * blockCount, runs, perLayer);
     this.#fillPositions(positions);
     this.#set(
       this.#cells,
@@ -175,12 +203,19 @@ export class Lane implements Disposable {
     this.#set(this.#positions, values);
   }
 
-  #fillHidden(runs: readonly Run[], embeddings: Float32Array): void {
-    const { embeddingLength } = this.#size;
+  /** The embedding of the last `count` of `tokens` tokens for a layer. */
+  #lastOfLayer(builder: GraphBuilder, layer: number, tokens: number, count: number): Tensor {
+    const { perLayerLength: length, blockCount } = this.#size;
+    const all = columnsOf(builder, this.#perLayer, length * blockCount, tokens);
+    const last = builder.lastColumns(all, length * blockCount, tokens, count);
+    return builder.partOfColumns(last, length * blockCount, count, layer * length, length);
+  }
+
+  /** Values of the tokens, `width` of each, as the columns of a pass lie. */
+  #fillColumns(tensor: Tensor, width: number, runs: readonly Run[], values: Float32Array): void {
     let column = 0;
     for (const { source, tokens } of runs) {
-      const rows = embeddings.subarray(source * embeddingLength, (source + tokens) * embeddingLength);
-      this.#set(this.#hidden, rows, 4 * embeddingLength * column);
+      this.#set(tensor, values.subarray(source * width, (source + tokens) * width), 4 * width * column);
       column += tokens;
     }
   }

@@ -131,7 +131,12 @@ export const statistic = {
   openingBytes: 14,
   /** How much of the window was filled when blocks were asked for, 0 to 1: the mean so far. */
   windowFilled: 15,
-  length: 16,
+  /** Experts that have room in memory; 0 if all are there, or there are none. */
+  expertSlots: 16,
+  /** Experts of blocks that were wanted and in memory, and those that had to be read. */
+  expertHits: 17,
+  expertMisses: 18,
+  length: 19,
 } as const;
 
 /** Bytes of `EngineMemory.message`: addresses and keys of 63 peers fit. */

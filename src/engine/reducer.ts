@@ -34,6 +34,8 @@ export interface Reducer {
    * stopped. Throws `LINK_LOST`.
    */
   wait(lane: number): boolean;
+  /** Replaces `bytes` by those of one rank. All ranks call it, with as many. Throws `LINK_LOST`. */
+  broadcast(rank: number, bytes: Uint8Array): void;
 }
 
 /** One rank alone: there is nothing to add. */
@@ -43,4 +45,5 @@ export const soloReducer: Reducer = {
   begin: () => 1,
   start() {},
   wait: () => true,
+  broadcast() {},
 };

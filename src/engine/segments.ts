@@ -4,20 +4,24 @@ import {
   type BlockStep,
   type ChooseStep,
   type ComputeStep,
+  type ExpertsStep,
   type Flow,
   joinParts,
   joinWhole,
   type PassResults,
   type RankBlock,
+  type RoutedOutputs,
   type StepEnd,
 } from "../model/blocks/block.ts";
 import { costOf, stepsOf } from "../model/blocks/definitions.ts";
 import { GraphBuilder } from "../model/graphBuilder.ts";
 import type { RankShare } from "../model/split.ts";
-import type { Ggml, Tensor } from "../native/ggml.ts";
+import { type Ggml, required, type Tensor } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { severalBlocks } from "../trace/spans.ts";
 import type { Weights } from "../weights/weights.ts";
+import { BlockChoice, type ChoiceCheck, checkedValues } from "./choices.ts";
+import type { ExpertRunner } from "./expertRunner.ts";
 import type { KvCache } from "./kvCache.ts";
 import type { Lane } from "./lane.ts";
 import type { PartialSums } from "./reducer.ts";
@@ -32,12 +36,21 @@ interface PlannedStep {
 interface PlannedChoice {
   readonly block: RankBlock;
   readonly step: ChooseStep<RankBlock>;
+  /** True if it is made from a sum. */
+  readonly fromSum: boolean;
+}
+
+/** Experts that are computed one by one, and the block they belong to. */
+interface PlannedExperts {
+  readonly block: RankBlock;
+  readonly step: ExpertsStep<RankBlock>;
 }
 
 /** Steps that are computed by one graph: neighbours with nothing between them, no sum, no choice and no reading of weights. */
 export interface SegmentPlan {
-  /** What is chosen before it, if anything. */
+  /** What is chosen before it, and the experts that are computed then, if any. */
   readonly choice: PlannedChoice | undefined;
+  readonly experts: PlannedExperts | undefined;
   readonly steps: readonly PlannedStep[];
   /** Values per token of the `partial` that it leaves, if they are others than those of the hidden states. */
   readonly leaves: number | undefined;
@@ -69,6 +82,7 @@ export function planSegments(blocks: readonly RankBlock[], cutting: Cutting): Se
 /** A segment that further steps may join. */
 interface OpenSegment {
   readonly choice: PlannedChoice | undefined;
+  readonly experts: PlannedExperts | undefined;
   readonly steps: PlannedStep[];
   owner: number;
   leaves: number | undefined;
@@ -84,12 +98,16 @@ class SegmentPlanner {
   readonly #segments: OpenSegment[] = [];
   #waiting: PlannedStep[] = [];
   #choice: PlannedChoice | undefined;
+  #experts: PlannedExperts | undefined;
+  #summed = false;
 
   constructor(cutting: Cutting) {
     this.#cutting = cutting;
   }
 
   add(owner: number, block: RankBlock, step: BlockStep<RankBlock>): void {
+    const fromSum = this.#summed;
+    this.#summed = step.does === "sum";
     if (step.does === "compute") {
       this.#waiting.push({ block, step });
       if (!step.resident) this.#place(owner);
@@ -97,15 +115,24 @@ class SegmentPlanner {
     }
     if (this.#waiting.length > 0) this.#place(owner);
     if (step.does === "sum") this.#segments.at(-1)!.sums = this.#cutting.separate;
-    else this.#choice = { block, step };
+    else if (step.does === "choose") this.#choice = { block, step, fromSum };
+    else this.#experts = { block, step };
   }
 
   end(): SegmentPlan[] {
     this.#segments.at(-1)?.steps.push(...this.#waiting);
-    return this.#segments.map(({ choice, steps, leaves, sums, owner }) => {
+    return this.#segments.map(({ choice, experts, steps, leaves, sums, owner }) => {
       const owners = new Set(steps.filter(({ step }) => !step.resident).map(({ block }) => block));
       const subject = owners.size > 1 ? severalBlocks : owner;
-      return { choice, steps, leaves, sums, subject, streamed: this.#cutting.streams(owner) ? owner : undefined };
+      return {
+        choice,
+        experts,
+        steps,
+        leaves,
+        sums,
+        subject,
+        streamed: this.#cutting.streams(owner) ? owner : undefined,
+      };
     });
   }
 
@@ -113,14 +140,28 @@ class SegmentPlanner {
   #place(owner: number): void {
     const last = this.#segments.at(-1);
     const { leaves } = this.#waiting.at(-1)!.step;
-    if (last === undefined || this.#choice !== undefined || last.sums || this.#streamsBetween(last.owner, owner)) {
-      this.#segments.push({ choice: this.#choice, steps: this.#waiting, owner, leaves, sums: false });
+    if (
+      last === undefined ||
+      this.#choice !== undefined ||
+      this.#experts !== undefined ||
+      last.sums ||
+      this.#streamsBetween(last.owner, owner)
+    ) {
+      this.#segments.push({
+        choice: this.#choice,
+        experts: this.#experts,
+        steps: this.#waiting,
+        owner,
+        leaves,
+        sums: false,
+      });
     } else {
       last.steps.push(...this.#waiting);
       Object.assign(last, { owner, leaves });
     }
     this.#waiting = [];
     this.#choice = undefined;
+    this.#experts = undefined;
   }
 
   #streamsBetween(from: number, to: number): boolean {
@@ -131,10 +172,14 @@ class SegmentPlanner {
 /** A graph. What follows from it for the next one is in the lane's tensors. */
 export interface Segment {
   readonly builder: GraphBuilder;
-  /** Chooses what the graph works on, if its block does that. */
-  readonly choose: (() => void) | undefined;
+  /** What the graph works on, if its block chooses that. */
+  readonly choice: BlockChoice | undefined;
+  /** Computes what the chosen experts give, if they are not part of a graph. Returns false if that was stopped. */
+  readonly experts: (() => boolean) | undefined;
   /** What all ranks add up after it, if they do. */
   readonly sums: PartialSums | undefined;
+  /** Whether the ranks chose alike before, if that goes with the sums. */
+  readonly check: ChoiceCheck | undefined;
   /** True if this rank has no share of it: its part of the sums is zero. */
   readonly empty: boolean;
 }
@@ -145,10 +190,12 @@ export interface SegmentParts {
   readonly description: RankDescription;
   readonly weights: Weights;
   readonly kv: KvCache;
+  /** Computes experts that are not all in memory; undefined if all are, or there are none. */
+  readonly experts: ExpertRunner | undefined;
 }
 
 /** Operations and weights of one step, at most. */
-const nodesPerStep = 40;
+const nodesPerStep = 60;
 /** Additional ones for each span of a pass beyond the first. */
 const nodesPerSpan = 12;
 
@@ -162,26 +209,38 @@ export function buildSegments(
   const { embeddingLength } = parts.description.hyperparameters;
   const segments: Segment[] = [];
   let carried: Carried = { columns: shape.tokens, leaves: embeddingLength, partial: false, kept: [] };
-  for (const { choice, steps, sums, leaves: own } of plans) {
-    const perStep = nodesPerStep + nodesPerSpan * (shape.spans.length - 1);
-    const builder = new GraphBuilder(parts.ggml, (steps.length + 2) * perStep);
+  let unchecked: BlockChoice | undefined;
+  for (const { choice: planned, experts: chosenExperts, steps, sums, leaves: own } of plans) {
+    const builder = new GraphBuilder(parts.ggml, nodesOf(steps, shape));
     const context = blockContext(parts, builder, lane, shape);
-    const chosen = choice && lane.chosen(builder, choice.step, carried.columns);
-    const choose = choice && choosing(lane, choice, carried);
+    const chosen = planned && lane.chosen(builder, planned.step, carried.columns);
+    const choice = planned && choiceOf(parts.description.rank, lane, planned, carried);
+    const experts = chosenExperts && computing(parts, lane, chosenExperts, carried.columns);
+    if (choice?.mayDiffer) unchecked = choice;
     const end = appendSteps(context, steps, { ...takeUp(builder, lane, carried), chosen });
     if (end === null || "results" in end) {
-      segments.push({ builder, choose, sums: undefined, empty: false });
+      segments.push({ builder, choice, experts, sums: undefined, check: undefined, empty: false });
       return { segments, results: end?.results ?? noResults };
     }
     const { columns, partial } = end;
     const leaves = own ?? embeddingLength;
     const kept = end.kept === undefined ? [] : keptBy(steps.at(-1)!.block, parts.description.share);
     leaveBehind(builder, lane, end, leaves, kept);
-    const partialSums = sums ? lane.partialSums(leaves, columns, own !== undefined) : undefined;
-    segments.push({ builder, choose, sums: partialSums, empty: partial === null });
+    const values = leaves * columns;
+    const exact = own !== undefined;
+    const partialSums = sums ? lane.partialSums(unchecked ? checkedValues(values) : values, exact) : undefined;
+    const check = partialSums && unchecked?.checkIn(partialSums.values, values);
+    segments.push({ builder, choice, experts, sums: partialSums, check, empty: partial === null });
+    if (sums) unchecked = undefined;
     carried = { columns, leaves, partial: sums || partial !== null, kept };
   }
   return { segments, results: noResults };
+}
+
+/** Nodes of a graph, at most. */
+function nodesOf(steps: readonly PlannedStep[], { spans }: BatchShape): number {
+  const own = steps.reduce((sum, { step }) => sum + (step.nodes ?? nodesPerStep), 2 * nodesPerStep);
+  return own + (steps.length + 2) * nodesPerSpan * (spans.length - 1);
 }
 
 const noResults: PassResults = { logits: null, hidden: null };
@@ -206,11 +265,22 @@ interface Carried {
   readonly kept: readonly number[];
 }
 
-/** Lets a block choose from what a lane's tensors hold; undefined if the rank has no share of it. */
-function choosing(lane: Lane, { block, step }: PlannedChoice, { columns, leaves }: Carried): (() => void) | undefined {
-  if (block.empty) return undefined;
-  const [partial, chosen] = [lane.partialValues(leaves * columns), lane.chosenValues(step, columns)];
-  return () => step.choose(block, partial, chosen);
+/** A block's choice from what a lane's tensors hold. */
+function choiceOf(rank: number, lane: Lane, planned: PlannedChoice, { columns, leaves }: Carried): BlockChoice {
+  const partial = lane.partialValues(leaves * columns);
+  return new BlockChoice({ ...planned, rank, partial, chosen: lane.chosenValues(planned.step, columns) });
+}
+
+/** Computes the chosen experts of a block; undefined if the rank has no share of them. */
+function computing(
+  { experts }: SegmentParts,
+  lane: Lane,
+  { block, step }: PlannedExperts,
+  columns: number,
+): (() => boolean) | undefined {
+  if (block.experts!.matrices.length === 0) return undefined;
+  const { ids } = lane.chosenValues({ ids: step.used, weights: step.used }, columns);
+  return () => experts!.run(block, step, lane, ids);
 }
 
 function keptBy(block: RankBlock, share: RankShare): readonly number[] {
@@ -232,8 +302,16 @@ function leaveBehind(builder: GraphBuilder, lane: Lane, flow: Flow, leaves: numb
   const { hidden, partial, columns } = flow;
   if (partial !== null) builder.expand(builder.copy(partial, lane.partial(builder, leaves, columns)));
   const room = kept.length > 0 ? lane.kept(builder, kept, columns) : [];
-  for (const [i, tensor] of room.entries()) builder.expand(builder.copy(flow.kept![i]!, tensor));
+  // There may be room for more than was kept: for what comes between the two graphs.
+  for (const [i, tensor] of flow.kept?.entries() ?? []) builder.expand(builder.copy(tensor, room[i]!));
+  if (flow.routed) leaveChoice(builder, lane, flow.routed, columns);
   builder.expand(builder.copy(hidden, lane.hidden(builder, columns)));
+}
+
+function leaveChoice(builder: GraphBuilder, lane: Lane, { ids, weights, used }: RoutedOutputs, columns: number): void {
+  const room = lane.chosen(builder, { ids: used, weights: used }, columns);
+  builder.expand(builder.copy(ids, room.ids));
+  builder.expand(builder.copy(weights, room.weights));
 }
 
 function blockContext(
@@ -255,6 +333,7 @@ function blockContext(
     inputs: lane.inputs(builder, shape),
     cells: (block) => kv.of(block),
     weight: (block, role) => tensorOf(role, block.weights) ?? tensorOf(role, block.resident),
+    experts: (block, role) => required(tensorOf(role, block.experts?.matrices ?? []), "finding experts"),
     shared: (role) => tensorOf(role, description.shared),
   };
 }

@@ -39,7 +39,7 @@ export class StreamedBlocks {
     const block = this.#segments[segment]!.streamed;
     if (block === undefined || block === this.#held) return true;
     const started = this.#recorder.now();
-    const acquired = this.#acquire(block);
+    const acquired = this.attempt(() => this.#window.acquire(block));
     this.#recorder.end(spanKind.disk, started, this.#segments[segment]!.subject);
     if (acquired) this.#held = block;
     return acquired;
@@ -52,10 +52,13 @@ export class StreamedBlocks {
     this.#held = undefined;
   }
 
-  /** If rank 0 cannot read a block, all ranks have to stop before it says so: they take further passes afterwards. */
-  #acquire(block: number): boolean {
+  /**
+   * Does what reads weights. If rank 0 cannot, all ranks have to stop before it says so: they take further passes
+   * afterwards. Returns false then, and if it was stopped.
+   */
+  attempt(action: () => boolean): boolean {
     try {
-      return this.#window.acquire(block);
+      return action();
     } catch (error) {
       if (this.#rank > 0) throw error;
       this.#failure = error;

@@ -1,4 +1,5 @@
 import type { BlockKind } from "./blocks/block.ts";
+import type { GatedActivation } from "./graphBuilder.ts";
 
 /**
  * The facts that set one decoder-only architecture apart from the others. Keys are GGUF's, without the architecture's
@@ -41,11 +42,23 @@ export interface Architecture {
   readonly parallel?: boolean;
   /** Norms of Q and of K before RoPE: of each head by itself, or of all heads together. Default none. */
   readonly qkNorm?: "head" | "all";
+  /** True if models may lack these norms. Default false. */
+  readonly qkNormOptional?: boolean;
+  /** True if values are normed, each head by itself and without weights. Default false. */
+  readonly valueNorm?: boolean;
+  /** True if a layer without `attn_v` takes what `attn_k` gives for values. Default false. */
+  readonly keysAsValues?: boolean;
+  /** True if the key `attention.shared_kv_layers` lets so many last layers read earlier ones' cells. Default false. */
+  readonly sharedCells?: boolean;
+  /** True if each head has one more score, of no value, in its softmax (`attn_sinks.weight`). Default false. */
+  readonly sinks?: boolean;
   /** Function of the gate. Default `silu`. */
   readonly activation?: "silu" | "gelu";
   /** True if `ffn_up` holds the gate's rows, followed by its own. Default false. */
   readonly fusedGate?: boolean;
   readonly biases?: Biases;
+  /** Layers with a router (`ffn_gate_inp.weight`) are mixtures of experts, about which this says more. Default none. */
+  readonly experts?: ExpertFacts;
   /** Layers that see only a window of tokens, if the model has a window. Default none. */
   readonly sliding?: Sliding;
   /** Factor on the embedding: the root of its length, or the key `embedding_scale`. Default none. */
@@ -56,11 +69,39 @@ export interface Architecture {
   readonly residualScale?: boolean;
   /** Soft caps on attention scores and on logits, without the keys `attn_logit_softcapping` and `final_...`; 0: none. */
   readonly softcaps?: { readonly attention?: number; readonly logits?: number };
-  /** True if the key `attention.scale` is the scale of attention. Default false. */
-  readonly attentionScale?: boolean;
-  /** True if the key `attention.temperature_scale` makes queries of later tokens larger. Default false. */
-  readonly temperatureScale?: boolean;
+  /** The scale of attention, or true if the key `attention.scale` is. Default by the length of a head. */
+  readonly attentionScale?: number | true;
+  /**
+   * The key `attention.temperature_scale` makes queries of later tokens larger: of those after the original context of RoPE
+   * (`originalContext`), or after the length in the key `attention.temperature_length` (`key`). Default: it does not.
+   */
+  readonly temperatureScale?: "originalContext" | "key";
 }
+
+/**
+ * How experts are chosen and weighted. What a model has besides is told by its tensors: a correction of the choice
+ * (`exp_probs_b`), a shared expert (`ffn_up_shexp`) and its gate (`ffn_gate_inp_shexp`), biases.
+ */
+export interface ExpertFacts {
+  /**
+   * What makes probabilities of the router's values: `softmax` over all, `sigmoid` of each, or `softmaxOfChosen`. Default
+   * `softmax`.
+   */
+  readonly gating?: Gating;
+  /** True if the key `expert_gating_func` says it instead, where it is there. Default false. */
+  readonly gatingByKey?: boolean;
+  /** Models of such a number of layers (`block_count`) and tokens that use `sigmoid` if no key says otherwise. Default none. */
+  readonly sigmoidAt?: { readonly layers: readonly number[]; readonly vocabulary: number };
+  /** True if the weights of the chosen ones are divided by their sum; `key`: if `expert_weights_norm` is. Default false. */
+  readonly normalized?: boolean | "key";
+  /** True if the key `expert_weights_scale` is a factor on the weights. Default false. */
+  readonly scaled?: boolean;
+  /** Function of the gate. Default `silu`. */
+  readonly activation?: GatedActivation;
+}
+
+/** See `ExpertFacts.gating`. */
+export type Gating = "softmax" | "sigmoid" | "softmaxOfChosen";
 
 /** See `Architecture.rope`. */
 export type RopeMode = "norm" | "neox" | "mrope" | "imrope";
@@ -76,8 +117,11 @@ export interface Biases {
 
 /** Which layers see only a window of tokens. */
 export interface Sliding {
-  /** The last layer of each period sees everything, unless the key `attention.sliding_window_pattern` says otherwise. */
-  readonly period: number;
+  /**
+   * The last layer of each period sees everything, unless the key `attention.sliding_window_pattern` says otherwise.
+   * Absent if the key has to say it.
+   */
+  readonly period?: number;
   /** Tokens of a window, if the key `attention.sliding_window` is absent; no window if this is absent, too. */
   readonly window?: number;
   /** Number of layers of models that have a window; others ignore the key. Default any. */
@@ -89,6 +133,8 @@ export interface Sliding {
   readonly ropeBase?: number | "others";
   /** What of RoPE's scaling sliding layers do without: the factor on frequencies, or all of it. Default nothing. */
   readonly ropeUnscaled?: "frequencies" | "all";
+  /** True if sliding layers do without the tensors of `ropeFactors`. Default false. */
+  readonly ropeFactorless?: boolean;
 }
 
 /** All projections. */

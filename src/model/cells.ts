@@ -20,9 +20,18 @@ export function paddedCells(cells: number): number {
 /** The state of a block that keeps keys and values: what one cell, which is one token's, has for each unit of a share. */
 export interface CellState {
   readonly unit: Unit;
+  /** Heads of each unit. */
+  readonly heads: number;
   /** Values of a key, and of a value. */
   readonly keyLength: number;
   readonly valueLength: number;
+  /** True if all units of a share have one key in common, whose first values are the value. Default false. */
+  readonly latent?: boolean;
+}
+
+/** Keys that one cell has for a share. */
+export function keysPerCell({ unit, heads, latent = false }: CellState, share: RankShare): number {
+  return latent ? Math.min(1, share[unit].count) : share[unit].count * heads;
 }
 
 /** Bytes of a key, or of a value, in the cache. Throws `MODEL_UNSUPPORTED` if it does not fit the type's blocks. */
@@ -37,8 +46,10 @@ export function headBytes(length: number, type: KvType): number {
 
 /** Bytes of one cell in the caches of all blocks that have one. Throws `MODEL_UNSUPPORTED`. */
 export function cellBytes(states: readonly CellState[], share: RankShare, type: KvType): number {
-  const bytes = ({ unit, keyLength, valueLength }: CellState) =>
-    share[unit].count * (headBytes(keyLength, type) + headBytes(valueLength, type));
+  const bytes = (state: CellState) => {
+    const [key, value] = [headBytes(state.keyLength, type), headBytes(state.valueLength, type)];
+    return keysPerCell(state, share) * (state.latent ? key : key + value);
+  };
   return states.reduce((sum, state) => sum + bytes(state), 0);
 }
 
@@ -46,6 +57,7 @@ export function cellBytes(states: readonly CellState[], share: RankShare, type: 
 export interface CellTensors {
   /** (heads * head length, cells of all slots) */
   readonly keys: Tensor;
+  /** The same as `keys`, if the state is latent. */
   readonly values: Tensor;
   /** Bytes of one head of one cell. */
   readonly keyHeadBytes: number;

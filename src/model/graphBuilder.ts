@@ -22,11 +22,30 @@ export interface CellsView {
   readonly slotCells: number;
 }
 
+/** How heads lie in columns. */
+export interface HeadsView {
+  /** Values of a head. */
+  readonly length: number;
+  readonly heads: number;
+  readonly columns: number;
+}
+
 /** Factor on attention scores, and their soft cap after that (0: none). */
 export interface ScoreParameters {
   readonly scale: number;
   readonly softcap: number;
+  /** (heads) f32: one more score for each head, of no value; null: none. */
+  readonly sinks: Tensor | null;
 }
+
+/** The product of a gate's activation and another value. */
+export type GatedActivation = "silu" | "gelu" | "clamped-silu";
+
+/**
+ * Alpha and limit of gpt-oss's activation: with x the gate, at most the limit, and y the other value, within the limit on
+ * both sides, it is x * sigmoid(alpha * x) * (y + 1).
+ */
+const clampedSwiglu = [1.702, 7] as const;
 
 /** Builds one ggml graph. Shapes in comments are ggml's `ne`, the contiguous dimension first. */
 export class GraphBuilder implements Disposable {
@@ -86,10 +105,11 @@ export class GraphBuilder implements Disposable {
     return this.scale(this.#ggml.tanh(this.#context, this.scale(tensor, 1 / cap)), cap);
   }
 
-  /** A norm over each row, scaled by `weight`. */
-  norm(input: Tensor, weight: Tensor, { kind, epsilon }: NormParameters): Tensor {
+  /** A norm over each row, scaled by `weight`, if there is one. */
+  norm(input: Tensor, weight: Tensor | null, { kind, epsilon }: NormParameters): Tensor {
     const norm = kind === "rms" ? this.#ggml.rmsNorm : this.#ggml.layerNorm;
-    return this.#ggml.mul(this.#context, norm(this.#context, input, epsilon), weight);
+    const normed = norm(this.#context, input, epsilon);
+    return weight === null ? normed : this.#ggml.mul(this.#context, normed, weight);
   }
 
   /** The sum of squares of each column, divided by `count`: (1, columns). */
@@ -108,10 +128,55 @@ export class GraphBuilder implements Disposable {
     return this.#ggml.div(this.#context, input, by);
   }
 
-  /** silu(gate) * up, or gelu(gate) * up */
-  gated(activation: "silu" | "gelu", gate: Tensor, up: Tensor): Tensor {
+  /** silu(gate) * up, gelu(gate) * up, or the clamped product of gpt-oss: see `clampedSwiglu`. */
+  gated(activation: GatedActivation, gate: Tensor, up: Tensor): Tensor {
+    if (activation === "clamped-silu") return this.#ggml.swigluOai(this.#context, gate, up, ...clampedSwiglu);
     const product = activation === "silu" ? this.#ggml.swigluSplit : this.#ggml.gegluSplit;
     return product(this.#context, gate, up);
+  }
+
+  silu(tensor: Tensor): Tensor {
+    return this.#ggml.silu(this.#context, tensor);
+  }
+
+  sigmoid(tensor: Tensor): Tensor {
+    return this.#ggml.sigmoid(this.#context, tensor);
+  }
+
+  /** Of each column. */
+  softmax(tensor: Tensor): Tensor {
+    return this.#ggml.softMax(this.#context, tensor);
+  }
+
+  /** Indices of the `count` largest values of each column, the largest first: (count, columns) i32. */
+  largest(tensor: Tensor, count: number): Tensor {
+    return this.#ggml.argsortTopK(this.#context, tensor, count);
+  }
+
+  /** The rows of `from`, (length, rows, columns), that `rows`, (count, columns), names: (length, count, columns). */
+  getRows(from: Tensor, rows: Tensor): Tensor {
+    return this.#ggml.getRows(this.#context, from, rows);
+  }
+
+  /** The sum of each column: (1, columns). */
+  sumRows(tensor: Tensor): Tensor {
+    return this.#ggml.sumRows(this.#context, tensor);
+  }
+
+  /** Each column divided by its sum, or by `least` if that is larger. */
+  normalized(tensor: Tensor, least: number): Tensor {
+    const sums = this.#ggml.clamp(this.#context, this.sumRows(tensor), least, Number.POSITIVE_INFINITY);
+    return this.#ggml.div(this.#context, tensor, sums);
+  }
+
+  /** A tensor of the same shape, whose values are all `value`. */
+  filled(like: Tensor, value: number): Tensor {
+    return this.#ggml.fill(this.#context, like, value);
+  }
+
+  /** Adds to `tensor`, (length, count, columns), the columns of `from` that `ids`, (count, columns), names. */
+  addId(tensor: Tensor, from: Tensor, ids: Tensor): Tensor {
+    return this.#ggml.addId(this.#context, tensor, from, ids);
   }
 
   setRows(into: Tensor, values: Tensor, rows: Tensor): Tensor {
@@ -176,6 +241,22 @@ export class GraphBuilder implements Disposable {
     return this.#ggml.view3d(this.#context, tensor, length, heads, count, head, column, column * skipped);
   }
 
+  /** `count` values of each head behind the first `skipped`, of (length, heads, columns) of 4-byte elements. */
+  partOfHeads(tensor: Tensor, { length, heads, columns }: HeadsView, skipped: number, count: number): Tensor {
+    const [head, column] = [4 * length, 4 * length * heads];
+    return this.#ggml.view3d(this.#context, tensor, count, heads, columns, head, column, 4 * skipped);
+  }
+
+  /** (length, columns, heads) of (length, heads, columns), and the other way round. */
+  swapHeads(tensor: Tensor): Tensor {
+    return this.#ggml.permute(this.#context, tensor, 0, 2, 1, 3);
+  }
+
+  /** A copy whose elements follow on each other. */
+  contiguous(tensor: Tensor): Tensor {
+    return this.#ggml.cont(this.#context, tensor);
+  }
+
   /** One tensor behind the other along a dimension, counted from 0. */
   concat(a: Tensor, b: Tensor, dimension: number): Tensor {
     return this.#ggml.concat(this.#context, a, b, dimension);
@@ -212,10 +293,10 @@ export class GraphBuilder implements Disposable {
    * @param mask - (cells, tokens, 1, slots), f16: 0 where a token sees a cell, -Infinity elsewhere
    * @returns (length, heads, tokens, slots)
    */
-  attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, { scale, softcap }: ScoreParameters): Tensor {
-    const queries = this.#ggml.permute(this.#context, q, 0, 2, 1, 3);
-    const result = this.#ggml.flashAttnExt(this.#context, queries, k, v, mask, scale, 0, softcap);
+  attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, { scale, softcap, sinks }: ScoreParameters): Tensor {
+    const result = this.#ggml.flashAttnExt(this.#context, this.swapHeads(q), k, v, mask, scale, 0, softcap);
     this.#ggml.flashAttnSetPrecision(result, precisionF32);
+    if (sinks !== null) this.#ggml.flashAttnAddSinks(result, sinks);
     return result;
   }
 

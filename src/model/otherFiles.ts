@@ -19,8 +19,6 @@ export function reasonOfOtherFile(model: GgufModel): string | undefined {
   if (getNumber(model, `${architecture}.pooling_type`) === rankPooling || model.tensors.has("cls.output.weight")) {
     return "it is a reranker, which scores texts and writes none";
   }
-  const experts = getNumber(model, `${architecture}.expert_count`) ?? 0;
-  if (experts > 0) return `it is a mixture of ${experts} experts, which Stellium does not run yet`;
   return undefined;
 }
 

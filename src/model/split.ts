@@ -1,7 +1,11 @@
 import { type Range, type TensorSlice, wholeTensor } from "../weights/slice.ts";
 
-/** Units that ranks divide among themselves: KV heads with their query heads, feed-forward columns, vocabulary rows. */
-export const unitNames = ["kvHeads", "ffn", "vocabulary"] as const;
+/**
+ * Units that ranks divide among themselves: KV heads with their query heads, feed-forward columns, those of shared experts
+ * and those of each expert, and rows of the vocabulary. A layer that has more heads or columns than others has several of
+ * them in each unit.
+ */
+export const unitNames = ["kvHeads", "ffn", "sharedFfn", "expertFfn", "vocabulary"] as const;
 
 /** A name of `unitNames`. */
 export type Unit = (typeof unitNames)[number];

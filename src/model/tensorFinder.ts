@@ -1,8 +1,9 @@
 import { StelliumError } from "../errors.ts";
 import { isWeightType } from "../native/tensorTypes.ts";
 import type { GgufModel, GgufTensor } from "../weights/gguf/model.ts";
-import { wholeTensor } from "../weights/slice.ts";
+import { type Range, wholeTensor } from "../weights/slice.ts";
 import type { Architecture, BiasedProjection } from "./architecture.ts";
+import type { ExpertMatrix } from "./expertWeights.ts";
 import { isBesideText } from "./otherFiles.ts";
 import { type Split, type Unit, type Weight, wholeWeight } from "./split.ts";
 
@@ -57,6 +58,11 @@ export class TensorFinder {
     return unasked.length;
   }
 
+  /** The shape of the tensor of this name; of none if there is none. */
+  shapeOf(name: string): readonly number[] {
+    return this.#model.tensors.get(name)?.shape ?? [];
+  }
+
   /** True if there is a tensor of this name, whatever its shape. */
   has(name: string): boolean {
     return this.#model.tensors.has(name);
@@ -104,6 +110,13 @@ export class LayerFinder {
     return wholeWeight({ role, kind: "matrix", tensor, split });
   }
 
+  /** Matrices of one shape in a tensor of three dimensions, which are split by their rows. */
+  matrices(role: string, inputs: number, outputs: number, count: number, split: Split): Weight {
+    const tensor = this.#finder.find(this.#prefix + role, [inputs, outputs, count]);
+    const rows = { start: 0, count: outputs * count };
+    return { ...wholeWeight({ role, kind: "matrix", tensor, split }), rows, matrixRows: outputs };
+  }
+
   /** A matrix, and its bias if it has one. */
   projection(stem: BiasedProjection, inputs: number, { outputs, split }: ProjectionSize): Weight[] {
     const matrix = this.matrix(`${stem}.weight`, inputs, outputs, split);
@@ -134,14 +147,71 @@ export class LayerFinder {
     });
   }
 
+  /** Elements of a tensor along a dimension, counted from 0. */
+  lengthOf(role: string, dimension: number): number {
+    return this.#finder.shapeOf(this.#prefix + role)[dimension] ?? 1;
+  }
+
+  /** A matrix of each of `count` experts: all of them in one tensor, or each in one of its own. */
+  expertMatrix(
+    stem: BiasedProjection,
+    size: ProjectionSize & { readonly inputs: number },
+    count: number,
+  ): ExpertMatrix {
+    const { inputs, outputs, split } = size;
+    const role = `${stem}_exps.weight`;
+    const stacked = this.#finder.findOptional(this.#prefix + role, [inputs, outputs, count]);
+    const apart = stacked === undefined ? this.#expertsApart(stem, inputs, outputs, count) : undefined;
+    return this.#expertMatrix(role, stacked ?? apart![0]!, { start: 0, count: outputs }, split, apart);
+  }
+
+  /** The gate and the other matrix of what is multiplied with it, of all experts, as wide as their tensors are. */
+  gatedExperts(inputs: number, split: Split, count: number): ExpertMatrix[] {
+    const fused = "ffn_gate_up_exps.weight";
+    if (!this.has(fused)) {
+      const outputs = this.lengthOf(this.has("ffn_up_exps.weight") ? "ffn_up_exps.weight" : "ffn_up.0.weight", 1);
+      return (["ffn_gate", "ffn_up"] as const).map((stem) =>
+        this.expertMatrix(stem, { inputs, outputs, split }, count),
+      );
+    }
+    const both = this.lengthOf(fused, 1);
+    const tensor = this.#finder.find(this.#prefix + fused, [inputs, 2 * Math.floor(both / 2), count]);
+    return ["ffn_gate", "ffn_up"].map((stem, i) =>
+      this.#expertMatrix(`${stem}_exps.weight`, tensor, { start: (i * both) / 2, count: both / 2 }, split),
+    );
+  }
+
+  /** One row of F32 for each of `count` experts. */
+  rowsOfBias(role: string, length: number, count: number, split: Split): Weight {
+    const tensor = this.#finder.find(this.#prefix + role, [length, count], "F32");
+    return wholeWeight({ role, kind: "matrix", tensor, split });
+  }
+
+  #expertMatrix(
+    role: string,
+    tensor: GgufTensor,
+    rows: Range,
+    split: Split,
+    apart?: readonly GgufTensor[],
+  ): ExpertMatrix {
+    const named = { name: this.#prefix + role, role, kind: "expert", split, rows } as const;
+    return { ...wholeTensor(tensor), ...named, ...(apart ? { stride: 0, apart } : { stride: tensor.shape[1]! }) };
+  }
+
+  /** The tensors of all experts, which have to be of one type. */
+  #expertsApart(stem: string, inputs: number, outputs: number, count: number): GgufTensor[] {
+    return Array.from({ length: count }, (_, expert) =>
+      this.#finder.find(`${this.#prefix}${stem}.${expert}.weight`, [inputs, outputs]),
+    );
+  }
+
   /** The norms of a block of whose units each has `unit`, by their roles, as far as the architecture has them. */
-  norms(before: string, after: string, length: number, unit: Unit) {
+  norms(before: string, after: string, length: number, unit: Unit | undefined) {
     const { norms = "before", parallel = false } = this.#architecture;
     const wanted = { before: norms !== "after", after: norms !== "before" };
     // What two blocks read, or what is read after a sum, stays in memory.
-    const first = wanted.before
-      ? [this.vector(`${before}.weight`, length, { axis: "replicated", unit }, parallel)]
-      : [];
+    const split = { axis: "replicated", ...(unit !== undefined && { unit }) } as const;
+    const first = wanted.before ? [this.vector(`${before}.weight`, length, split, parallel)] : [];
     const last = wanted.after ? [this.vector(`${after}.weight`, length, { axis: "replicated" }, true)] : [];
     return { weights: [...first, ...last], before: first[0]?.role, after: last[0]?.role };
   }

@@ -87,6 +87,9 @@ function bind() {
     newTensor2d: fn<(ctx: Context, type: number, ne0: number, ne1: number) => Tensor>(
       "void *ggml_new_tensor_2d(void *, int, int64_t, int64_t)",
     ),
+    newTensor3d: fn<(ctx: Context, type: number, ne0: number, ne1: number, ne2: number) => Tensor>(
+      "void *ggml_new_tensor_3d(void *, int, int64_t, int64_t, int64_t)",
+    ),
     setName: fn<(tensor: Tensor, name: string) => Tensor>("void *ggml_set_name(void *, str)"),
     nbytes: fn<(tensor: Tensor) => Long>("size_t ggml_nbytes(void *)"),
     getData: fn<(tensor: Tensor) => Maybe>("void *ggml_get_data(void *)"),
@@ -96,11 +99,28 @@ function bind() {
       "void *ggml_mul_mat_id(void *, void *, void *, void *)",
     ),
     add: fn<Binary>("void *ggml_add(void *, void *, void *)"),
+    addId: fn<(ctx: Context, a: Tensor, rows: Tensor, ids: Tensor) => Tensor>(
+      "void *ggml_add_id(void *, void *, void *, void *)",
+    ),
     mul: fn<Binary>("void *ggml_mul(void *, void *, void *)"),
     div: fn<Binary>("void *ggml_div(void *, void *, void *)"),
     cpy: fn<Binary>("void *ggml_cpy(void *, void *, void *)"),
     swigluSplit: fn<Binary>("void *ggml_swiglu_split(void *, void *, void *)"),
     gegluSplit: fn<Binary>("void *ggml_geglu_split(void *, void *, void *)"),
+    swigluOai: fn<(ctx: Context, gate: Tensor, up: Tensor, alpha: number, limit: number) => Tensor>(
+      "void *ggml_swiglu_oai(void *, void *, void *, float, float)",
+    ),
+    silu: fn<Unary>("void *ggml_silu(void *, void *)"),
+    sigmoid: fn<Unary>("void *ggml_sigmoid(void *, void *)"),
+    softMax: fn<Unary>("void *ggml_soft_max(void *, void *)"),
+    argsortTopK: fn<(ctx: Context, a: Tensor, count: number) => Tensor>(
+      "void *ggml_argsort_top_k(void *, void *, int)",
+    ),
+    getRows: fn<Binary>("void *ggml_get_rows(void *, void *, void *)"),
+    clamp: fn<(ctx: Context, a: Tensor, least: number, most: number) => Tensor>(
+      "void *ggml_clamp(void *, void *, float, float)",
+    ),
+    fill: fn<(ctx: Context, a: Tensor, value: number) => Tensor>("void *ggml_fill(void *, void *, float)"),
     scale: fn<(ctx: Context, a: Tensor, factor: number) => Tensor>("void *ggml_scale(void *, void *, float)"),
     scaleBias: fn<(ctx: Context, a: Tensor, factor: number, bias: number) => Tensor>(
       "void *ggml_scale_bias(void *, void *, float, float)",
@@ -184,6 +204,7 @@ function bind() {
         softcap: number,
       ) => Tensor
     >("void *ggml_flash_attn_ext(void *, void *, void *, void *, void *, float, float, float)"),
+    flashAttnAddSinks: fn<(a: Tensor, sinks: Tensor) => void>("void ggml_flash_attn_ext_add_sinks(void *, void *)"),
     flashAttnSetPrecision: fn<(a: Tensor, precision: number) => void>("void ggml_flash_attn_ext_set_prec(void *, int)"),
 
     newGraph: fn<(ctx: Context, size: number, grads: boolean) => Graph>(
@@ -225,6 +246,7 @@ function bind() {
     allocateTensors: fn<(ctx: Context, type: BufferType) => Maybe>(
       "void *ggml_backend_alloc_ctx_tensors_from_buft(void *, void *)",
     ),
+    initView: fn<(view: Tensor) => number>("int ggml_backend_view_init(void *)"),
     placeTensor: fn<(buffer: Buffer, tensor: Tensor, address: Pointer) => number>(
       "int ggml_backend_tensor_alloc(void *, void *, void *)",
     ),

@@ -1,5 +1,7 @@
 import type { BlockCost } from "../model/blocks/block.ts";
 import { type BlockSum, costOf, sumsOf } from "../model/blocks/definitions.ts";
+import { expertsOf, expertUnits } from "../model/expertWeights.ts";
+import { leastPoolBytes, planSlots, type SlotUnit, slotUnit } from "../weights/pool/slots.ts";
 import { sliceBytes } from "../weights/slice.ts";
 import { type MemoryDemand, planMemory } from "./memory.ts";
 import { sum } from "./passTiming.ts";
@@ -18,11 +20,29 @@ export interface DeviceDemand extends MemoryDemand {
   readonly capBytes?: number | undefined;
   /** See `WindowDemand`. */
   readonly windowBlocks?: number | undefined;
-  /**
-   * Room that each block takes as this device lays it out, and one more for what belongs to no block; what the blocks
-   * have in the plain layout if absent.
-   */
-  readonly rooms?: readonly number[] | undefined;
+  /** Room that weights take as this device lays them out; what they have in the plain layout if absent. */
+  readonly rooms?: WeightRooms | undefined;
+}
+
+/** Room that weights take in memory. */
+export interface WeightRooms {
+  /** By block; one more for what belongs to no block. */
+  readonly blocks: readonly number[];
+  /** By expert, in order of computing. */
+  readonly experts: readonly number[];
+}
+
+/** What a device holds of the experts of a model, in bytes. */
+export interface ExpertMemory {
+  /** Experts of all blocks, and slots for them. */
+  readonly count: number;
+  readonly slots: number;
+  /** Of all experts, in memory or not, and of those of each block. */
+  readonly bytes: number;
+  readonly blockBytes: readonly number[];
+  readonly poolBytes: number;
+  /** Part of a block's experts that one token gets; 0 if there are none. */
+  readonly usedPart: number;
 }
 
 /** Work of a block in a forward pass. */
@@ -39,8 +59,9 @@ export interface DeviceMemory {
   readonly blockBytes: readonly number[];
   /** Of each block: the tokens that it computes, and what all ranks add up. */
   readonly blockWork: readonly BlockWork[];
-  /** What stays in memory of them, and what passes through the window. */
+  /** What stays in memory of the blocks without their experts, and what passes through the window. */
   readonly window: WindowPlan;
+  readonly experts: ExpertMemory;
   readonly kvBytes: number;
   readonly computeBytes: number;
   readonly linkBytes: number;
@@ -58,27 +79,74 @@ export function planDeviceMemory(description: RankDescription, demand: DeviceDem
   const planned = planMemory(description, demand, kvBytes);
   const { weights, compute } = planned;
   const runtime = planned.runtime + hostBytes;
-  const plain = description.blocks.map((block) => sum(block.weights.map(sliceBytes)));
-  const blockBytes = demand.rooms?.slice(0, -1) ?? plain;
-  const otherBytes = demand.rooms?.at(-1) ?? weights - sum(plain);
+  const { routing } = description.hyperparameters;
+  const rooms = demand.rooms ?? plainRooms(description, weights);
+  const [blockBytes, otherBytes] = [rooms.blocks.slice(0, -1), rooms.blocks.at(-1)!];
+  const units = slotUnitsOf(description, rooms);
+  const leastPool = leastPoolBytes(units, leastSlots(description));
   const fixedBytes = kvBytes + compute + linkBytes + runtime + otherBytes;
   const budgetBytes = (capBytes ?? Number.POSITIVE_INFINITY) - fixedBytes;
-  const window = planWindow({ blockBytes, budgetBytes, windowBlocks });
+  const window = planWindow({ blockBytes, budgetBytes: budgetBytes - leastPool, windowBlocks });
+  const left = Math.max(leastPool, budgetBytes - window.pinnedBytes - window.windowBytes);
+  const slots = planSlots(units, left, leastSlots(description));
   return {
     capBytes,
-    weightBytes: sum(blockBytes) + otherBytes,
+    weightBytes: sum(blockBytes) + sum(rooms.experts) + otherBytes,
     blockBytes,
     blockWork: description.blocks.map((block) => ({
       computes: costOf(block, description.share).computes,
       sums: sumsOf(block),
     })),
     window,
+    experts: {
+      count: units.length,
+      slots: sum(slots.classes.map((each) => each.slots)),
+      bytes: sum(rooms.experts),
+      blockBytes: expertBytesOf(description, rooms),
+      poolBytes: slots.bytes,
+      usedPart: routing === undefined ? 0 : routing.used / routing.count,
+    },
     kvBytes,
     computeBytes: compute,
     linkBytes,
     runtimeBytes: runtime + otherBytes,
-    totalBytes: fixedBytes + window.pinnedBytes + window.windowBytes,
-    leastCapBytes: Math.ceil(fixedBytes + window.leastBytes),
+    totalBytes: fixedBytes + window.pinnedBytes + window.windowBytes + slots.bytes,
+    leastCapBytes: Math.ceil(fixedBytes + window.leastBytes + leastPool),
     fits: window.fits,
   };
+}
+
+/** True if not all weights are in memory at once. */
+export function streamsWeights({ window, experts }: DeviceMemory): boolean {
+  return window.streamedBytes > 0 || experts.slots < experts.count;
+}
+
+/** Bytes of weights that are read at the start, to stay in memory. */
+export function loadedBytes({ window, experts }: DeviceMemory): number {
+  return window.pinnedBytes + (experts.slots < experts.count ? 0 : experts.poolBytes);
+}
+
+/** Experts that a token needs of a block. */
+function leastSlots({ hyperparameters: { routing } }: RankDescription): number {
+  return routing?.used ?? 0;
+}
+
+function plainRooms({ blocks }: RankDescription, weightBytes: number): WeightRooms {
+  const dense = blocks.map((block) => sum(block.weights.map(sliceBytes)));
+  const experts = expertUnits(blocks).map(({ weights }) => sum(weights.map(sliceBytes)));
+  return { blocks: [...dense, weightBytes - sum(dense) - sum(experts)], experts };
+}
+
+/** Room that the experts of each block take. */
+function expertBytesOf({ blocks }: RankDescription, { experts }: WeightRooms): number[] {
+  let unit = 0;
+  return blocks.map((block) => {
+    const first = unit;
+    unit += expertsOf(block).length;
+    return sum(experts.slice(first, unit));
+  });
+}
+
+function slotUnitsOf({ blocks }: RankDescription, { experts }: WeightRooms): SlotUnit[] {
+  return expertUnits(blocks).map(({ weights }, unit) => slotUnit(experts[unit]!, weights));
 }

@@ -2,7 +2,7 @@ import { chooseCollective, type LinkMeasurements, predictMs } from "../collectiv
 import type { CollectiveName } from "../collective/collective.ts";
 import { type WireName, wireBytes } from "../collective/wireBlock.ts";
 import type { BlockSum } from "../model/blocks/definitions.ts";
-import type { DeviceMemory } from "./deviceMemory.ts";
+import type { BlockWork, DeviceMemory, ExpertMemory } from "./deviceMemory.ts";
 import { type PassBounds, type PassTiming, stepBounds, sum, type TimedDevice, type WindowRule } from "./passTiming.ts";
 import { type DeviceTimes, simulate } from "./simulation.ts";
 import { isSteady, isTightlySteady } from "./steadyState.ts";
@@ -33,6 +33,8 @@ export interface PlannedCluster {
   /** By rank; rank 0 has the head. */
   readonly devices: readonly PlannedDevice[];
   readonly embeddingLength: number;
+  /** Values that rank 0 sends with each token. */
+  readonly inputValues: number;
   readonly link: LinkFigures;
   readonly wire: WireName;
   readonly collective: CollectiveName | "auto";
@@ -52,6 +54,11 @@ export interface StepPrediction extends PassBounds {
   readonly steady: boolean;
   readonly tightlySteady: boolean;
   readonly network: NetworkPrediction;
+  /**
+   * Of `stepMs`: waiting for experts that are not in memory. Experts are taken for equally likely, so that as large a part
+   * of those that are wanted is in memory as there is room for.
+   */
+  readonly expertMs: number;
   /** By rank. */
   readonly devices: readonly DeviceTimes[];
 }
@@ -70,15 +77,35 @@ export interface NetworkPrediction {
 export function predictStep(cluster: PlannedCluster, tokens: number, rule: WindowRule = {}): StepPrediction {
   const network = predictNetwork(cluster, tokens);
   const step = stepOf(cluster, tokens, network);
-  const bounds = stepBounds(step);
+  const { diskMs, leastMs, ...bounds } = stepBounds(step);
   const { stepMs, devices } = simulate(step, rule);
-  const limit = limitOf(bounds, stepMs);
+  const expertMs = expertReadMs(cluster.devices, tokens);
+  const disk = { diskMs: diskMs + expertMs, leastMs: Math.max(leastMs, diskMs + expertMs) };
+  const limit = expertMs > stepMs ? "disk" : limitOf({ ...bounds, diskMs, leastMs }, stepMs);
   return {
     ...bounds,
-    ...{ tokens, stepMs, limit, network, devices },
+    ...disk,
+    ...{ tokens, stepMs: stepMs + expertMs, limit, network, expertMs, devices },
     steady: isSteady(step, rule),
     tightlySteady: isTightlySteady(step),
   };
+}
+
+/** Milliseconds in which, block after block, the slowest device reads the experts that are not in memory. */
+function expertReadMs(devices: readonly PlannedDevice[], tokens: number): number {
+  const ofBlock =
+    (i: number) =>
+    ({ memory: { experts, blockWork }, rates }: PlannedDevice) => {
+      const missing = experts.count === 0 ? 0 : 1 - experts.slots / experts.count;
+      const chosen = distinctPart(experts, tokensIn(blockWork[i]!, tokens));
+      return (experts.blockBytes[i]! * chosen * missing * 1000) / rates.diskBytesPerSecond;
+    };
+  return sum(devices[0]!.memory.blockBytes.map((_, i) => Math.max(...devices.map(ofBlock(i)))));
+}
+
+/** Part of a block's experts that some token of a pass gets. */
+function distinctPart({ usedPart }: ExpertMemory, tokens: number): number {
+  return 1 - (1 - usedPart) ** tokens;
 }
 
 /** A pass as the simulation takes it: each block's sums after it, and after the last one the next pass's start. */
@@ -102,13 +129,21 @@ function sumTimes(cluster: PlannedCluster, tokens: number, { collective, allRedu
   };
 }
 
-/** Only the last token of a prompt has outputs. */
+/** Tokens of a pass that a block computes. Only the last token of a prompt has outputs. */
+function tokensIn({ computes }: BlockWork, tokens: number): number {
+  return computes === "outputs" ? 1 : tokens;
+}
+
 function stepDevice({ memory, rates }: PlannedDevice, tokens: number, promptSpeedup: number): TimedDevice {
-  const { blockBytes, blockWork, window } = memory;
-  const passes = Math.max(1, tokens / promptSpeedup);
+  const { blockBytes, blockWork, window, experts } = memory;
   const computeMs = (i: number) => {
+    const computed = tokensIn(blockWork[i]!, tokens);
+    const passes = Math.max(1, computed / promptSpeedup);
     const once = (blockBytes[i]! / rates.computeBytesPerSecond) * 1000;
-    return blockWork[i]!.computes === "outputs" ? once : once * passes;
+    // What every token gets of the experts is read for it; all that some token gets, at least once.
+    const read = experts.blockBytes[i]! * Math.max(distinctPart(experts, computed), experts.usedPart * passes);
+    const ofExperts = (read / rates.computeBytesPerSecond) * 1000;
+    return once * passes + ofExperts;
   };
   return {
     blocks: blockBytes.map((bytes, i) => ({ bytes, pinned: window.pinned[i]!, computeMs: computeMs(i) })),
@@ -117,15 +152,14 @@ function stepDevice({ memory, rates }: PlannedDevice, tokens: number, promptSpee
   };
 }
 
-/** Predicts one all-reduce of a pass's hidden states, and the broadcast of its embeddings, which travel as f32. */
+/** Predicts one all-reduce of a pass's hidden states, and the broadcast of its inputs, which travel as f32. */
 function predictNetwork(cluster: PlannedCluster, tokens: number): NetworkPrediction {
-  const { devices, embeddingLength, link, wire, collective } = cluster;
-  const elements = tokens * embeddingLength;
-  const payloadBytes = wireBytes(wire, elements);
+  const { devices, embeddingLength, inputValues, link, wire, collective } = cluster;
+  const payloadBytes = wireBytes(wire, tokens * embeddingLength);
   if (devices.length === 1) return { collective: "solo", payloadBytes: 0, allReduceMs: 0, broadcastMs: 0 };
   const measurements = alike(devices.length, link);
   const name = collective === "auto" ? chooseCollective(measurements, payloadBytes).name : collective;
-  const sentBytes = (devices.length - 1) * 4 * elements;
+  const sentBytes = (devices.length - 1) * 4 * tokens * inputValues;
   const broadcastMs = link.latencyMs + (sentBytes / link.bytesPerSecond) * 1000;
   return { collective: name, payloadBytes, allReduceMs: predictMs(name, measurements, payloadBytes), broadcastMs };
 }

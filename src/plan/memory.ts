@@ -1,5 +1,7 @@
 import { costOf, passedOn, windowsOf } from "../model/blocks/definitions.ts";
 import type { KvType } from "../model/cells.ts";
+import { allWeights } from "../model/expertWeights.ts";
+import { inputValues, jointInputs } from "../model/hyperparameters.ts";
 import { sliceBytes } from "../weights/slice.ts";
 import { sum } from "./passTiming.ts";
 import type { RankDescription } from "./rankDescription.ts";
@@ -49,15 +51,16 @@ export function planMemory(description: RankDescription, demand: MemoryDemand, k
 
 /** Bytes of all weights of all blocks; the embedding counts where the head is tied to it. */
 export function weightBytes({ blocks, shared }: RankDescription): number {
-  const slices = [...blocks.flatMap((block) => block.weights), ...shared];
+  const slices = [...blocks.flatMap(allWeights), ...shared];
   return slices.reduce((sum, slice) => sum + sliceBytes(slice), 0);
 }
 
 /**
- * The state, its norm, what blocks pass on between their graphs, and what the blocks of one layer have at their widest points, with the quantized copies that
- * matrices are multiplied with. Logits, hidden states that are asked for, and the attention mask come on top.
+ * The state, its norm, what blocks pass on between their graphs, and what the blocks of one layer have at their widest
+ * points, with the quantized copies that matrices are multiplied with. Embeddings for each layer, logits, hidden states
+ * that are asked for, and the attention mask come on top.
  */
-function computeBytes({ hyperparameters: h, blocks, share }: RankDescription, demand: MemoryDemand): number {
+function computeBytes({ hyperparameters: h, blocks, share, perLayer }: RankDescription, demand: MemoryDemand): number {
   const { batch, context, outputs, slots = 1 } = demand;
   const widest = new Map<string, number>();
   for (const block of blocks) {
@@ -66,7 +69,9 @@ function computeBytes({ hyperparameters: h, blocks, share }: RankDescription, de
   }
   const { steering, kept, ids, weights } = passedOn(blocks, share);
   const between = Math.max(0, steering - h.embeddingLength) + kept + ids + weights;
-  const values = batch * (4 * h.embeddingLength + between + sum([...widest.values()]));
+  const ofLayers = inputValues(h) - h.embeddingLength;
+  const inputs = 2 * batch * ofLayers + (perLayer === undefined ? 0 : jointInputs * (h.embeddingLength + 4 * ofLayers));
+  const values = inputs + batch * (4 * h.embeddingLength + between + sum([...widest.values()]));
   const results = 2 * h.vocabularySize * outputs + (outputs === 0 ? 0 : batch * h.embeddingLength);
   const mask = windowsOf(blocks).length * batch * context * 2;
   return 4 * (values + results) + mask;

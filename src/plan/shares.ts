@@ -1,8 +1,9 @@
 import { StelliumError } from "../errors.ts";
 import type { ModelDescription } from "../model/describeModel.ts";
+import { allWeights } from "../model/expertWeights.ts";
 import { isDivided, type RankShare, type Unit, unitNames } from "../model/split.ts";
 import { tensorTypes } from "../native/tensorTypes.ts";
-import type { Range } from "../weights/slice.ts";
+import { type Range, sliceBytes } from "../weights/slice.ts";
 
 /** Who has the output head: rank 0 alone, or every rank some rows of the vocabulary. */
 export type HeadPlacement = "coordinator" | "sharded";
@@ -53,12 +54,15 @@ export function planShares(
   const sharesOf = (unit: Unit) => (unit === "vocabulary" ? headShares(head, shares) : shares);
   const groups = unitRecord((unit) => groupOf(description, unit, sharesOf(unit)));
   const dealt = (unit: Unit, to: readonly number[]) => deal(description.units[unit], groups[unit], to);
-  const [kvHeads, vocabulary] = [dealt("kvHeads", shares), dealt("vocabulary", sharesOf("vocabulary"))];
-  const fixed = { kvHeads, vocabulary };
-  const ffn = dealt("ffn", even === "bytes" ? evenedShares(description, shares, fixed) : shares);
-  const ranks = shares.map((_, i): RankShare => ({ kvHeads: kvHeads[i]!, ffn: ffn[i]!, vocabulary: vocabulary[i]! }));
-  return { ranks, groups, head };
+  const fixed = { kvHeads: dealt("kvHeads", shares), vocabulary: dealt("vocabulary", sharesOf("vocabulary")) };
+  const evened = even === "bytes" ? evenedShares(description, shares, fixed) : shares;
+  const columns = Object.fromEntries(columnUnits.map((unit) => [unit, dealt(unit, evened)]));
+  const ranges = { ...fixed, ...columns } as Record<Unit, Range[]>;
+  return { ranks: shares.map((_, rank): RankShare => unitRecord((unit) => ranges[unit][rank]!)), groups, head };
 }
+
+/** What is dealt so that it levels the bytes of what was dealt before. */
+const columnUnits = ["ffn", "sharedFfn", "expertFfn"] as const satisfies Unit[];
 
 function headShares(head: HeadPlacement, shares: readonly number[]): readonly number[] {
   return head === "sharded" ? shares : shares.map((_, rank) => (rank === 0 ? 1 : 0));
@@ -92,13 +96,13 @@ function groupOf(description: ModelDescription, unit: Unit, shares: readonly num
   const columns = parts.filter(({ axis }) => axis === "columns");
   const whole = columns.map(({ each, block }) => block / greatestDivisor(block, each)).reduce(leastMultiple, 1);
   const length = description.units[unit];
-  return parts.some(({ each }) => each > 1) ? Math.min(whole, length) : unitFor(length, whole, shares);
+  return unit === "kvHeads" ? Math.min(whole, length) : unitFor(length, whole, shares);
 }
 
 /** Axis, elements for each unit, and block length of every weight that is divided by a unit. */
 function splitBy({ blocks }: ModelDescription, unit: Unit) {
   return blocks
-    .flatMap(({ weights }) => weights)
+    .flatMap(({ weights, experts }) => [...weights, ...(experts?.matrices ?? [])])
     .flatMap(({ split, tensor }) => {
       if (!isDivided({ split }) || split.unit !== unit || !("each" in split)) return [];
       return [{ axis: split.axis, each: split.each, block: tensorTypes[tensor.type].blockElements }];
@@ -143,10 +147,12 @@ function evenedShares(
   shares: readonly number[],
   dealt: Readonly<Partial<Record<Unit, readonly Range[]>>>,
 ): number[] {
-  const bytes = (unit: Unit, rank: number) =>
-    ((dealt[unit]?.[rank]?.count ?? 0) * bytesBy(description, unit)) / description.units[unit];
+  const bytes = (unit: Unit, rank: number) => {
+    const count = dealt[unit]?.[rank]?.count ?? 0;
+    return count === 0 ? 0 : (count * bytesBy(description, unit)) / description.units[unit];
+  };
   const fixed = shares.map((_, rank) => total(unitNames.map((unit) => bytes(unit, rank))));
-  const parts = levelled(shares, fixed, bytesBy(description, "ffn"));
+  const parts = levelled(shares, fixed, total(columnUnits.map((unit) => bytesBy(description, unit))));
   const sum = total(parts);
   return parts.map((part) => part / sum);
 }
@@ -166,8 +172,8 @@ function levelled(shares: readonly number[], fixed: readonly number[], amount: n
 
 /** Bytes of all weights that go with a unit, copies and biases included. */
 function bytesBy({ blocks }: ModelDescription, unit: Unit): number {
-  const weights = blocks.flatMap(({ weights }) => weights);
-  return total(weights.map(({ split, tensor }) => (split.unit === unit ? tensor.bytes : 0)));
+  const weights = blocks.flatMap(allWeights);
+  return total(weights.map((weight) => (weight.split.unit === unit ? sliceBytes(weight) : 0)));
 }
 
 function total(numbers: readonly number[]): number {

@@ -2,9 +2,9 @@
 export const spanKind = {
   /** One step of a sequence, or of several. */
   step: 0,
-  /** Reading rows of the embedding. */
+  /** Reading rows of the embedding, and computing those of each layer. */
   embedding: 1,
-  /** What the step is, and its rows of the embedding, on their way to all ranks. */
+  /** What the step is, and what enters with its tokens, on their way to all ranks. */
   broadcast: 2,
   /** Computing a block. */
   compute: 3,

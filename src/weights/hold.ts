@@ -48,7 +48,8 @@ export class Unheld implements AsyncDisposable {
 
   /** Returns undefined if a process holds it, or it is not there. */
   static async at(path: string): Promise<Unheld | undefined> {
-    const handle = await open(path, "r").catch(() => undefined);
+    const handle = await opened(path).catch(() => null);
+    if (handle === null) return undefined;
     const free = handle === undefined || (tryLock(handle.fd, "exclusive") !== "held" && (await isAt(path, handle)));
     if (free) return new Unheld(path, handle);
     await handle.close();

@@ -48,15 +48,17 @@ export class Layouts {
   }
 
   /**
-   * The device's first choice for multiplying by a matrix; for a vector the plain layout. Throws `MODEL_UNSUPPORTED` naming
-   * the tensor if the device cannot multiply by it.
+   * The device's first choice for multiplying by a matrix; for a vector, and several matrices side by side, the plain
+   * layout. Throws `MODEL_UNSUPPORTED` naming the tensor if the device cannot multiply by it.
    */
   forPart(part: TensorPart): Layout {
     if (part.kind === "vector") return this.plain;
-    const key = `${part.type} ${part.columns.count} ${part.rows.count}`;
+    const { matrixRows, ...matrix } = part;
+    const key = `${part.kind} ${part.type} ${part.columns.count} ${part.rows.count} ${matrixRows}`;
     let layout = this.#chosen.get(key);
     if (layout === undefined) {
-      layout = [...this.#extra, this.plain].find((candidate) => this.#multiplies(part, candidate));
+      const candidates = matrixRows === undefined ? [...this.#extra, this.plain] : [this.plain];
+      layout = candidates.find((candidate) => this.#multiplies(matrix, candidate));
       if (layout === undefined) throw unsupported(part);
       this.#chosen.set(key, layout);
     }
@@ -73,19 +75,29 @@ export class Layouts {
     const columns = matrix.columns.count;
     if (name === "AMX" && columns < leastAmxColumns) return false;
     const ggml = this.#ggml;
-    const context = describingContext(ggml, 3);
+    const context = describingContext(ggml, 4);
     try {
-      const weight = newTensor(ggml, context, matrix, matrix.rows.count);
+      const weight =
+        matrix.kind === "expert"
+          ? newStack(ggml, context, matrix, 2)
+          : newTensor(ggml, context, matrix, matrix.rows.count);
       const buffer = required(ggml.allocateBuffer(bufferType, allocationBytes(ggml, bufferType, weight)), "allocation");
       ggml.placeTensor(buffer, weight, ggml.bufferBase(buffer));
-      const input = ggml.newTensor2d(context, tensorTypes.F32.id, columns, 1);
-      const answer = ggml.deviceSupports(this.#device, ggml.mulMat(context, weight, input));
+      const answer = ggml.deviceSupports(this.#device, product(ggml, context, weight, matrix));
       ggml.freeBuffer(buffer);
       return answer;
     } finally {
       ggml.free(context);
     }
   }
+}
+
+/** The multiplication by a matrix, or by one of two experts. */
+function product(ggml: Ggml, context: Context, weight: Tensor, { kind, columns }: TensorPart): Tensor {
+  const { F32, I32 } = tensorTypes;
+  if (kind !== "expert") return ggml.mulMat(context, weight, ggml.newTensor2d(context, F32.id, columns.count, 1));
+  const input = ggml.newTensor3d(context, F32.id, columns.count, 1, 1);
+  return ggml.mulMatId(context, weight, input, ggml.newTensor2d(context, I32.id, 1, 1));
 }
 
 /** Whether a tensor can be brought into a layout some rows at a time. */
@@ -107,8 +119,15 @@ export function describingContext(ggml: Ggml, tensors: number): Context {
 /** Describes `rows` rows of a part. */
 export function newTensor(ggml: Ggml, context: Context, part: Omit<TensorPart, "name" | "rows">, rows: number): Tensor {
   const { id } = tensorTypes[part.type];
-  if (part.kind === "vector") return ggml.newTensor1d(context, id, part.columns.count);
-  return ggml.newTensor2d(context, id, part.columns.count, rows);
+  const { kind, columns, matrixRows } = part;
+  if (kind === "vector") return ggml.newTensor1d(context, id, columns.count);
+  if (matrixRows !== undefined) return ggml.newTensor3d(context, id, columns.count, matrixRows, rows / matrixRows);
+  return ggml.newTensor2d(context, id, columns.count, rows);
+}
+
+/** Describes `count` parts of the shape of one, which follow on each other without a gap. */
+export function newStack(ggml: Ggml, context: Context, { type, columns, rows }: TensorPart, count: number): Tensor {
+  return ggml.newTensor3d(context, tensorTypes[type].id, columns.count, rows.count, count);
 }
 
 /** A part with its layout and its place: a `StoredTensor` that keeps all that was known of it before. */

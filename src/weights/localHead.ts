@@ -87,12 +87,15 @@ async function isComplete(paths: readonly string[], { fileBytes }: GgufModel): P
   return sizes.every((size, file) => size === fileBytes[file]);
 }
 
-/** The header of a file, and the embedding if that is in it. */
+/** The header of a file, and the embeddings that are in it. */
 function piecesOf({ tensors, fileBytes }: GgufModel, file: number): Piece[] {
   const own = [...tensors.values()].filter((tensor) => tensor.file === file);
   const header = own.reduce((first, { offset }) => Math.min(first, offset), fileBytes[file]!);
-  const embedding = own.filter(({ name }) => name === "token_embd.weight");
-  return [{ start: 0, bytes: header }, ...embedding.map(({ offset, bytes }: GgufTensor) => ({ start: offset, bytes }))];
+  const embeddings = own.filter(({ name }) => /^(per_layer_)?token_embd\.weight$/.test(name));
+  return [
+    { start: 0, bytes: header },
+    ...embeddings.map(({ offset, bytes }: GgufTensor) => ({ start: offset, bytes })),
+  ];
 }
 
 async function store(path: string, source: ByteSource, pieces: readonly Piece[]): Promise<void> {

@@ -14,11 +14,19 @@ export interface Range {
 export interface TensorPart {
   /** Unique among a model's weights: the tensor's name, or for a part of a fused tensor the name it would have alone. */
   readonly name: string;
-  /** A matrix is multiplied, in any type and layout; a vector is added or scaled by, in F32 and the plain layout. */
-  readonly kind: "matrix" | "vector";
+  /**
+   * A matrix is multiplied, in any type and layout; so is one of an `expert`, among others that a token chooses from. A
+   * vector is added or scaled by, in F32 and the plain layout.
+   */
+  readonly kind: "matrix" | "expert" | "vector";
   readonly type: TensorTypeName;
   readonly rows: Range;
   readonly columns: Range;
+  /**
+   * Rows of each matrix if these are several, one after the other, that are multiplied side by side: ggml's third
+   * dimension. They stay in the plain layout.
+   */
+  readonly matrixRows?: number | undefined;
 }
 
 /** A part of a tensor in a model's files. */
@@ -44,14 +52,21 @@ export function wholeTensor(tensor: GgufTensor): TensorSlice {
   return { name, kind, type, tensor, rows: { start: 0, count: rows }, columns: { start: 0, count: columns } };
 }
 
+/** Parts of tensors of one shape and type, one of each expert, that are multiplied with as one tensor of that name. */
+export interface TensorStack {
+  readonly name: string;
+  readonly experts: readonly TensorSlice[];
+}
+
 /** The part alone, without what an extension of it says. */
-export function tensorPart({ name, kind, type, rows, columns }: TensorPart): TensorPart {
-  return { name, kind, type, rows, columns };
+export function tensorPart({ name, kind, type, rows, columns, matrixRows }: TensorPart): TensorPart {
+  return { name, kind, type, rows, columns, ...(matrixRows !== undefined && { matrixRows }) };
 }
 
 /** Elements per dimension, the contiguous one first. */
-export function sliceShape({ kind, rows, columns }: Pick<TensorPart, "kind" | "rows" | "columns">): number[] {
-  return kind === "vector" ? [columns.count] : [columns.count, rows.count];
+export function sliceShape({ kind, rows, columns, matrixRows }: Omit<TensorPart, "name" | "type">): number[] {
+  if (kind === "vector") return [columns.count];
+  return [columns.count, ...(matrixRows === undefined ? [rows.count] : [matrixRows, rows.count / matrixRows])];
 }
 
 /** Bytes in the plain layout. */

@@ -28,21 +28,25 @@ const word = z.string().max(256);
 const mostTensors = 8192;
 const typeName = z.enum(Object.keys(tensorTypes) as [TensorTypeName, ...TensorTypeName[]]);
 const blockKind = z.string().max(32);
+/** Each expert of a layer counts as one. */
+const mostBlocks = 2 ** 16;
 
 /** See `TensorPart`. */
 const partSchema = z.strictObject({
   name: word,
-  kind: z.enum(["matrix", "vector"]),
+  kind: z.enum(["matrix", "expert", "vector"]),
   type: typeName,
   rows: range,
   columns: range,
+  matrixRows: index.min(1).optional(),
 });
 
-/** A part of at least one row, of whole quantization blocks. */
-function isPart({ kind, type, rows, columns }: TensorPart): boolean {
+/** A part of at least one row, of whole quantization blocks and whole matrices. */
+function isPart({ kind, type, rows, columns, matrixRows }: TensorPart): boolean {
   const { blockElements } = tensorTypes[type];
   const whole = columns.start % blockElements === 0 && columns.count % blockElements === 0;
-  return whole && columns.count > 0 && (kind === "vector" ? rows.count === 1 : rows.count > 0);
+  const matrices = matrixRows === undefined || (kind === "matrix" && rows.count % matrixRows === 0);
+  return whole && matrices && columns.count > 0 && (kind === "vector" ? rows.count === 1 : rows.count > 0);
 }
 
 const contentTensor = partSchema.refine(isPart, "is no part of a tensor");
@@ -53,7 +57,7 @@ export const sliceContentSchema = z.strictObject({
   share: z.record(z.string().max(32), range),
   blocks: z
     .array(z.strictObject({ kind: blockKind, layer: count, tensors: z.array(contentTensor).max(mostTensors) }))
-    .max(8192),
+    .max(mostBlocks),
 });
 
 /** What a slice consists of. Plain data. */
@@ -81,7 +85,7 @@ const storedBlock = z.strictObject({
 const headerSchema = sliceContentSchema.extend({
   device: z.strictObject({ ggml: word, features: z.array(word).max(256) }),
   checksum: z.literal(checksumAlgorithm),
-  blocks: z.array(storedBlock).max(8192),
+  blocks: z.array(storedBlock).max(mostBlocks),
 });
 
 /** What a slice file says of itself. */

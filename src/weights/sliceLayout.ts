@@ -14,6 +14,8 @@ export interface SlicedModel {
     readonly layer: number;
     readonly weights: readonly TensorSlice[];
   }[];
+  /** The weights of each expert, in order, and the layer that it is of. */
+  readonly experts: readonly { readonly layer: number; readonly weights: readonly TensorSlice[] }[];
   /** Weights that belong to no block. */
   readonly shared: readonly TensorSlice[];
 }
@@ -26,13 +28,17 @@ export interface CutPlan {
 
 /**
  * The slice of a rank. Its blocks are those of the model, the empty ones too; one more, of kind `shared`, holds what
- * belongs to no block.
+ * belongs to no block; after it each expert is one. Units that the model does not have are no part of its share.
  */
 export function cutPlan(rank: SlicedModel, model: SliceContent["model"]): CutPlan {
-  const blocks = [...rank.blocks, { kind: "shared", layer: 0, weights: rank.shared }];
+  const experts = rank.experts.map((expert) => ({ kind: expertKind, ...expert }));
+  const blocks = [...rank.blocks, { kind: "shared", layer: 0, weights: rank.shared }, ...experts];
   const content = blocks.map(({ kind, layer, weights }) => ({ kind, layer, tensors: weights.map(tensorPart) }));
   return { content: { model, share: rank.share, blocks: content }, blocks: blocks.map((block) => block.weights) };
 }
+
+/** Kind of the blocks of a slice that are one expert each. */
+export const expertKind = "expert";
 
 /** Places a slice's tensors in its file, block by block. Throws `MODEL_UNSUPPORTED`; see `layOutTensors`. */
 export function layOutSlice(content: SliceContent, ggml: Ggml, device: Device): SliceHeader {

@@ -17,6 +17,7 @@ import {
   type SliceBlock,
   type SliceHeader,
 } from "./sliceHeader.ts";
+import { expertKind } from "./sliceLayout.ts";
 import { adoptSlice } from "./slicePartials.ts";
 import { filledBlocks, syncDirectoryOf } from "./sliceStore.ts";
 
@@ -48,6 +49,9 @@ export class SliceWriter implements AsyncDisposable {
   readonly #partial: string;
   readonly #file: FileHandle;
   readonly #missing: Set<number>;
+  #missingBytes: number;
+  /** Records of the blocks that were written since the last ones counted. */
+  readonly #written = new Map<number, Buffer>();
   readonly #disk: SliceDisk;
   readonly #converter: SliceConverter;
   #open = true;
@@ -86,6 +90,7 @@ export class SliceWriter implements AsyncDisposable {
     this.#partial = partial;
     this.#file = file;
     this.#missing = new Set(missing);
+    this.#missingBytes = bytesOf(options.header, missing);
     this.#disk = options.disk ?? realDisk;
     this.#converter = new SliceConverter(options.ggml, options.device);
   }
@@ -96,7 +101,8 @@ export class SliceWriter implements AsyncDisposable {
   }
 
   /**
-   * Writes one missing block. Where that fails it stays missing, and the writer can go on, also with the same block.
+   * Writes one missing block. Where that fails it stays missing, and the writer can go on, also with the same block. An
+   * expert, which is small, may count later, together with the following ones.
    * Throws what `plain` does, `SLICE_INVALID` where it has too few bytes or too many, `DISK_FULL`, `CACHE_UNWRITABLE`.
    *
    * @param plain - the plain bytes of all the block's tensors, in the header's order, in pieces of any size
@@ -107,13 +113,8 @@ export class SliceWriter implements AsyncDisposable {
     const feed = new ByteFeed(plain, (reason) => this.#invalid(`what came for its block ${index} ${reason}`));
     try {
       const checksum = await this.#write(block, feed);
-      await this.#onDisk(async () => {
-        await this.#file.datasync();
-        // It is read past the cache, which has better use for its memory.
-        dropCache(this.#file.fd, this.#encoded.dataOffset + block.offset, block.bytes);
-        await this.#record(index, encodeRecord(this.#encoded.hash, index, block.bytes, checksum));
-      });
-      this.#missing.delete(index);
+      this.#written.set(index, encodeRecord(this.#encoded.hash, index, block.bytes, checksum));
+      if (block.kind !== expertKind || this.#writtenBytes >= syncBytes) await this.#settle();
     } finally {
       await feed.close();
     }
@@ -124,6 +125,7 @@ export class SliceWriter implements AsyncDisposable {
    * Throws `SLICE_INVALID` where blocks are missing.
    */
   async finish(): Promise<string> {
+    await this.#settle();
     if (this.#missing.size > 0) throw this.#invalid(`${this.#missing.size} of its blocks are missing`);
     await this.#onDisk(async () => {
       await this.#file.sync();
@@ -137,11 +139,36 @@ export class SliceWriter implements AsyncDisposable {
   /** Stops writing. What was written stays, for the next writer. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#open) return;
+    await this.#settle().catch(() => {});
     await this.#close();
     if (this.#finished) return;
     const { header } = this.#options;
     if (this.#missing.size === filledBlocks(header).length) await this.#remove();
     else await released(this.#partial, this.#options);
+  }
+
+  get #writtenBytes(): number {
+    return bytesOf(this.#options.header, [...this.#written.keys()]);
+  }
+
+  /** Has the disk keep what was written, and then records it: these blocks count. Otherwise they stay missing. */
+  async #settle(): Promise<void> {
+    const written = [...this.#written];
+    this.#written.clear();
+    if (written.length === 0) return;
+    await this.#onDisk(async () => {
+      await this.#file.datasync();
+      for (const [index, record] of written) {
+        const { offset, bytes } = this.#options.header.blocks[index]!;
+        // It is read past the cache, which has better use for its memory.
+        dropCache(this.#file.fd, this.#encoded.dataOffset + offset, bytes);
+        await this.#record(index, record);
+      }
+    });
+    for (const [index] of written) {
+      this.#missing.delete(index);
+      this.#missingBytes -= this.#options.header.blocks[index]!.bytes;
+    }
   }
 
   /** Nothing was written that another writer could use. */
@@ -190,13 +217,16 @@ export class SliceWriter implements AsyncDisposable {
   }
 
   #onDisk<T>(action: () => Promise<T>): Promise<T> {
-    return onDisk(this.path, bytesOf(this.#options.header, this.missing), action);
+    return onDisk(this.path, this.#missingBytes, action);
   }
 
   #invalid(reason: string): StelliumError {
     return new StelliumError("SLICE_INVALID", { path: this.path, reason });
   }
 }
+
+/** Experts that were written are made sure of when they have so many bytes together: a disk takes its time for that. */
+const syncBytes = 32 * 2 ** 20;
 
 const unlimited: CacheRoom = { claim: (_path, _bytes, create) => create() };
 

@@ -2,18 +2,20 @@ import { StelliumError } from "../errors.ts";
 import type { Buffer, Context, Device, Ggml, Tensor } from "../native/ggml.ts";
 import { preferHugePages } from "../native/memory.ts";
 import {
+  allocationBytes,
   describingContext,
   type LaidOut,
   type Layout,
   Layouts,
   layOutTensors,
   layoutCounts,
+  newStack,
   newTensor,
 } from "./layout.ts";
 import { type LoadFiles, type LoadTask, loadCounter, loadWeights, taskBytes } from "./loader.ts";
 import { loadBeside } from "./loadHelper.ts";
 import { bandsOf, type RepackPlace } from "./repack.ts";
-import { rowColumns, type TensorSlice, tensorPart } from "./slice.ts";
+import { rowColumns, sliceBytes, type TensorSlice, type TensorStack, tensorPart } from "./slice.ts";
 import type { Weights } from "./weights.ts";
 import { type BlockWindow, residentWindow } from "./window/window.ts";
 
@@ -34,6 +36,7 @@ export class WeightStore implements Weights {
   readonly pinnedBytes: number;
   readonly windowBytes = 0;
   readonly window: BlockWindow;
+  readonly pool = undefined;
   readonly #ggml: Ggml;
   readonly #files: LoadFiles;
   readonly #context: Context;
@@ -42,20 +45,31 @@ export class WeightStore implements Weights {
   readonly #tasks: LoadTask[] = [];
 
   /** Makes room for tensors. Throws `MODEL_UNSUPPORTED` or `OUT_OF_MEMORY`. */
-  constructor(ggml: Ggml, device: Device, files: LoadFiles, slices: readonly TensorSlice[]) {
+  constructor(
+    ggml: Ggml,
+    device: Device,
+    files: LoadFiles,
+    slices: readonly TensorSlice[],
+    stacks: readonly TensorStack[] = [],
+  ) {
     this.#ggml = ggml;
     this.#files = files;
-    this.#context = describingContext(ggml, Math.max(1, slices.length));
+    this.#context = describingContext(ggml, Math.max(1, slices.length + stacks.length));
     const layouts = new Layouts(ggml, device);
     const { tensors } = layOutTensors(ggml, layouts, slices);
-    this.layouts = layoutCounts(tensors);
-    for (const name of this.layouts.keys()) {
+    const counts = layoutCounts(tensors);
+    for (const name of counts.keys()) {
       const neighbors = tensors.filter(({ layout }) => layout === name);
       this.#place(layouts.named(name)!, neighbors);
     }
-    this.bytes = totalBytes(tensors);
+    for (const stack of stacks) this.#placeStack(layouts.forPart(stack.experts[0]!), stack);
+    const stacked = stacks.flatMap(({ experts }) =>
+      experts.map((expert) => ({ layout: layouts.forPart(expert).name })),
+    );
+    this.layouts = layoutCounts([...tensors, ...stacked]);
+    this.bytes = totalBytes(tensors) + stackBytes(stacks);
     this.pinnedBytes = this.bytes;
-    this.window = residentWindow(this.bytes);
+    this.window = residentWindow(() => this.bytes);
   }
 
   /** The tensor of this GGUF name. */
@@ -102,6 +116,22 @@ export class WeightStore implements Weights {
     }
   }
 
+  /** Places a tensor of all experts in a buffer of its own: it is large. */
+  #placeStack(layout: Layout, { name, experts }: TensorStack): void {
+    const ggml = this.#ggml;
+    const [first] = experts;
+    const tensor = newStack(ggml, this.#context, first!, experts.length);
+    const buffer = this.#allocate(layout, allocationBytes(ggml, layout.bufferType, tensor));
+    const start = ggml.bufferBase(buffer);
+    ggml.placeTensor(buffer, tensor, start);
+    this.#tensors.set(name, tensor);
+    const bytes = sliceBytes(first!);
+    for (const [i, expert] of experts.entries()) {
+      const placed = { ...expert, layout: layout.name, offset: i * bytes, bytes };
+      this.#tasks.push(...loadTasks(placed, layout, { buffer, address: start + BigInt(placed.offset) }));
+    }
+  }
+
   #allocate(layout: Layout, bytes: number): Buffer {
     const buffer = this.#ggml.allocateBuffer(layout.bufferType, bytes);
     if (buffer === null)
@@ -111,6 +141,11 @@ export class WeightStore implements Weights {
     this.#buffers.push(buffer);
     return buffer;
   }
+}
+
+/** Layouts of experts take no more than the plain one. */
+function stackBytes(stacks: readonly TensorStack[]): number {
+  return stacks.reduce((sum, { experts }) => sum + experts.length * sliceBytes(experts[0]!), 0);
 }
 
 function totalBytes(tensors: readonly { readonly bytes: number }[]): number {

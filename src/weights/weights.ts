@@ -1,4 +1,5 @@
 import type { Tensor } from "../native/ggml.ts";
+import type { ExpertPool } from "./pool/expertPool.ts";
 import type { BlockWindow } from "./window/window.ts";
 
 /** The weights of a rank as graphs are built from them. */
@@ -12,7 +13,9 @@ export interface Weights extends Disposable {
   /** Number of tensors by name of layout. */
   readonly layouts: ReadonlyMap<string, number>;
   readonly window: BlockWindow;
-  /** The tensor of this GGUF name. */
+  /** Experts that are not all in memory; undefined if they are, or there are none. */
+  readonly pool: ExpertPool | undefined;
+  /** The tensor of this GGUF name: of a matrix of experts, all of them, unless there is a pool. */
   get(name: string): Tensor;
   /**
    * Reads what is always in memory. Progress is in `counters` (see `loadCounter`). Throws `FILE_UNREADABLE`,

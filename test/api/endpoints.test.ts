@@ -64,6 +64,7 @@ describe("completions", () => {
     [{ prompt: [258] }, "prompt"],
     [{ prompt: new Array(65).fill("x") }, "prompt"],
     [{ prompt: [1, "x"] }, "prompt"],
+    [{ prompt: "x", stop: new Array(17).fill("x") }, "stop"],
     [{}, "prompt"],
   ])("refuse %j", async (body, param) => {
     const response = await appOf().post(path, body);
@@ -87,6 +88,20 @@ describe("embeddings", () => {
       Math.fround(0.6),
       Math.fround(0.8),
     ]);
+  });
+
+  it("are written piece by piece: other things run meanwhile", async () => {
+    const response = await appOf().post("/v1/embeddings", { input: new Array(2048).fill("ab") });
+    let [turns, reading] = [0, true];
+    const count = () => {
+      turns++;
+      if (reading) setImmediate(count);
+    };
+    setImmediate(count);
+    const text = await response.text();
+    reading = false;
+    expect(JSON.parse(text).data).toHaveLength(2048);
+    expect(turns).toBeGreaterThanOrEqual(Math.floor(text.length / 2 ** 15));
   });
 
   it("are refused in another number of dimensions, and of what does not fit the context", async () => {

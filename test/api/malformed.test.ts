@@ -30,6 +30,14 @@ it("bodies that are too large or nest too deep are refused", async () => {
   expect((await app.post("/v1/chat/completions", nested)).status).toBeLessThan(500);
 });
 
+it("bodies of too many fields are refused, whatever the fields are", async () => {
+  const fields = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, i) => [`field${i}`, 1]));
+  const { status } = await app.post("/v1/chat/completions", ask("Hi", fields(32_000)));
+  expect(status).toBe(200);
+  const { error } = await json(app.post("/v1/chat/completions", ask("Hi", fields(33_000))));
+  expect(error.message).toBe("the body has more than 32768 fields");
+});
+
 it("bodies that arrive at once are bounded together, and the one that was silent longest gives way", async () => {
   const ends: (() => void)[] = [];
   const hang = () => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -75,9 +75,10 @@ describe("joining is refused in one line that says why", () => {
     expect(stderr).toContain(`speaks version ${theirs} (`);
   });
 
-  it("with a plan whose slice is of another model", async () => {
+  /** Lets a device in, and gives it a share of a model, and a slice. Returns what the device says in the end. */
+  async function give(slice: string, env: Record<string, string> = {}): Promise<string> {
     await using listener = await listen();
-    const joining = startJoin(listener.port);
+    const joining = startJoin(listener.port, env);
     const { value: worker } = await listener[Symbol.asyncIterator]().next();
     const description = outlineOf(await readGguf(model), "ab".repeat(32));
     const shares: RankPlan["shares"] = { relative: [1, 1], head: "coordinator" };
@@ -87,7 +88,7 @@ describe("joining is refused in one line that says why", () => {
       type: "plan",
       rank: 1,
       size: 2,
-      slice: { model: "cd".repeat(32), share: "ab".repeat(8) },
+      slice: { model: slice, share: "ab".repeat(8) },
       description,
       shares,
       engine,
@@ -95,11 +96,29 @@ describe("joining is refused in one line that says why", () => {
     });
     const { code, stderr } = await joining.ended;
     expect(code).toBe(1);
-    expect(stderr).toMatch(
+    await worker!.channel.close("done");
+    return stderr;
+  }
+
+  it("with a plan whose slice is of another model", async () => {
+    expect(await give("cd".repeat(32))).toMatch(
       /stellium: the coordinator does not keep to the cluster protocol: .+ another \(the hashes differ\)\. .+\n$/,
     );
-    await worker!.channel.close("done");
   });
+
+  it("with a plan whose slice is larger than the cache may be", async () => {
+    expect(await give("ab".repeat(32), { STELLIUM_CACHE_SIZE: "1MB" })).toMatch(
+      /stellium: the cache has no room for .+: it needs 2\.\d+ MB, and of at most 1 MB .+ 0 MB are in use\. .+\n$/,
+    );
+  });
+});
+
+it("devices of this machine keep no more than --cache-size, either", async () => {
+  const folder = join(cacheDir, "small");
+  const options = ["-c", "64", "--devices", "2", "--cache-dir", folder, "--cache-size", "1MB"];
+  const { code, stderr } = await stellium(["generate", "-m", model, "-p", "a", "-n", "2", ...options]);
+  expect([code, stderr]).toEqual([1, expect.stringMatching(/the cache has no room for .+ of at most 1 MB/)]);
+  expect(readdirSync(join(folder, "slices"))).toEqual([]);
 });
 
 describe("a device that has joined", () => {

@@ -20,6 +20,8 @@ export interface Outcome {
 /** How to start a process. */
 export interface Start {
   input?: string;
+  /** The built command line to start; by default `program`. */
+  main?: string;
   env?: Record<string, string>;
 }
 
@@ -27,8 +29,8 @@ export interface Start {
 const progressLine = /^(loading|slicing|fetching|receiving) \d[^\n]* of \d[^\n]*\n/gm;
 
 /** Starts the command line with its stdin open. One thread: tests share the machine. In the end, stderr has no progress. */
-export function start(args: readonly string[], { env = {} }: Start = {}) {
-  const child = spawn(process.execPath, [program, ...args], { env: { ...environment(), ...env } });
+export function start(args: readonly string[], { env = {}, main = program }: Start = {}) {
+  const child = spawn(process.execPath, [main, ...args], { env: { ...environment(), ...env } });
   const outcome: Outcome = { code: null, signal: null, stdout: "", stderr: "" };
   child.stdout.setEncoding("utf8").on("data", (text) => (outcome.stdout += text));
   child.stderr.setEncoding("utf8").on("data", (text) => (outcome.stderr += text));

@@ -1,11 +1,12 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rename, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { CacheLimit } from "#stellium/cluster/cacheLimit";
+import { Unheld } from "#stellium/weights/hold";
 import { partialPath, sliceDirectory } from "#stellium/weights/sliceDirectory";
 import { realDisk } from "#stellium/weights/sliceDisk";
 import { listSlices } from "#stellium/weights/sliceList";
@@ -68,6 +69,25 @@ describe("a cache with a limit", () => {
     await used(1, 0, 2.5e6);
     expect(readdirSync(slices).filter((name) => name.endsWith(".part"))).toEqual([basename(written)]);
     await expect(obtainTiny(cacheDir, 2, 1.5e6)).rejects.toMatchObject({ code: "CACHE_FULL" });
+  });
+
+  it("counts a slice that gets its name while it is counted", async () => {
+    mkdirSync(slices);
+    const names = [partialPath(slices, "0".repeat(33)), join(slices, `${"0".repeat(33)}.slice`)];
+    writeFileSync(names[0]!, new Uint8Array(1000));
+    let counting = true;
+    const renaming = (async () => {
+      for (let i = 0; counting; i++) await rename(names[i % 2]!, names[(i + 1) % 2]!);
+    })();
+    const counted = new Set<number>();
+    for (let i = 0; i < 30; i++) counted.add((await new CacheLimit(cacheDir, 1e9).use()).usedBytes);
+    counting = false;
+    await renaming;
+    expect([...counted]).toEqual([1000]);
+  });
+
+  it("does not take for removable what another process has taken over meanwhile", async () => {
+    expect(await Unheld.at(join(cacheDir, "gone.part"))).toBeUndefined();
   });
 
   it("refuses a slice that does not fit alone, before anything is asked for, written or removed", async () => {

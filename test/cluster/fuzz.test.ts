@@ -30,11 +30,10 @@ describe("live devices", () => {
     expect(grown).toBeLessThan(allowedGrowth);
   });
 
-  // About once in 30 runs the last answer does not come. Why is not known yet, so it is tried once more.
-  const unsteady = { retry: 1, timeout: 60_000 };
-  it("answer rightly after workers that had a place have said what they should not", unsteady, async () => {
-    const { expected, answer, grown, sent, placed, sound } = await attackAsWorker({ seed, count: 60 });
+  it("answer rightly after workers that had a place have said what they should not", async () => {
+    const { expected, lost, answer, grown, sent, placed, sound } = await attackAsWorker({ seed, count: 60 });
     expect(expected).not.toMatch(/^failed/);
+    expect(lost).toMatch(/^failed: the device (first|second) was lost: /);
     expect({ answer, sound }).toEqual({ answer: expected, sound: true });
     expect([sent, placed].map((count) => count > 10)).toEqual([true, true]);
     expect(grown).toBeLessThan(allowedGrowth);
@@ -55,7 +54,7 @@ describe("live devices", () => {
   it("drop exactly the device that misbehaves in its place, and take the next", async () => {
     // The last one is noticed when opening links has taken as long as it may: 20 s.
     const { expected, outcomes } = await takePlaces(seed, Object.keys(misdeeds).slice(0, -1));
-    expect(outcomes).toHaveLength(5);
+    expect(outcomes).toHaveLength(6);
     for (const { lost, answer } of outcomes) {
       expect(lost).toMatch(/^failed: the device (first|sound) was lost: /);
       expect(answer).toBe(expected);

@@ -126,6 +126,7 @@ describe("a device", () => {
     const running = await coordinator(folder());
     const id = await joinOnce(running, here);
     await running.records.remove(id!);
+    running.register.refresh();
     await expect(device(running.port, membershipIn(here)).next()).rejects.toEqual(codeOf("DEVICE_REMOVED"));
     expect(() => Membership.open(token, here)).toThrow(codeOf("DEVICE_REMOVED"));
     expect(Membership.open(JoinToken.generate(), here).isAdmitted).toBe(false);

@@ -24,6 +24,40 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
+describe("a worker with a place", () => {
+  it("says once where it listens, however often that is waited for, until it is told to open links", async () => {
+    const { worker, coordinator, close } = await connectedPair();
+    const member = await Member.place(worker, place);
+    const given = new AbortController();
+    const first = member.listening(given.signal);
+    given.abort("another worker was lost");
+    await expect(first).rejects.toMatchObject({ code: "ABORTED" });
+    await coordinator.channel.send({ type: "ready", phase: "listening", dataPort: 4000 });
+    const { signal } = new AbortController();
+    for (let i = 0; i < 2; i++) expect(await member.listening(signal)).toMatchObject({ port: 4000 });
+    await member.link(linksTo(2));
+    const again = member.listening(signal);
+    await coordinator.channel.send({ type: "ready", phase: "listening", dataPort: 5000 });
+    expect(await again).toMatchObject({ port: 5000 });
+    await close();
+  });
+
+  it("is not let go for an attempt to link that has ended because another worker was lost", async () => {
+    const { worker, close } = await connectedPair();
+    const member = await Member.place(worker, place);
+    await member.link(linksTo(2));
+    const attempt = new AbortController();
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+    const linked = member.linked(attempt.signal).catch((error: unknown) => error);
+    attempt.abort("another worker was lost");
+    expect(await linked).toMatchObject({ code: "ABORTED" });
+    await vi.advanceTimersByTimeAsync(600_000);
+    vi.useRealTimers();
+    expect(worker.channel.isOpen).toBe(true);
+    await close();
+  });
+});
+
 describe("a worker that does not open its links", () => {
   it.each([
     [2, 34_000],
@@ -35,7 +69,7 @@ describe("a worker that does not open its links", () => {
     // What follows up to the real timers happens at once, so that heartbeats go on as if no time had passed.
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     let late = false;
-    const linked = member.linked().catch((error: unknown) => {
+    const linked = member.linked(new AbortController().signal).catch((error: unknown) => {
       late = true;
       return error;
     });

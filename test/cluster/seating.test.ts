@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
-import { rankKept } from "#stellium/cluster/seating";
+import type { WorkerConnection } from "#stellium/cluster/control/server";
+import { rankKept, type Seat, Seating } from "#stellium/cluster/seating";
 import { JoinToken } from "#stellium/cluster/token";
 import { TextModel } from "#stellium/serving/textModel";
 import { listSlices } from "#stellium/weights/sliceList";
@@ -69,6 +70,32 @@ describe("devices that join", () => {
     expect(await start(["new", "left"])).toBeGreaterThan(100_000);
     expect(await slicesOf("left")).toEqual(before);
     expect(await start(["left", "new"])).toBeLessThan(100_000);
+  });
+});
+
+describe("a device that waits for a rank", () => {
+  it("gets none if it is gone when all others are there", async () => {
+    const arriving = (name: string, cache: string[]) => ({ hello: { name, cache }, channel: { isOpen: true } });
+    const [gone, kept, last] = [arriving("gone", []), arriving("kept", ["model-1"]), arriving("last", [])];
+    async function* arrivals() {
+      yield gone;
+      gone.channel.isOpen = false;
+      yield* [kept, last];
+    }
+    const seating = new Seating(arrivals() as unknown as AsyncIterable<WorkerConnection, void>, undefined);
+    const free = new Map([1, 2].map((rank) => [rank, `model-${rank}`]));
+    const seats: Seat[] = [];
+    for await (const seat of seating.fill(
+      () => free,
+      () => {},
+    )) {
+      free.delete(seat[0]);
+      seats.push(seat);
+    }
+    expect(seats).toEqual([
+      [1, kept],
+      [2, last],
+    ]);
   });
 });
 

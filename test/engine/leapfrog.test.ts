@@ -38,6 +38,7 @@ function recordingReducer(events: string[]): Reducer {
       travelling.delete(lane);
       return true;
     },
+    broadcast() {},
   };
 }
 

@@ -50,6 +50,18 @@ describe("ranks that communicate while they compute", () => {
   });
 });
 
+describe("a rank that opens its links and does not take part in measuring them", () => {
+  it("holds up the others for as long as measuring may take, not for as long as a sum", async () => {
+    await using ranks = await Ranks.start(demo, [1, 1], options);
+    await ranks.unlink();
+    const started = performance.now();
+    const limits = { overlap: false, deadlineMs: 2000, measuringMs: 500 };
+    const linking = ranks.link({}, (rank) => ({ ...limits, collective: rank === 0 ? "auto" : "exchange" }));
+    await expect(linking).rejects.toMatchObject({ code: "LINK_LOST", values: { rank: 0, peer: 1 } });
+    expect(performance.now() - started).toBeLessThan(60_000);
+  });
+});
+
 describe("in the middle of an overlapping step, whose first sums wait for a rank,", () => {
   const traced = { ...options, trace: true };
 

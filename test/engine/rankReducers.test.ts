@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import type { Group } from "#stellium/collective/group";
 import { inlineReducer } from "#stellium/engine/links/rankReducers";
 import type { Reduction } from "#stellium/engine/links/reduction";
 import { noRecorder } from "#stellium/trace/recorder";
@@ -12,7 +13,7 @@ function reductionOver(wire: string, asked: string[]): Reduction {
 it("values that steer what is computed next are added up in f32, whatever the wire type", () => {
   const asked: string[] = [];
   const reductions = { usual: reductionOver("q8_0", asked), exact: reductionOver("f32", asked) };
-  const reducer = inlineReducer(reductions, noRecorder);
+  const reducer = inlineReducer(reductions, {} as Group, noRecorder);
   for (const exact of [false, true, false]) {
     reducer.start(0, { values: new Float32Array(2), address: 0n, exact }, 0);
     expect(reducer.wait(0)).toBe(true);

@@ -1,21 +1,21 @@
+import { createHash } from "node:crypto";
 import { deviceSlice, storedSlice } from "#stellium/cluster/deviceSlice";
 import type { WeightOrigin } from "#stellium/engine/protocol";
 import type { ModelDescription } from "#stellium/model/describeModel";
 import { describe } from "#stellium/model/support";
-import { type RankDescription, rankDescription } from "#stellium/plan/rankDescription";
+import type { WeightRooms } from "#stellium/plan/deviceMemory";
+import { plainRooms, type RankDescription, rankDescription } from "#stellium/plan/rankDescription";
 import { type HeadPlacement, planShares } from "#stellium/plan/shares";
 import { openFile } from "#stellium/weights/byteSource";
 import { readGguf } from "#stellium/weights/gguf/reader";
 import { SharedReading } from "#stellium/weights/sharedReading";
-import { plainRooms } from "#stellium/weights/window/ggufMap";
 import { sliceMap } from "#stellium/weights/window/sliceMap";
 
 /** A rank of a model, and its slice on the disk. */
 export interface CutRank {
   readonly description: RankDescription;
   readonly path: string;
-  /** Room of each block, in order of computing; one more for what belongs to no block. */
-  readonly rooms: readonly number[];
+  readonly rooms: WeightRooms;
 }
 
 /** Cuts the slices of all ranks of a model into a directory. */
@@ -41,7 +41,7 @@ export async function cutDescribed(
   const ranks: CutRank[] = [];
   for (const rank of shares.keys()) {
     const description = rankDescription(whole, plan, rank);
-    const slice = deviceSlice(description, { hash: "cd".repeat(32), name: "a model" });
+    const slice = deviceSlice(description, { hash: hashOf(whole), name: "a model" });
     await using hold = await storedSlice(slice, { source: reading.join(slice.cut.blocks), cacheDir });
     const { path } = hold;
     ranks.push({ description, path, rooms: slice.rooms });
@@ -50,33 +50,61 @@ export async function cutDescribed(
   return ranks;
 }
 
-/** A slice of which all blocks but the pinned ones are streamed through a ring that holds so many of them. */
+/**
+ * A slice of which all blocks but the pinned ones are streamed through a ring that holds so many of them.
+ *
+ * @param experts - part of the experts that there is room for
+ */
 export async function streamed(
   { path, rooms }: CutRank,
   blocks: number,
   isPinned = (_: number) => false,
+  experts = 1,
 ): Promise<WeightOrigin> {
-  return { kind: "slice", map: await sliceMap(path), placement: placementOf(rooms, blocks, isPinned) };
+  return { kind: "slice", map: await sliceMap(path), placement: placementOf(rooms, blocks, isPinned, experts) };
 }
 
 /** The same of several ranks, as what their engines start with. */
-export function streamedRanks(ranks: readonly CutRank[], blocks: number, isPinned?: (block: number) => boolean) {
-  return Promise.all(ranks.map(async (rank) => ({ ...rank, origin: await streamed(rank, blocks, isPinned) })));
+export function streamedRanks(
+  ranks: readonly CutRank[],
+  blocks: number,
+  isPinned?: (block: number) => boolean,
+  experts?: number,
+) {
+  return Promise.all(ranks.map(async (rank) => ({ ...rank, origin: await streamed(rank, blocks, isPinned, experts) })));
+}
+
+/** The same of the last rank; the others have their parts of the model's files in memory. */
+export async function lastStreamed(ranks: readonly CutRank[], blocks: number) {
+  const last = ranks.at(-1)!;
+  const origin = await streamed(last, blocks);
+  return [...ranks.slice(0, -1), { ...last, origin }];
 }
 
 /** The model's own files in the same way, in the plain layout. */
-export function streamedPlain(description: RankDescription, blocks: number): WeightOrigin {
-  const rooms = [...plainRooms(description.blocks.map((block) => block.weights)), 0];
-  return { kind: "plain", files: description.files, placement: placementOf(rooms, blocks, () => false) };
+export function streamedPlain(description: RankDescription, blocks: number, experts = 1): WeightOrigin {
+  const placement = placementOf(plainRooms(description), blocks, () => false, experts);
+  return { kind: "plain", files: description.files, placement };
 }
 
-function placementOf(rooms: readonly number[], blocks: number, isPinned: (block: number) => boolean) {
+/** Two models may have parts of the same shapes. */
+function hashOf({ files }: ModelDescription): string {
+  return createHash("sha256").update(files.join()).digest("hex");
+}
+
+/** @param part - of the experts' bytes that there is room for */
+function placementOf(
+  { blocks: rooms, experts }: WeightRooms,
+  blocks: number,
+  isPinned: (block: number) => boolean,
+  part: number,
+) {
   const pinned = rooms.map((room, block) => room === 0 || block === rooms.length - 1 || isPinned(block));
   const streams = rooms.filter((_, block) => !pinned[block]);
   const windowBytes = streams
     .map((_, i) => sum([...streams, ...streams].slice(i, i + blocks)))
     .reduce((a, b) => Math.max(a, b), 0);
-  return { pinned, windowBytes, cached: false };
+  return { pinned, windowBytes, poolBytes: part * sum(experts), cached: false };
 }
 
 function sum(numbers: readonly number[]): number {

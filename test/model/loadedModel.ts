@@ -1,9 +1,11 @@
-import { Embedding } from "#stellium/engine/embedding";
 import { Forward } from "#stellium/engine/forward";
+import { InputRows } from "#stellium/engine/inputRows";
 import { KvCache } from "#stellium/engine/kvCache";
 import { soloReducer } from "#stellium/engine/reducer";
 import type { Architecture } from "#stellium/model/architecture";
 import { describeModel } from "#stellium/model/describeModel";
+import { stacksOf } from "#stellium/model/expertWeights";
+import { inputValues } from "#stellium/model/hyperparameters";
 import { type ComputeBackend, openBackend } from "#stellium/native/backend";
 import { cpuDevice, openGgml } from "#stellium/native/ggml";
 import { allocateNative } from "#stellium/native/memory";
@@ -28,7 +30,8 @@ export class LoadedModel implements Disposable {
   static async load(gguf: GgufModel, facts: Architecture): Promise<LoadedModel> {
     const { files, blocks, shared } = describe(gguf, facts);
     const stored = [...blocks.flatMap(({ weights }) => weights), ...shared];
-    const weights = new WeightStore(ggml, device, { paths: files, cached: true }, stored);
+    const stacks = blocks.flatMap(stacksOf);
+    const weights = new WeightStore(ggml, device, { paths: files, cached: true }, stored, stacks);
     await weights.load(1, new Int32Array(loadCounter.length));
     return new LoadedModel(gguf, weights);
   }
@@ -40,20 +43,31 @@ export class LoadedModel implements Disposable {
     this.#backend = openBackend(device, { threads: 1, poll: 0, abortFlag: this.#abortFlag.address });
   }
 
-  /** Log-probabilities of all tokens at each position of a reference, in one pass. Throws `MODEL_UNSUPPORTED`. */
-  teacherForced(facts: Architecture, { prompt, tokens }: ReferenceRun): Float64Array[] {
+  /**
+   * Log-probabilities of all tokens at each position of a reference. Throws `MODEL_UNSUPPORTED`.
+   *
+   * @param passes - one for all tokens, or one for the prompt and then one for each token
+   */
+  teacherForced(facts: Architecture, { prompt, tokens }: ReferenceRun, passes: "one" | "each" = "one"): Float64Array[] {
     const description = describe(this.#gguf, facts);
-    const { embeddingLength, vocabularySize } = description.hyperparameters;
+    const { vocabularySize } = description.hyperparameters;
     const text = Int32Array.from([...prompt, ...tokens.slice(0, -1)]);
     const logits = new Float32Array(tokens.length * vocabularySize);
-    using embedding = embeddingOf(description);
-    const rows = new Float32Array(text.length * embeddingLength);
-    embedding.read(text, rows);
+    const parts = { ggml, backend: this.#backend, description, weights: this.#weights };
+    using inputRows = new InputRows(parts);
     using kv = new KvCache(ggml, device, description, "f16", { context });
-    const parts = { ggml, backend: this.#backend, description, weights: this.#weights, kv };
-    using forward = new Forward({ ...parts, batch: context, reducer: soloReducer, graphs: "whole" });
-    const pass = { slot: 0, tokens: text.length, position: 0, outputs: tokens.length, hidden: false };
-    if (!forward.run([pass], rows, logits)) throw new Error("the pass was stopped");
+    using forward = new Forward({ ...parts, kv, batch: context, reducer: soloReducer, graphs: "whole" });
+    const width = inputValues(description.hyperparameters);
+    const outputs = passes === "one" ? tokens.length : 1;
+    const counts = passes === "one" ? [text.length] : [prompt.length, ...tokens.slice(1).map(() => 1)];
+    let position = 0;
+    for (const [i, count] of counts.entries()) {
+      const pass = { slot: 0, tokens: count, position, outputs, hidden: false };
+      const rows = new Float32Array(count * width);
+      inputRows.read(text.subarray(position, position + count), rows);
+      if (!forward.run([pass], rows, logits.subarray(i * vocabularySize))) throw new Error("the pass was stopped");
+      position += count;
+    }
     return tokens.map((_, i) => logSoftmax(logits.subarray(i * vocabularySize, (i + 1) * vocabularySize)));
   }
 
@@ -67,8 +81,4 @@ export class LoadedModel implements Disposable {
 function describe(gguf: GgufModel, facts: Architecture): RankDescription {
   const whole = describeModel(gguf, facts);
   return rankDescription(whole, planShares(whole, [1]), 0);
-}
-
-function embeddingOf({ files, embedding, hyperparameters }: RankDescription): Embedding {
-  return new Embedding(ggml, files[embedding!.file]!, embedding!, hyperparameters.embeddingScale);
 }

@@ -1,8 +1,15 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { ModelDescription } from "#stellium/model/describeModel";
+import { describe as describeModelFile } from "#stellium/model/support";
 import { planDeviceMemory } from "#stellium/plan/deviceMemory";
 import { limitOf, type PlannedCluster, predictPrompt, predictStep } from "#stellium/plan/latency";
 import { rankDescription } from "#stellium/plan/rankDescription";
 import { planShares } from "#stellium/plan/shares";
+import { readGguf } from "#stellium/weights/gguf/reader";
+import { writeHeader } from "../../bench/generateModel.mjs";
 import { describeShape } from "./description.ts";
 
 const model = describeShape({
@@ -13,17 +20,17 @@ const model = describeShape({
 const demand = { context: 512, batch: 128, kvType: "f16", outputs: 1, kvBytes: 1e6, linkBytes: 0 } as const;
 
 /** Devices that are alike; `spare` is what each has for weights. */
-function cluster(size: number, spare?: number): PlannedCluster {
-  const plan = planShares(model, Array(size).fill(1));
+function cluster(size: number, spare?: number, shared = model as ModelDescription): PlannedCluster {
+  const plan = planShares(shared, Array(size).fill(1));
   const devices = plan.ranks.map((_, rank) => {
-    const description = rankDescription(model, plan, rank);
+    const description = rankDescription(shared, plan, rank);
     const fixed = planDeviceMemory(description, demand);
     const capBytes = spare === undefined ? undefined : fixed.totalBytes - fixed.weightBytes + spare;
     const memory = planDeviceMemory(description, { ...demand, capBytes });
     return { memory, rates: { computeBytesPerSecond: 1e9, diskBytesPerSecond: 1e8 } };
   });
   const link = { latencyMs: 1, bytesPerSecond: 1e6 };
-  return { devices, embeddingLength: 512, link, wire: "f16", collective: "auto", promptSpeedup: 7 };
+  return { devices, embeddingLength: 512, inputValues: 512, link, wire: "f16", collective: "auto", promptSpeedup: 7 };
 }
 
 describe("a device's memory", () => {
@@ -64,7 +71,26 @@ describe("a device's memory", () => {
   });
 });
 
+async function mixture(): Promise<ModelDescription> {
+  const folder = mkdtempSync(join(tmpdir(), "stellium-test-"));
+  try {
+    const path = join(folder, "mixture.gguf");
+    await writeHeader({ shape: "tiny-qwen3moe", type: "Q8_0", path });
+    return describeModelFile(await readGguf(path));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
 describe("a predicted token", () => {
+  it("is computing of what it gets of the experts, in every layer", async () => {
+    const one = cluster(1, undefined, await mixture());
+    const { blockBytes, experts } = one.devices[0]!.memory;
+    const sum = (bytes: readonly number[]) => bytes.reduce((a, b) => a + b, 0);
+    const read = sum(blockBytes) + experts.usedPart * sum(experts.blockBytes);
+    expect(predictStep(one, 1).stepMs).toBeCloseTo(read / 1e6, 6);
+  });
+
   it("is computing alone where everything stays in memory of one device", () => {
     const one = cluster(1);
     const { stepMs, limit, network, diskMs, steady } = predictStep(one, 1);
@@ -111,9 +137,10 @@ it("a prompt is computed faster, in as few equal steps as the batch allows, and 
   expect(totalMs).toBeCloseTo(3 * step.stepMs);
   expect(step.diskMs).toBeCloseTo(predictStep(one, 1).diskMs);
   const { blockBytes } = one.devices[0]!.memory;
-  const head = blockBytes.at(-1)!;
-  const layers = blockBytes.reduce((sum, bytes) => sum + bytes, 0) - head;
-  expect(step.computeMs).toBeCloseTo((layers * (100 / 7) + head) / 1e6);
+  const total = (blocks: readonly number[]) => blocks.reduce((sum, bytes) => sum + bytes, 0);
+  // The last feed-forward part and the head get the tokens with outputs only.
+  const [ofTokens, ofOutputs] = [total(blockBytes.slice(0, -2)), total(blockBytes.slice(-2))];
+  expect(step.computeMs).toBeCloseTo((ofTokens * (100 / 7) + ofOutputs) / 1e6);
 });
 
 it("says what a step's time comes from", () => {

@@ -42,6 +42,12 @@ describe("a template", () => {
     await expect(openChatTemplate(sandbox, { ...named, source: "{% if %}" })).rejects.toThrow(failed(""));
   });
 
+  it("is stopped where it takes too much memory, however much time there is", async () => {
+    const kept = "{% set t = ns.x ~ i %}{% set ns.l = ns.l + [t | upper] %}";
+    const source = `${long(20)}{% set ns.l = [] %}{% for i in range(100) %}${kept}{% endfor %}`;
+    await expect(render(source)).rejects.toThrow(failed("it needed more than 32 MB of memory"));
+  });
+
   it.each([
     ["loops in loops", "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}"],
     ["a search", `${long(20)}{% for a in range(99999) %}{% if 'ab' in ns.x %}{% endif %}{% endfor %}`],
@@ -125,4 +131,6 @@ it("jobs end when the sandbox is closed, whatever they do", async () => {
   await closing[Symbol.asyncDispose]();
   for (const outcome of await outcomes) expect(outcome).toMatchObject({ reason: { code: "ABORTED" } });
   await expect(template.render({ messages: [] })).rejects.toMatchObject({ code: "ABORTED" });
+  const grammar = compileGrammar(closing, { kind: "gbnf", gbnf: 'root ::= "a"' });
+  await expect(grammar).rejects.toMatchObject({ code: "ABORTED" });
 });

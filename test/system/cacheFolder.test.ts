@@ -50,7 +50,7 @@ function origin(requests: (readonly number[])[] = []) {
   };
 }
 
-const slice = { cut, header, rooms: [] };
+const slice = { cut, header, rooms: { blocks: [], experts: [] } };
 
 function failing(code: string): Promise<never> {
   return Promise.reject(Object.assign(new Error(`${code}: refused, open 'x'`), { code, errno: -1, path: "/x/y" }));

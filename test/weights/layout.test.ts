@@ -60,9 +60,11 @@ describe("layouts", () => {
     },
   );
 
-  it("are the plain one for types and shapes that the device has no other for", () => {
+  it("are the plain one for types and shapes that the device has no other for, and for several matrices", () => {
     expect(layouts.forPart(matrix("F32", 32, 7))).toBe(layouts.plain);
     expect(layouts.plain.plain).toBe(true);
+    const several = { ...matrix("Q4_0", elements, rows), matrixRows: rowGroup };
+    expect(layouts.forPart(several)).toBe(layouts.plain);
     expect(extraBufferTypes(device)).not.toContain(layouts.plain.bufferType);
   });
 });

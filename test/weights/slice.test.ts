@@ -82,9 +82,10 @@ describe("reading a slice", () => {
     expect(source.reads.slice(0, 3)).toEqual(source.reads.slice(3));
   });
 
-  it("knows the shape of a part of a matrix, and of a vector", () => {
+  it("knows the shape of a part of a matrix, of several matrices, and of a vector", () => {
     const part = { ...wholeTensor(tensor), rows: { start: 3, count: 5 }, columns: { start: 32, count: 64 } };
     expect(sliceShape(part)).toEqual([64, 5]);
+    expect(sliceShape({ ...part, rows: { start: 3, count: 15 }, matrixRows: 5 })).toEqual([64, 5, 3]);
     const vector = wholeTensor({ ...tensor, type: "F32", shape: [512] });
     expect([sliceShape(vector), sliceBytes(vector)]).toEqual([[512], 2048]);
   });

@@ -1,5 +1,5 @@
 import { cpuDevice, openGgml } from "#stellium/native/ggml";
-import { rankDescription } from "#stellium/plan/rankDescription";
+import { rankDescription, slicedModel } from "#stellium/plan/rankDescription";
 import { planShares } from "#stellium/plan/shares";
 import type { ByteSource } from "#stellium/weights/byteSource";
 import type { SliceHeader } from "#stellium/weights/sliceHeader";
@@ -46,7 +46,10 @@ export function memorySource(size: number, name = "model.gguf"): ByteSource & { 
 export function sliceOf(relative: readonly number[], rank: number, used: Shape = shape) {
   const description = describeShape(used);
   const plan = planShares(description, relative);
-  const cut = cutPlan(rankDescription(description, plan, rank), { hash: "ab".repeat(32), name: "a model" });
+  const cut = cutPlan(slicedModel(rankDescription(description, plan, rank)), {
+    hash: "ab".repeat(32),
+    name: "a model",
+  });
   return { cut, header: layOutSlice(cut.content, ggml, device), source: memorySource(description.fileBytes) };
 }
 

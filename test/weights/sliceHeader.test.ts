@@ -68,6 +68,16 @@ describe("a slice's header", () => {
     expect(sliceContentSchema.parse(JSON.parse(JSON.stringify(cut.content)))).toEqual(cut.content);
   });
 
+  it("may have tensors of several matrices, which have to be whole", () => {
+    const parse = (matrixRows: number, kind = "matrix") => {
+      const part = { name: "blk.0.attn_k_b.weight", kind, type: "F32", rows: { start: 16, count: 24 }, matrixRows };
+      const blocks = [{ kind: "latentAttention", layer: 0, tensors: [{ ...part, columns: { start: 0, count: 32 } }] }];
+      return sliceContentSchema.safeParse({ ...cut.content, blocks }).data?.blocks[0]?.tensors[0]?.matrixRows;
+    };
+    expect([parse(8), parse(24)]).toEqual([8, 24]);
+    expect([parse(7), parse(0), parse(2.5), parse(48), parse(8, "vector")]).toEqual(Array(5).fill(undefined));
+  });
+
   it("is the same text as ever: slices on disks are recognized by it", () => {
     const range = (start: number, count: number) => ({ start, count });
     const vector = (name: string, count: number) => {

@@ -5,7 +5,8 @@ import { deviceIdPattern } from "../identity/credential.ts";
 
 /** Most devices of a cluster. */
 export const mostDevices = 64;
-const mostBlocks = 4096;
+/** See `mostBlocks` of slices. */
+const mostBlocks = 2 ** 16;
 const deepest = 32;
 
 /** Text that may be printed on a terminal as it is: no control characters, no direction marks. */

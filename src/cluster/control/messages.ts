@@ -7,7 +7,7 @@ import * as field from "./fields.ts";
  */
 export const protocolVersion = 2;
 /** SHA-256 of the tables' JSON Schemas. */
-export const tableFingerprint = "866f54528e7bb0aea05db4eea1941899bb8b36befb104d123dab86b1d0786f22";
+export const tableFingerprint = "c07e2704c2752d07fa3d2495c39daab3ee2c15a91f1fcf4a4cccb8266029d3de";
 
 /**
  * The first message of both sides. It is read before anything else is, and its form is the same in all versions: what a

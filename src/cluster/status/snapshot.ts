@@ -1,4 +1,5 @@
 import { hostname } from "node:os";
+import { allWeights } from "../../model/expertWeights.ts";
 import { printable } from "../../weights/gguf/printable.ts";
 import { sliceBytes } from "../../weights/slice.ts";
 import { joinCommand } from "../clusterOptions.ts";
@@ -59,7 +60,7 @@ function stateOf({ planned, running }: StatusBoard, devices: readonly DeviceStat
 
 function modelOf({ model, description }: PlannedTeam, context: number | null): ClusterStatus["model"] {
   const { blockCount, headCount, headCountKv, feedForwardLength } = description.hyperparameters;
-  const weights = description.blocks.flatMap((block) => block.weights);
+  const weights = description.blocks.flatMap(allWeights);
   return {
     name: printable(String(model.metadata.get("general.name") ?? ""), { limit: 256 }),
     architecture: String(model.metadata.get("general.architecture")),

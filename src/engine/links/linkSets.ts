@@ -12,6 +12,10 @@ export type LinkSet = "engine" | "communication";
 
 /** Milliseconds to open all links of both sets in. */
 export const openDeadline = 20_000;
+/** Milliseconds to measure the links in after that: pair by pair, and so longer for each other rank. */
+export function measuringDeadline(others: number): number {
+  return 8_000 + 2_000 * others;
+}
 /** Milliseconds that a sum may take, waiting for the slowest rank included. Lost devices are noticed sooner by others. */
 export const sumDeadline = 120_000;
 

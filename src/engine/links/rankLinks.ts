@@ -15,7 +15,7 @@ import { spanKind } from "../../trace/spans.ts";
 import { dividedTokens, tokensOfLane } from "../division.ts";
 import type { Reducer } from "../reducer.ts";
 import type { Communication } from "./communication.ts";
-import { openDeadline, openLinkSet, sumDeadline } from "./linkSets.ts";
+import { measuringDeadline, openDeadline, openLinkSet, sumDeadline } from "./linkSets.ts";
 import { inlineReducer, overlappingReducer } from "./rankReducers.ts";
 import { openReductions, type SumSizes, sumGroups, sumSizes } from "./reduction.ts";
 
@@ -34,6 +34,8 @@ export interface LinkSetup {
   readonly overlap?: boolean | undefined;
   /** Milliseconds to open all links in; 20,000 if absent. */
   readonly deadlineMs?: number | undefined;
+  /** Milliseconds to measure them in after that, if `auto` has to; see `measuringDeadline` if absent. */
+  readonly measuringMs?: number | undefined;
 }
 
 /** Another rank: where it listens, and the keys of both directions. */
@@ -84,7 +86,7 @@ export class RankLinks implements Disposable {
 
   /** Opens the links. Blocks; throws `LINK_LOST`. */
   constructor({ listener, setup, values, batch, communication, recorder = noRecorder }: RankLinksParts) {
-    const { rank, size, overlap = true, deadlineMs = openDeadline } = setup;
+    const { rank, size, overlap = true, deadlineMs = openDeadline, measuringMs = measuringDeadline(size - 1) } = setup;
     const deadline = performance.now() + deadlineMs;
     const divides = overlap && size > 1 && batch >= dividedTokens;
     this.#recorder = recorder;
@@ -100,7 +102,8 @@ export class RankLinks implements Disposable {
     try {
       const largest = sumSizes(values, tokensOfLane(batch, 2));
       this.#communication?.open({ listener, setup, largest, deadlineMs: deadline - performance.now() });
-      this.reducer = this.#openReducer(setup, { ...group, maxElements: values.usual * batch }, values.usual);
+      const measured = { ...group, maxElements: values.usual * batch, endsBy: deadline + measuringMs };
+      this.reducer = this.#openReducer(setup, measured, values.usual);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -121,7 +124,7 @@ export class RankLinks implements Disposable {
     const reductions = openReductions({ collective, tuning }, { usual: this.#sums, exact: this.#exact });
     const token = reductions.usual.collective.choiceFor?.(this.#sums.wire.bytes(embeddingLength));
     this.#network = tuning && token && { measurements: rounded(tuning.measurements), token };
-    const inline = inlineReducer(reductions, this.#recorder);
+    const inline = inlineReducer(reductions, this.#sums, this.#recorder);
     if (this.#communication === undefined) return inline;
     this.#communication.choose({ collective, tuning });
     return overlappingReducer(inline, this.#communication, this.#recorder);
@@ -163,12 +166,12 @@ export class RankLinks implements Disposable {
     return this.#sums.times.waitMs;
   }
 
-  /** Tells all other ranks what is done next and, for a pass, its tokens' rows of the embedding. */
-  announce(command: Int32Array, embeddings: Float32Array): void {
+  /** Tells all other ranks what is done next and, for a pass, what enters with its tokens. */
+  announce(command: Int32Array, inputs: Float32Array): void {
     const started = this.#recorder.now();
     broadcast(this.#sums, 0, bytesOf(command));
-    if (embeddings.length > 0) broadcast(this.#sums, 0, bytesOf(embeddings));
-    this.#recorder.end(spanKind.broadcast, started, 0, embeddings.byteLength);
+    if (inputs.length > 0) broadcast(this.#sums, 0, bytesOf(inputs));
+    this.#recorder.end(spanKind.broadcast, started, 0, inputs.byteLength);
   }
 
   /** Waits for what rank 0 does next. */
@@ -176,11 +179,11 @@ export class RankLinks implements Disposable {
     broadcast(this.#idle, 0, bytesOf(command));
   }
 
-  /** Waits for the embedding rows of a pass that was announced. */
-  receiveRows(embeddings: Float32Array): void {
+  /** Waits for what enters a pass that was announced. */
+  receiveRows(inputs: Float32Array): void {
     const started = this.#recorder.now();
-    broadcast(this.#sums, 0, bytesOf(embeddings));
-    this.#recorder.end(spanKind.broadcast, started, 0, embeddings.byteLength);
+    broadcast(this.#sums, 0, bytesOf(inputs));
+    this.#recorder.end(spanKind.broadcast, started, 0, inputs.byteLength);
   }
 
   /** Ends all connections: the other ranks learn that this one cannot go on. */

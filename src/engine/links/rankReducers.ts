@@ -1,3 +1,5 @@
+import { broadcast } from "../../collective/broadcast.ts";
+import type { Group } from "../../collective/group.ts";
 import type { Recorder } from "../../trace/recorder.ts";
 import { spanKind } from "../../trace/spans.ts";
 import { dividedTokens } from "../division.ts";
@@ -6,7 +8,7 @@ import type { Communication } from "./communication.ts";
 import type { Reductions } from "./reduction.ts";
 
 /** Sums up as soon as a block is computed, in the same thread: nothing is handed over. */
-export function inlineReducer({ usual, exact: inF32 }: Reductions, recorder: Recorder): Reducer {
+export function inlineReducer({ usual, exact: inF32 }: Reductions, group: Group, recorder: Recorder): Reducer {
   let stopped = false;
   return {
     separates: true,
@@ -23,6 +25,11 @@ export function inlineReducer({ usual, exact: inF32 }: Reductions, recorder: Rec
       const sound = !stopped;
       stopped = false;
       return sound;
+    },
+    broadcast(rank, bytes) {
+      const started = recorder.now();
+      broadcast(group, rank, bytes);
+      recorder.end(spanKind.broadcast, started, 0, bytes.length);
     },
   };
 }
@@ -53,5 +60,6 @@ export function overlappingReducer(inline: Reducer, communication: Communication
       recorder.end(spanKind.sums, started, sum.subject);
       return !Number.isNaN(sum.values[0]);
     },
+    broadcast: (rank, bytes) => inline.broadcast(rank, bytes),
   };
 }

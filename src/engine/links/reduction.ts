@@ -5,6 +5,7 @@ import { Group, type GroupOptions } from "../../collective/group.ts";
 import { limitInFlight } from "../../collective/inFlight.ts";
 import type { Tuning } from "../../collective/tune.ts";
 import { openWire, type Wire } from "../../collective/wire.ts";
+import { mostCheckValues } from "../choices.ts";
 import { sumDeadline } from "./linkSets.ts";
 
 /** Which collective to add up by; `auto` goes by what was learned of the links between the ranks. */
@@ -44,9 +45,9 @@ export interface SumSizes {
   readonly exact: number;
 }
 
-/** The values of the largest sums of up to `tokens` tokens, from those of one. */
+/** The values of the largest sums of up to `tokens` tokens, from those of one; a check may go with each. */
 export function sumSizes({ usual, exact }: SumSizes, tokens: number): SumSizes {
-  return { usual: usual * tokens, exact: exact * tokens };
+  return { usual: usual * tokens + mostCheckValues, exact: exact * tokens + mostCheckValues };
 }
 
 /** Opens the collectives of both groups. */

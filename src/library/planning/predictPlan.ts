@@ -1,4 +1,6 @@
 import type { ModelDescription } from "../../model/describeModel.ts";
+import { allWeights } from "../../model/expertWeights.ts";
+import { inputValues } from "../../model/hyperparameters.ts";
 import { describe } from "../../model/support.ts";
 import { readModelHeader } from "../../models/modelHeader.ts";
 import { type LinkFigures, type PlannedCluster, predictPrompt, predictStep } from "../../plan/latency.ts";
@@ -42,7 +44,7 @@ export async function predictPlan(wanted: PredictionRequest, signal: AbortSignal
 }
 
 function modelFacts(model: GgufModel, { blocks }: ModelDescription): PlanFacts["model"] {
-  const weights = blocks.flatMap((block) => block.weights);
+  const weights = blocks.flatMap(allWeights);
   return {
     path: model.files[0]!,
     name: getString(model, "general.name") ?? null,
@@ -63,7 +65,8 @@ function predict(
 ): Omit<PlanFacts, "model"> {
   const devices = planned.ranks.map(({ memory }, rank) => ({ memory, rates: rates.devices[rank]! }));
   const { embeddingLength } = hyperparameters;
-  const cluster = { devices, embeddingLength, link: rates.link, wire, collective, promptSpeedup };
+  const sent = { embeddingLength, inputValues: inputValues(hyperparameters) };
+  const cluster = { devices, ...sent, link: rates.link, wire, collective, promptSpeedup };
   const { batch, context } = planned.engine;
   return {
     planned,

@@ -28,6 +28,7 @@ function stepReport(step: StepPrediction) {
     limit: step.limit,
     compute_ms: step.computeMs,
     disk_ms: step.diskMs,
+    expert_ms: step.expertMs,
     network_ms: step.networkMs,
     least_ms: step.leastMs,
     steady: step.steady,
@@ -57,13 +58,21 @@ function deviceReport({ planned, rates, decode }: PlanFacts, rank: number) {
   const times = decode.devices[rank]!;
   return {
     rank,
-    shares: { attention: share.kvHeads.count, ffn: share.ffn.count },
+    shares: {
+      ...{ attention: share.kvHeads.count, ffn: share.ffn.count },
+      ...(share.expertFfn.count > 0 && { experts: share.expertFfn.count }),
+    },
     memory_cap_bytes: memory.capBytes ?? null,
     least_cap_bytes: memory.leastCapBytes,
     fits: memory.fits,
     weight_bytes: memory.weightBytes,
     pinned_bytes: memory.window.pinnedBytes,
     window_bytes: memory.window.windowBytes,
+    ...(memory.experts.count > 0 && {
+      experts: memory.experts.count,
+      expert_slots: memory.experts.slots,
+      expert_bytes: memory.experts.poolBytes,
+    }),
     kv_bytes: memory.kvBytes,
     compute_bytes: memory.computeBytes,
     link_bytes: memory.linkBytes,

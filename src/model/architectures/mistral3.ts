@@ -6,5 +6,5 @@ export const mistral3: Architecture = {
   rope: "norm",
   ropeFactors: ["freqs"],
   biases: { optional: ["attn_q", "attn_k", "attn_v"] },
-  temperatureScale: true,
+  temperatureScale: "originalContext",
 };

@@ -1,7 +1,7 @@
 import type { Tensor } from "../../native/ggml.ts";
 import type { Architecture } from "../architecture.ts";
 import { type ColumnSpan, seenCells } from "../batch.ts";
-import type { Hyperparameters, RopeParameters } from "../hyperparameters.ts";
+import { type Hyperparameters, keepsLast, type RopeParameters } from "../hyperparameters.ts";
 import { factorsFor } from "../ropeFactors.ts";
 import type { RankShare, Weight } from "../split.ts";
 import type { LayerFinder, TensorFinder } from "../tensorFinder.ts";
@@ -17,14 +17,18 @@ import {
   type RankBlock,
 } from "./block.ts";
 
-/** Self-attention with grouped query heads, added to its input. */
-export interface AttentionBlock extends BlockFacts {
-  readonly kind: "attention";
-  /** The model's; a rank has `headCount / headCountKv` query heads for each of its KV heads. */
+/** Facts of a block that attends to what is in the KV cache. */
+export interface AttendingFacts extends BlockFacts {
+  /** The model's, in this layer; a rank has `headCount / headCountKv` query heads for each of its KV heads. */
   readonly headCount: number;
   readonly headCountKv: number;
+  /** Units that ranks divide these into. */
+  readonly units: number;
+  /** Values of a key and of a value, as they are cached. */
   readonly keyLength: number;
   readonly valueLength: number;
+  /** See `CellState.latent`. */
+  readonly latent?: boolean;
   /** Factor on Q.K before the softmax, and what scores are capped at softly after that; 0: not. */
   readonly scale: number;
   readonly softcap: number;
@@ -34,12 +38,22 @@ export interface AttentionBlock extends BlockFacts {
   readonly rope: RopeParameters | null;
   /** Tokens that a token sees, itself included; 0: all before it. */
   readonly window: number;
-  /** True if tokens have no effect on each other after it: those without outputs ask for nothing. */
+  /** The layer whose keys and values it reads: its own, or an earlier one if it has none. */
+  readonly cellLayer: number;
+  /** True if no layer after it keeps keys: tokens without outputs ask for nothing. */
   readonly last: boolean;
+}
+
+/** Self-attention with grouped query heads, added to its input. */
+export interface AttentionBlock extends AttendingFacts {
+  readonly kind: "attention";
   /** True if the layer's feed-forward takes the same input, so that one sum serves both. */
   readonly parallel: boolean;
   /** Norms of Q and K before RoPE. */
   readonly qkNorm: Architecture["qkNorm"] | undefined;
+  /** The projection that gives values, and whether these are normed. */
+  readonly valuesFrom: "attn_v" | "attn_k";
+  readonly valueNorm: boolean;
 }
 
 function describeAttention(
@@ -48,20 +62,23 @@ function describeAttention(
   h: Hyperparameters,
   layer: number,
 ): AttentionBlock {
-  const { embeddingLength, headCount, headCountKv, keyLength, valueLength } = h;
+  const { embeddingLength, norm, residualScale, attentionScale: scale, attentionSoftcap: softcap } = h;
+  const { parallel = false, scalesQueries = false, valueNorm = false } = architecture;
   const from = finder.layer(layer, architecture);
-  const norms = from.norms("attn_norm", "post_attention_norm", embeddingLength, "kvHeads");
-  const { parallel = false, scalesQueries = false, qkNorm } = architecture;
-  const columns = { axis: "columns", unit: "kvHeads", each: (headCount / headCountKv) * valueLength } as const;
+  const heads = headsIn(h, layer);
+  const { weights: norms, before, after } = from.norms("attn_norm", "post_attention_norm", embeddingLength, "kvHeads");
+  const qkNorm = queryKeyNorm(from, architecture);
+  const cellLayer = h.cellLayers[layer]!;
+  const valuesFrom = architecture.keysAsValues && !from.has("attn_v.weight") ? "attn_k" : "attn_v";
+  const parts = partsOf(cellLayer === layer, valuesFrom);
   const weights = [
-    ...norms.weights,
-    ...queriesKeysValues(from, h),
-    ...from.projection("attn_output", headCount * valueLength, { outputs: embeddingLength, split: columns }),
-    ...queryKeyNorms(from, qkNorm, h),
+    ...norms,
+    ...queriesKeysValues(from, heads, embeddingLength, parts),
+    ...output(from, heads, embeddingLength),
+    ...parts.flatMap((part) => (part === "v" ? [] : queryKeyNorms(from, qkNorm, heads, part))),
+    ...(architecture.sinks ? [sinks(from, heads)] : []),
   ];
-  const { before, after } = norms;
-  const heads = { headCount, headCountKv, keyLength, valueLength };
-  const { norm, residualScale, attentionScale: scale, attentionSoftcap: softcap } = h;
+  const last = keepsLast(h, layer);
   const facts = {
     embeddingLength,
     norm,
@@ -74,8 +91,36 @@ function describeAttention(
     parallel,
     qkNorm,
   };
-  const last = layer === h.blockCount - 1;
-  return { kind: "attention", layer, weights, ...heads, ...facts, ...layerFacts(architecture, h, layer), last };
+  const values = { cellLayer, valuesFrom, valueNorm } as const;
+  return {
+    kind: "attention",
+    layer,
+    weights,
+    ...heads,
+    ...facts,
+    ...values,
+    ...layerFacts(architecture, h, layer),
+    last,
+  };
+}
+
+/** The heads of a layer. */
+type Heads = Pick<AttentionBlock, "headCount" | "headCountKv" | "units" | "keyLength" | "valueLength">;
+
+function headsIn(h: Hyperparameters, layer: number): Heads {
+  const { keyLength, valueLength } = h.sliding?.layers[layer] ? h.sliding : h;
+  return { headCount: h.headCount, headCountKv: h.headCountsKv[layer]!, units: h.headCountKv, keyLength, valueLength };
+}
+
+/** What a layer projects from its input. */
+function partsOf(keeps: boolean, valuesFrom: AttentionBlock["valuesFrom"]): readonly ("q" | "k" | "v")[] {
+  if (!keeps) return ["q"];
+  return valuesFrom === "attn_v" ? ["q", "k", "v"] : ["q", "k"];
+}
+
+/** The split of what has `each` rows or columns for each of `count` heads. */
+function byHeads(axis: "rows" | "columns", { units }: Heads, count: number, each: number) {
+  return { axis, unit: "kvHeads", each: (count / units) * each } as const;
 }
 
 /** A layer's window and RoPE. */
@@ -88,33 +133,46 @@ function layerFacts({ ropeLayers }: Architecture, { sliding, rope, turns }: Hype
   return { window: slides ? sliding!.tokens : 0, rope: turns && turnsHere ? own : null };
 }
 
-/** The norms of Q and K: of one head, or of the heads that a rank has. */
-function queryKeyNorms(from: LayerFinder, qkNorm: Architecture["qkNorm"], h: Hyperparameters): Weight[] {
-  const { headCount, headCountKv, keyLength } = h;
-  const unit = "kvHeads" as const;
-  const norm = (role: string, heads: number) =>
-    qkNorm === "head"
-      ? from.vector(role, keyLength, { axis: "replicated", unit })
-      : from.vector(role, heads * keyLength, { axis: "rows", unit, each: (heads / headCountKv) * keyLength });
-  if (qkNorm === undefined) return [];
-  return [norm("attn_q_norm.weight", headCount), norm("attn_k_norm.weight", headCountKv)];
+/** The kind of norms that Q and K of a layer have. */
+function queryKeyNorm(from: LayerFinder, { qkNorm, qkNormOptional = false }: Architecture): Architecture["qkNorm"] {
+  const absent = qkNormOptional && !["q", "k"].some((part) => from.has(`attn_${part}_norm.weight`));
+  return absent ? undefined : qkNorm;
 }
 
-/** Q, K and V: three matrices, or the rows of one (`attn_qkv`). */
-function queriesKeysValues(from: LayerFinder, h: Hyperparameters): Weight[] {
-  const { embeddingLength, headCount, headCountKv, keyLength, valueLength } = h;
-  const projections = (
-    [
-      ["attn_q", headCount, keyLength],
-      ["attn_k", headCountKv, keyLength],
-      ["attn_v", headCountKv, valueLength],
-    ] as const
-  ).map(([stem, heads, length]) => {
-    const split = { axis: "rows", unit: "kvHeads", each: (heads / headCountKv) * length } as const;
-    return { stem, outputs: heads * length, split };
+function sinks(from: LayerFinder, heads: Heads): Weight {
+  return from.vector("attn_sinks.weight", heads.headCount, byHeads("rows", heads, heads.headCount, 1));
+}
+
+/** The norm of Q or K: of one head, or of the heads that a rank has. */
+function queryKeyNorms(from: LayerFinder, qkNorm: Architecture["qkNorm"], heads: Heads, part: Part): Weight[] {
+  const { headCount, headCountKv, keyLength } = heads;
+  const [role, count] = [`attn_${part}_norm.weight`, part === "q" ? headCount : headCountKv];
+  if (qkNorm === undefined) return [];
+  if (qkNorm === "head") return [from.vector(role, keyLength, { axis: "replicated", unit: "kvHeads" })];
+  return [from.vector(role, count * keyLength, byHeads("rows", heads, count, keyLength))];
+}
+
+/** Q, K and V, as far as they are projected: matrices of their own, or the rows of one (`attn_qkv`). */
+function queriesKeysValues(
+  from: LayerFinder,
+  heads: Heads,
+  embeddingLength: number,
+  parts: readonly ("q" | "k" | "v")[],
+): Weight[] {
+  const { headCount, headCountKv, keyLength, valueLength } = heads;
+  const sizes = { q: [headCount, keyLength], k: [headCountKv, keyLength], v: [headCountKv, valueLength] } as const;
+  const projections = parts.map((part) => {
+    const [count, length] = sizes[part];
+    return { stem: `attn_${part}`, outputs: count * length, split: byHeads("rows", heads, count, length) } as const;
   });
   if (from.has("attn_qkv.weight")) return from.fused("attn_qkv", embeddingLength, projections);
   return projections.flatMap(({ stem, ...size }) => from.projection(stem, embeddingLength, size));
+}
+
+function output(from: LayerFinder, heads: Heads, embeddingLength: number): Weight[] {
+  const { headCount, valueLength } = heads;
+  const split = byHeads("columns", heads, headCount, valueLength);
+  return from.projection("attn_output", headCount * valueLength, { outputs: embeddingLength, split });
 }
 
 /** See `AttentionBlock`. */
@@ -124,14 +182,16 @@ export const attention: BlockDefinition<AttentionBlock> = {
     ...(qkNorm === "all" && !undivided ? normedOverRanks : [{ does: "compute", append: appendAttention } as const]),
     ...(parallel ? [] : [sum, addSum]),
   ],
-  state: ({ keyLength, valueLength }) => ({ unit: "kvHeads", keyLength, valueLength }),
+  state: ({ layer, cellLayer, headCountKv, units, keyLength, valueLength }) =>
+    cellLayer === layer ? { unit: "kvHeads", heads: headCountKv / units, keyLength, valueLength } : undefined,
   cost(block, share, slots) {
     const { kvHeads, heads } = headsOf(block, share);
     // If sequences share a pass, what attention gives to each is put together in one more copy.
     const copies = slots === 1 ? 2 : 4;
     const kept =
       block.qkNorm === "all" && !block.undivided ? [heads, kvHeads].map((count) => count * block.keyLength) : [];
-    return { workingValues: copies * heads * block.keyLength, computes: "tokens", kept };
+    const computes = block.last && block.cellLayer !== block.layer ? "outputs" : "tokens";
+    return { workingValues: copies * heads * block.keyLength, computes, kept };
   },
 };
 
@@ -151,28 +211,36 @@ const normedOverRanks: readonly BlockStep<AttentionBlock>[] = [
 ];
 
 type Attention = RankBlock<AttentionBlock>;
+type Attending = RankBlock<AttendingFacts>;
 
-/** A rank's heads. */
-function headsOf({ headCount, headCountKv }: AttentionBlock, { kvHeads }: RankShare) {
-  return { kvHeads: kvHeads.count, heads: kvHeads.count * (headCount / headCountKv) };
+/** A rank's heads, and those that their keys and values are of. */
+export function headsOf({ headCount, headCountKv, units, latent = false }: AttendingFacts, { kvHeads }: RankShare) {
+  const { count } = kvHeads;
+  return { kvHeads: latent ? Math.min(1, count) : count * (headCountKv / units), heads: count * (headCount / units) };
 }
 
 /** Tokens of which a block's attention is asked for. */
-function askingTokens({ last }: Attention, { shape }: BlockContext): number {
+export function askingTokens({ last }: Attending, { shape }: BlockContext): number {
   return last ? shape.outputs : shape.tokens;
 }
 
-function appendAttention(context: BlockContext, block: Attention, { hidden }: Flow): Flow | null {
-  const { builder, shape } = context;
+function appendAttention(context: BlockContext, block: Attention, flow: Flow): Flow | null {
+  const { builder } = context;
   const asking = askingTokens(block, context);
-  if (block.empty) return attentionEnd(context, block, hidden, null);
-  const all = blockInput(context, block, hidden);
-  storeKeys(context, block, projectHeads(context, block, "k", all));
-  storeValues(context, block, project(context, block, "attn_v", all));
+  if (block.empty) return attentionEnd(context, block, flow, null);
+  const all = blockInput(context, block, flow.hidden);
+  if (block.cellLayer === block.layer) storeCells(context, block, all);
   if (asking === 0) return null;
-  const input = builder.lastColumns(all, block.embeddingLength, shape.tokens, asking);
+  const input = builder.lastColumns(all, block.embeddingLength, flow.columns, asking);
   const q = projectHeads(context, block, "q", input);
-  return attentionEnd(context, block, hidden, attentionOutput(context, block, q, asking));
+  return attentionEnd(context, block, flow, attentionOutput(context, block, q, asking));
+}
+
+/** Stores keys and values of all tokens for later passes, from the block's input. */
+function storeCells(context: BlockContext, block: Attention, input: Tensor): void {
+  const k = projectHeads(context, block, "k", input);
+  storeKeys(context, block, k);
+  storeValues(context, block, block.valuesFrom === "attn_k" ? k : project(context, block, "attn_v", input));
 }
 
 /** Q and K, which are kept, and their mean squares over all heads, to be summed up. */
@@ -191,8 +259,8 @@ function appendProjections(context: BlockContext, block: Attention, flow: Flow):
 }
 
 function appendNormedAttention(context: BlockContext, block: Attention, flow: Flow): Flow | null {
-  const { hidden, partial, kept } = flow;
-  if (block.empty) return attentionEnd(context, block, hidden, null);
+  const { partial, kept } = flow;
+  if (block.empty) return attentionEnd(context, block, flow, null);
   const { builder, shape, share } = context;
   const asking = askingTokens(block, context);
   const roots = builder.root(partial!, block.norm);
@@ -205,14 +273,14 @@ function appendNormedAttention(context: BlockContext, block: Attention, flow: Fl
   if (asking === 0) return null;
   const queryLength = headsOf(block, share).heads * block.keyLength;
   const q = builder.lastColumns(normedTogether("q"), queryLength, shape.tokens, asking);
-  return attentionEnd(context, block, hidden, attentionOutput(context, block, q, asking));
+  return attentionEnd(context, block, flow, attentionOutput(context, block, q, asking));
 }
 
 /** The flow after attention; null if no token asks for it. */
-function attentionEnd(context: BlockContext, block: Attention, hidden: Tensor, partial: Tensor | null): Flow | null {
+export function attentionEnd(context: BlockContext, block: Attending, flow: Flow, partial: Tensor | null): Flow | null {
   const asking = askingTokens(block, context);
   if (asking === 0) return null;
-  const residual = context.builder.copyOfLast(hidden, block.embeddingLength, context.shape.tokens, asking);
+  const residual = context.builder.copyOfLast(flow.hidden, block.embeddingLength, flow.columns, asking);
   return { hidden: residual, partial, columns: asking };
 }
 
@@ -244,11 +312,12 @@ function normed(context: BlockContext, block: Attention, part: Part, rows: Tenso
   return context.builder.norm(rows, context.weight(block, `attn_${part}_norm.weight`)!, block.norm);
 }
 
-function turned(context: BlockContext, { rope }: Attention, heads: Tensor, tokens: number): Tensor {
+/** (head length, heads, tokens) of the last tokens, turned by RoPE if the block has it. */
+export function turned(context: BlockContext, { rope }: Attending, heads: Tensor, tokens: number): Tensor {
   if (rope === null) return heads;
   const pair = context.shared(`rope_factors_${factorsFor(rope, context.slotCells)}.weight`);
-  const positions = context.inputs.positions(tokens);
-  return context.builder.rope(heads, positions, context.shared("rope_freqs.weight") ?? pair, rope);
+  const factors = rope.factors ? (context.shared("rope_freqs.weight") ?? pair) : null;
+  return context.builder.rope(heads, context.inputs.positions(tokens), factors, rope);
 }
 
 /** Stores the keys of all tokens for later passes, from their K. */
@@ -259,20 +328,29 @@ function storeKeys(context: BlockContext, block: Attention, k: Tensor): void {
   builder.expand(builder.setRows(context.cells(block).keys, keys, inputs.cells));
 }
 
-function storeValues({ builder, inputs, cells }: BlockContext, block: Attention, v: Tensor): void {
-  builder.expand(builder.setRows(cells(block).values, v, inputs.cells));
+function storeValues(context: BlockContext, block: Attention, v: Tensor): void {
+  const { builder, shape, inputs, cells } = context;
+  const values = block.valueNorm ? normedValues(context, block, v, shape.tokens) : v;
+  builder.expand(builder.setRows(cells(block).values, values, inputs.cells));
+}
+
+/** Values under a norm of each head by itself. */
+function normedValues({ builder, share }: BlockContext, block: Attention, v: Tensor, tokens: number): Tensor {
+  const { kvHeads } = headsOf(block, share);
+  const byHead = builder.norm(builder.reshape(v, block.valueLength, kvHeads, tokens), null, block.norm);
+  return builder.reshape(byHead, kvHeads * block.valueLength, tokens);
 }
 
 /** Queries of the last `asking` tokens, times the block's factor and those that belong to their positions. */
-function scaledQueries(context: BlockContext, block: Attention, q: Tensor, asking: number): Tensor {
+export function scaledQueries(context: BlockContext, block: Attending, q: Tensor, asking: number): Tensor {
   const { builder, shape, inputs } = context;
   const scaled = block.scalesQueries ? builder.scale(q, block.scale) : q;
   if (inputs.queryScales === null) return scaled;
   return builder.multiply(scaled, builder.lastOfThird(inputs.queryScales, shape.tokens, asking));
 }
 
-/** Attention of the last `asking` tokens, span by span, (heads * head length, asking). */
-function attend(context: BlockContext, block: Attention, q: Tensor, asking: number): Tensor {
+/** Attention of the last `asking` tokens, span by span, (heads * value length, asking). */
+export function attend(context: BlockContext, block: Attending, q: Tensor, asking: number): Tensor {
   const { builder, shape, share } = context;
   const { heads } = headsOf(block, share);
   const masks = context.inputs.masks(block.window);
@@ -298,7 +376,7 @@ function attend(context: BlockContext, block: Attention, q: Tensor, asking: numb
  */
 function attendSpan(
   context: BlockContext,
-  block: Attention,
+  block: Attending,
   span: ColumnSpan,
   mask: Tensor,
   q: Tensor,
@@ -306,18 +384,18 @@ function attendSpan(
 ): Tensor {
   const { builder, share, slotCells } = context;
   const { heads, kvHeads } = headsOf(block, share);
-  const { keys, values, keyHeadBytes, valueHeadBytes } = context.cells(block);
+  const { keys, values, keyHeadBytes, valueHeadBytes } = context.cells({ layer: block.cellLayer });
   const { slot, slots } = span;
   const view = { slot, slots, slotCells, heads: kvHeads, ...seenCells(span, block.window) };
   const k = builder.cells(keys, { ...view, length: block.keyLength, headBytes: keyHeadBytes });
   const v = builder.cells(values, { ...view, length: block.valueLength, headBytes: valueHeadBytes });
   const { scalesQueries, softcap } = block;
-  const scale = scalesQueries ? 1 : block.scale;
+  const scores = { scale: scalesQueries ? 1 : block.scale, softcap, sinks: context.weight(block, "attn_sinks.weight") };
   if (slots === 1) {
     const rows = builder.lastColumns(mask, view.cells, span.tokens, tokens, 2);
-    return builder.attention(q, k, v, rows, { scale, softcap });
+    return builder.attention(q, k, v, rows, scores);
   }
   const bySlot = builder.reshape(q, block.keyLength, heads, tokens, slots);
-  const attended = builder.attention(bySlot, k, v, mask, { scale, softcap });
+  const attended = builder.attention(bySlot, k, v, mask, scores);
   return builder.reshape(attended, block.valueLength, heads, slots);
 }

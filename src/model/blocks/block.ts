@@ -2,19 +2,25 @@ import type { Tensor } from "../../native/ggml.ts";
 import type { Architecture } from "../architecture.ts";
 import type { BatchShape } from "../batch.ts";
 import type { CellState, CellTensors } from "../cells.ts";
+import type { ExpertWeights } from "../expertWeights.ts";
 import type { GraphBuilder } from "../graphBuilder.ts";
 import type { Hyperparameters, NormParameters } from "../hyperparameters.ts";
 import type { RankShare, Weight } from "../split.ts";
 import type { TensorFinder } from "../tensorFinder.ts";
 import type { AttentionBlock } from "./attention.ts";
+import type { ExpertsBlock } from "./experts.ts";
 import type { FeedForwardBlock } from "./feedForward.ts";
 import type { HeadBlock } from "./head.ts";
+import type { LatentAttentionBlock } from "./latentAttention.ts";
+import type { PerLayerBlock } from "./perLayer.ts";
 
 /** Facts that every block has. */
 export interface BlockFacts {
   /** Index of the layer; of the head, the number of layers. */
   readonly layer: number;
   readonly weights: readonly Weight[];
+  /** Further weights, of which a token needs some only. */
+  readonly experts?: ExpertWeights;
   /** Values of a token's hidden state. */
   readonly embeddingLength: number;
   readonly norm: NormParameters;
@@ -26,7 +32,7 @@ export interface BlockFacts {
 }
 
 /** The unit of computing, splitting and streaming. Plain data: it crosses threads. */
-export type Block = AttentionBlock | FeedForwardBlock | HeadBlock;
+export type Block = AttentionBlock | LatentAttentionBlock | FeedForwardBlock | ExpertsBlock | PerLayerBlock | HeadBlock;
 
 /** A kind of block. */
 export type BlockKind = Block["kind"];
@@ -37,8 +43,12 @@ export type RankBlock<B extends BlockFacts = Block> = B & {
   readonly empty: boolean;
   /** True if one rank has all of it, and its share depends on no other rank. The same on all ranks. */
   readonly undivided: boolean;
+  /** Ranks with a share of it, in order: the same on all ranks. */
+  readonly sharers: readonly number[];
   /** Of those, the ones that are always in memory; `weights` are the others. */
   readonly resident: readonly Weight[];
+  /** True if its experts are not all in memory: they are computed one by one. */
+  readonly pooled?: boolean;
 };
 
 /** Inputs of a forward pass besides weights and hidden states. */
@@ -49,6 +59,8 @@ export interface PassInputs {
   readonly cells: Tensor;
   /** (1, 1, tokens) f32: factors on queries; null if the model scales none. */
   readonly queryScales: Tensor | null;
+  /** Of the last `count` tokens, (values, count) f32: their embeddings for a layer. Only of models that have such. */
+  perLayer(layer: number, count: number): Tensor;
   /** (cells, tokens, 1, slots) f16, of each span, for a window of tokens (0: none). */
   masks(window: number): readonly Tensor[];
 }
@@ -63,10 +75,12 @@ export interface BlockContext {
   readonly join: ParallelJoin;
   /** Cells of a sequence: which of a model's RoPE factors apply. */
   readonly slotCells: number;
-  /** The keys and values of a block; only blocks with a share of them ask. */
-  cells(block: RankBlock<BlockFacts>): CellTensors;
+  /** The keys and values of a layer; only blocks with a share of them ask. */
+  cells(block: Pick<BlockFacts, "layer">): CellTensors;
   /** The tensor of a block's weight by its role, or null if the rank has none. */
   weight(block: RankBlock<BlockFacts>, role: string): Tensor | null;
+  /** (inputs, outputs, experts): a matrix of all experts of a block, which the rank has a share of. */
+  experts(block: RankBlock<BlockFacts>, role: string): Tensor;
   /** The tensor of a weight that belongs to no block, or null. */
   shared(role: string): Tensor | null;
 }
@@ -86,6 +100,13 @@ export interface Flow {
   readonly kept?: readonly Tensor[] | undefined;
   /** What was chosen before this step. */
   readonly chosen?: ChosenInputs | undefined;
+  /** What the block has chosen for its experts, if it goes on with those. */
+  readonly routed?: RoutedOutputs | undefined;
+}
+
+/** What a graph leaves of a choice for `used` experts of each token; see `ChosenInputs`. */
+export interface RoutedOutputs extends ChosenInputs {
+  readonly used: number;
 }
 
 /** A choice as the graph sees it. */
@@ -132,6 +153,8 @@ export interface ComputeStep<B extends BlockFacts> {
    * block does next. These few are added up in f32, whatever the wire type. Default the hidden states' values.
    */
   readonly leaves?: number;
+  /** Operations and weights that it has at most. Default 40. */
+  readonly nodes?: number;
   append(context: BlockContext, block: RankBlock<B>, flow: Flow): StepEnd;
 }
 
@@ -142,16 +165,20 @@ export interface SumStep {
 
 /**
  * The processor decides, from the `partial` that the step before has left, what the next compute step works on. Every
- * rank decides for itself, so all of them need the same bits. After a sum they have those; without one, all ranks have to
- * compute `partial` from replicated weights, on CPUs that round alike.
+ * rank with a share decides for itself. After a sum all have the same bits. Without one, each has computed `partial` from
+ * replicated weights; CPUs round differently, so the ranks compare what they chose in the sum that follows, of which a
+ * choice needs one of its own, and compute the pass again with one rank's choices if they differ.
  */
 export interface ChooseStep<B extends BlockFacts> {
   readonly does: "choose";
   /** Ids and weights that it gives each token. */
   readonly ids: number;
   readonly weights: number;
+  /** How many things there are to choose from. */
+  readonly among: number;
   /**
-   * Called between two graphs, for each group of tokens, on ranks with a share of the block.
+   * Called between two graphs, for each group of tokens, on ranks with a share of the block. A token's ids are different
+   * from each other, below `among`, and mean the same on all ranks, whatever the values of `partial`.
    *
    * @param partial - (`leaves` of the step before, columns)
    * @param chosen - to be filled in
@@ -159,8 +186,30 @@ export interface ChooseStep<B extends BlockFacts> {
   choose(block: RankBlock<B>, partial: Float32Array, chosen: ChosenValues): void;
 }
 
+/** What one expert is built from. */
+export interface ExpertContext {
+  readonly builder: GraphBuilder;
+  /** Its matrix of this role among those of all experts. */
+  matrix(role: string): Tensor;
+  /** (length, 1): its column of a bias of all experts, or null if there is none. */
+  bias(role: string): Tensor | null;
+}
+
+/**
+ * The experts that the step before has routed tokens to are computed, one by one, as they come into memory. That step
+ * keeps their input, (embedding length, columns); the next one finds what they gave, (embedding length, `used` * columns),
+ * kept behind it.
+ */
+export interface ExpertsStep<B extends BlockFacts> {
+  readonly does: "experts";
+  /** Experts of each token. */
+  readonly used: number;
+  /** What one expert gives, (embedding length, columns), for some of its input's columns. */
+  append(context: ExpertContext, block: RankBlock<B>, input: Tensor): Tensor;
+}
+
 /** One thing after the other that a block does. */
-export type BlockStep<B extends BlockFacts> = ComputeStep<B> | SumStep | ChooseStep<B>;
+export type BlockStep<B extends BlockFacts> = ComputeStep<B> | SumStep | ChooseStep<B> | ExpertsStep<B>;
 
 /** Cost of a block on one rank. */
 export interface BlockCost {

@@ -5,15 +5,21 @@ import type { RankShare } from "../split.ts";
 import type { TensorFinder } from "../tensorFinder.ts";
 import { attention } from "./attention.ts";
 import type { Block, BlockCost, BlockDefinition, BlockKind, BlockStep, RankBlock } from "./block.ts";
+import { experts } from "./experts.ts";
 import { feedForward } from "./feedForward.ts";
 import { head } from "./head.ts";
+import { latentAttention } from "./latentAttention.ts";
+import { perLayer } from "./perLayer.ts";
 
 type Definitions = { readonly [K in BlockKind]: BlockDefinition<Extract<Block, { kind: K }>> };
 
 /** All kinds of blocks. A new one is a file of its own, an entry here, and its name in `Block`. */
 const definitions: Definitions = {
   attention,
+  latentAttention,
   ffn: feedForward,
+  experts,
+  perLayer,
   head,
 };
 
@@ -78,22 +84,23 @@ export interface PassedOn {
 /** The most that any block of a rank passes on. */
 export function passedOn(blocks: readonly RankBlock[], share: RankShare): PassedOn {
   const steps = blocks.flatMap((block) => stepsOf(block));
-  const choices = steps.filter((step) => step.does === "choose");
+  const choices = steps.filter((step) => step.does === "choose" || step.does === "experts");
   const most = (values: readonly number[]) => values.reduce((a, b) => Math.max(a, b), 0);
   return {
     steering: most(steps.map((step) => (step.does === "compute" ? (step.leaves ?? 0) : 0))),
     kept: most(blocks.map((block) => (costOf(block, share).kept ?? []).reduce((a, b) => a + b, 0))),
-    ids: most(choices.map(({ ids }) => ids)),
-    weights: most(choices.map(({ weights }) => weights)),
+    ids: most(choices.map((step) => (step.does === "experts" ? step.used : step.ids))),
+    weights: most(choices.map((step) => (step.does === "experts" ? step.used : step.weights))),
   };
 }
 
 /** Windows of tokens that attention blocks have (0: none), each once. */
 export function windowsOf(blocks: readonly Block[]): number[] {
-  return [...new Set(blocks.flatMap((block) => (block.kind === "attention" ? [block.window] : [])))];
+  return [...new Set(blocks.flatMap((block) => ("window" in block ? [block.window] : [])))];
 }
 
-/** Name of a block for people, such as `attention 3`; there is one head. */
+/** Name of a block for people, such as `attention 3`, of whatever kind that is; there is one head. */
 export function blockName({ kind, layer }: Pick<Block, "kind" | "layer">): string {
-  return kind === "head" ? kind : `${kind} ${layer}`;
+  if (kind === "head") return kind;
+  return `${kind === "latentAttention" ? "attention" : kind} ${layer}`;
 }

@@ -5,9 +5,13 @@ import type { Repoint } from "../../native/tensorData.ts";
 import { readerThreads } from "../../trace/spans.ts";
 import { describingContext, layoutCounts } from "../layout.ts";
 import { loadCounter } from "../loader.ts";
-import type { StoredTensor } from "../slice.ts";
+import { ExpertPool, type PoolParts } from "../pool/expertPool.ts";
+import { poolMemory, wakePool } from "../pool/poolMemory.ts";
+import type { PoolReaderSetup } from "../pool/poolReader.ts";
+import { matrixOf, planSlots, type SlotPlan, slotUnit } from "../pool/slots.ts";
+import type { StoredTensor, TensorStack } from "../slice.ts";
 import type { Weights } from "../weights.ts";
-import type { BlockMap } from "./blockMap.ts";
+import { type BlockMap, readMap } from "./blockMap.ts";
 import type { ReaderTrace } from "./pieceReader.ts";
 import type { ReaderSetup } from "./reader.ts";
 import { TensorModels } from "./tensorModels.ts";
@@ -17,11 +21,23 @@ import { announce, readerFailure, type WindowMemory, windowCell, windowMemory } 
 
 /** Which blocks stay in memory, and how much room the others have. Plain data. */
 export interface WindowPlacement {
-  /** By block; those without an entry stay in memory. */
+  /** By block; those without an entry stay in memory. Experts have no say in it. */
   readonly pinned: readonly boolean[];
   readonly windowBytes: number;
+  /** Room for slots of experts; for all of them if absent. */
+  readonly poolBytes?: number | undefined;
   /** Whether to read through the system's cache, which costs memory and makes another start faster. */
   readonly cached: boolean;
+}
+
+/** What else weights of blocks are made with. */
+export interface BlockWeightsOptions {
+  /** Where each reader records what it does; nowhere if absent. */
+  readonly traces?: readonly ReaderTrace[];
+  /** The matrices of all experts, in order of blocks; absent if their slots are not alike, so that there has to be a pool. */
+  readonly stacks?: readonly TensorStack[];
+  /** Experts of a block that one token needs at once. */
+  readonly leastSlots?: number;
 }
 
 /** A reader has hardly anything of its own. */
@@ -40,6 +56,7 @@ export class BlockWeights implements Weights {
   readonly windowBytes: number;
   readonly layouts: ReadonlyMap<string, number>;
   readonly window: BlockWindow;
+  readonly pool: ExpertPool | undefined;
   readonly #ggml: Ggml;
   readonly #context: Context;
   readonly #models: readonly Buffer[];
@@ -51,13 +68,13 @@ export class BlockWeights implements Weights {
   readonly #ringMemory: NativeMemory | undefined;
   readonly #memory: WindowMemory;
   readonly #setup: ReaderSetup;
+  #poolSetup: PoolReaderSetup | undefined;
   readonly #traces: readonly ReaderTrace[];
 
   /**
    * Makes room. Throws `SLICE_INVALID` if the device has another layout for a tensor, and `OUT_OF_MEMORY`.
    *
    * @param stopped - whether waiting for a block is to end
-   * @param traces - where each reader records what it does; nowhere if absent
    */
   constructor(
     ggml: Ggml,
@@ -65,51 +82,70 @@ export class BlockWeights implements Weights {
     map: BlockMap,
     placement: WindowPlacement,
     stopped: () => boolean,
-    traces: readonly ReaderTrace[] = [],
+    { traces = [], stacks = [], leastSlots = 1 }: BlockWeightsOptions = {},
   ) {
     const tensors = map.blocks.flatMap((block) => block.tensors);
-    const pinned = map.blocks.flatMap(({ room }, block) =>
-      room > 0 && placement.pinned[block] !== false ? [block] : [],
-    );
-    const streamed = map.blocks.flatMap(({ room }, block) =>
-      room > 0 && placement.pinned[block] === false ? [block] : [],
-    );
+    const units = map.blocks.slice(map.experts).map(({ room, tensors: parts }) => slotUnit(room, parts));
+    const slotPlan = planSlots(units, placement.poolBytes, leastSlots);
+    const resident = slotPlan.resident && stacks.length > 0;
+    const dense = [...map.blocks.slice(0, map.experts).entries()].filter(([, { room }]) => room > 0);
+    const pinned = dense.flatMap(([block]) => (placement.pinned[block] !== false ? [block] : []));
+    const streamed = dense.flatMap(([block]) => (placement.pinned[block] === false ? [block] : []));
     const rooms = (blocks: readonly number[]) => blocks.map((block) => map.blocks[block]!.room);
-    const read = (blocks: readonly number[]) => blocks.map((block) => sum(map.blocks[block]!.extents.map(bytesOf)));
+    const readBytes = (blocks: readonly number[]) =>
+      blocks.map((block) => sum(map.blocks[block]!.extents.map(bytesOf)));
     this.#ggml = ggml;
     this.#traces = traces;
-    this.#context = describingContext(ggml, Math.max(1, tensors.length));
+    this.#context = describingContext(ggml, Math.max(1, tensors.length + 2 * stacks.length));
     this.#memory = windowMemory(map.blocks.length);
     this.bytes = sum(tensors.map(({ bytes }) => bytes));
     this.layouts = layoutCounts(tensors);
-    this.pinnedBytes = sum(rooms(pinned));
+    this.pinnedBytes = sum(rooms(pinned)) + slotPlan.bytes;
     this.windowBytes = streamed.length > 0 ? placement.windowBytes : 0;
     this.#pinnedMemory = this.pinnedBytes > 0 ? allocatePages(this.pinnedBytes) : undefined;
     this.#ringMemory = this.windowBytes > 0 ? allocatePages(this.windowBytes) : undefined;
     const describing = new TensorModels(ggml, device, this.#context, map);
     this.#models = describing.buffers;
     this.#map = map;
-    this.#repoints = map.blocks.map((block) => block.tensors.map((tensor) => this.#describe(describing, tensor)));
+    this.#repoints = map.blocks.map((block, index) =>
+      index < map.experts ? block.tensors.map((tensor) => this.#describe(describing, tensor)) : [],
+    );
+    const slotAddress = (this.#pinnedMemory?.address ?? 0n) + BigInt(sum(rooms(pinned)));
+    const experts = resident ? slotsOfExperts(map, slotPlan, slotAddress) : [];
+    const read = readMap(map);
     this.#setup = {
-      map,
-      pinned: this.#placePinned(pinned, rooms(pinned)),
+      map: read,
+      pinned: [...this.#placePinned(pinned, rooms(pinned)), ...experts],
       ring: this.#ringMemory && { address: this.#ringMemory.address, bytes: this.windowBytes, blocks: streamed },
       cached: placement.cached,
       memory: this.#memory,
     };
+    if (resident) this.#stack(describing, stacks, experts);
+    else if (units.length > 0) this.#poolSetup = this.#openPool(slotPlan, slotAddress);
+    this.pool =
+      this.#poolSetup &&
+      new ExpertPool({
+        classes: slotPlan.classes,
+        address: slotAddress,
+        memory: this.#poolSetup.pool,
+        readers: this.#memory,
+        ...this.#classTensors(describing, slotPlan),
+        path: map.files[0]!,
+        stopped,
+      });
     this.window = this.#ringMemory
       ? new RingWindow({
           blocks: streamed,
           rooms: rooms(streamed),
-          bytes: read(streamed),
-          pinnedBytes: sum(read(pinned)),
+          bytes: readBytes(streamed),
+          pinnedBytes: sum(readBytes(pinned)),
           ringBytes: this.windowBytes,
           memory: this.#memory,
           path: map.files[0]!,
           place: (block, offset) => this.#place(block, this.#ringMemory!.address + BigInt(offset)),
           stopped,
         })
-      : residentWindow(this.pinnedBytes);
+      : residentWindow(() => Number(Atomics.load(this.#memory.bytes, 0)));
   }
 
   get(name: string): Tensor {
@@ -120,14 +156,22 @@ export class BlockWeights implements Weights {
 
   async load(_: number, counters: Int32Array): Promise<void> {
     const { cells, ready, bytes } = this.#memory;
+    const pool = this.#poolSetup;
+    const threads = readerThreads.length * (pool === undefined ? 1 : 2);
     Atomics.store(cells, windowCell.readers, readerThreads.length);
-    for (const reader of readerThreads.keys()) startReader({ ...this.#setup, trace: this.#traces[reader] });
+    Atomics.store(cells, windowCell.expertReaders, threads - readerThreads.length);
+    for (const reader of readerThreads.keys()) {
+      const trace = this.#traces[reader];
+      startThread("readerThread", { ...this.#setup, trace });
+      // Only one thread writes to each trace, so those of the pool record nothing.
+      if (pool !== undefined) startThread("../pool/poolReaderThread", pool);
+    }
     const progress = () => {
       Atomics.store(counters, loadCounter.mebibytes, Number(Atomics.load(bytes, 0) >> 20n));
       const failure = readerFailure(this.#memory);
       if (failure !== undefined) throw failure;
       // From here on a file may be deleted: all readers have it open.
-      const opened = Atomics.load(cells, windowCell.opened) === readerThreads.length;
+      const opened = Atomics.load(cells, windowCell.opened) === threads;
       return opened && this.#setup.pinned.every(({ block }) => Atomics.load(ready, block) > 0);
     };
     const stopped = () => Atomics.load(counters, loadCounter.stop) !== 0;
@@ -139,7 +183,11 @@ export class BlockWeights implements Weights {
     const { cells } = this.#memory;
     Atomics.store(cells, windowCell.stop, 1);
     announce(this.#memory, windowCell.wake);
-    const ended = waitUntil(() => Atomics.load(cells, windowCell.readers) === 0, cells);
+    if (this.#poolSetup !== undefined) wakePool(this.#poolSetup.pool);
+    const ended = waitUntil(
+      () => Atomics.load(cells, windowCell.readers) + Atomics.load(cells, windowCell.expertReaders) === 0,
+      cells,
+    );
     for (const model of this.#models) this.#ggml.freeBuffer(model);
     this.#ggml.free(this.#context);
     if (!ended) return;
@@ -163,6 +211,70 @@ export class BlockWeights implements Weights {
     });
   }
 
+  #openPool(plan: SlotPlan, address: Pointer): PoolReaderSetup {
+    const slots = plan.classes.flatMap(({ slots, slotBytes, offset }) =>
+      Array.from({ length: slots }, (_, slot) => address + BigInt(offset + slot * slotBytes)),
+    );
+    const { map, cached } = this.#setup;
+    return { map, slots, cached, memory: this.#memory, pool: poolMemory(slots.length) };
+  }
+
+  /** Tensors of each class, which are told where the unit lies that is computed from. */
+  #classTensors(models: TensorModels, { classes }: SlotPlan): Pick<PoolParts, "place" | "tensor"> {
+    const { blocks, experts } = this.#map;
+    const byUnit: { tensors: ReadonlyMap<string, Tensor>; places: readonly [Repoint, bigint][] }[] = [];
+    for (const { units } of classes) {
+      const parts = blocks[experts + units[0]!]!.tensors;
+      const described = new Map(parts.map((tensor) => [matrixOf(tensor.name), models.describe(tensor)]));
+      const tensors = new Map([...described].map(([role, { handle }]) => [role, handle]));
+      for (const unit of units) {
+        const own = blocks[experts + unit]!.tensors;
+        const places = own.map(({ name, offset }): [Repoint, bigint] => [
+          described.get(matrixOf(name))!.repoint,
+          BigInt(offset),
+        ]);
+        byUnit[unit] = { tensors, places };
+      }
+    }
+    return {
+      tensor: (unit, role) => byUnit[unit]!.tensors.get(role)!,
+      place(unit, address) {
+        for (const [repoint, offset] of byUnit[unit]!.places) repoint(address + offset);
+      },
+    };
+  }
+
+  /** One tensor for each matrix of all experts of a block, whose slots follow on each other. */
+  #stack(
+    models: TensorModels,
+    stacks: readonly TensorStack[],
+    placed: readonly { readonly block: number; readonly address: Pointer }[],
+  ): void {
+    const addresses = new Map(placed.map(({ block, address }) => [block, address]));
+    let unit = this.#map.experts;
+    for (let i = 0; i < stacks.length; ) {
+      const { tensors } = this.#map.blocks[unit]!;
+      const [first, second] = [addresses.get(unit)!, addresses.get(unit + 1)!];
+      const { length } = stacks[i]!.experts;
+      for (const tensor of this.#inOrder(tensors, stacks.slice(i, i + tensors.length))) {
+        const { handle, repoint } = models.stack(tensor, length, Number(second - first));
+        repoint(first + BigInt(tensor.offset));
+        this.#tensors.set(tensor.stack, handle);
+      }
+      i += tensors.length;
+      unit += length;
+    }
+  }
+
+  /** The tensors of an expert, each with the name of the stack that it belongs to. */
+  #inOrder(tensors: readonly StoredTensor[], stacks: readonly TensorStack[]) {
+    return stacks.map(({ name, experts: [first] }) => {
+      const tensor = tensors.find((candidate) => candidate.name === first!.name);
+      if (tensor === undefined) throw new Error(`no expert has ${first!.name}`);
+      return { ...tensor, stack: name };
+    });
+  }
+
   #place(block: number, address: Pointer): void {
     const { tensors } = this.#map.blocks[block]!;
     const repoints = this.#repoints[block]!;
@@ -179,9 +291,15 @@ function waitUntil(reached: () => boolean, cells: Int32Array): boolean {
   return true;
 }
 
-function startReader(setup: ReaderSetup): Worker {
-  const script = new URL("./readerThread.js", import.meta.url);
-  return new Worker(script, { workerData: setup, resourceLimits: readerLimits });
+function startThread(script: string, workerData: ReaderSetup | PoolReaderSetup): Worker {
+  return new Worker(new URL(`./${script}.js`, import.meta.url), { workerData, resourceLimits: readerLimits });
+}
+
+/** Where each expert lies if all have a slot. */
+function slotsOfExperts({ experts }: BlockMap, { classes }: SlotPlan, address: Pointer) {
+  return classes.flatMap(({ units, slotBytes, offset }) =>
+    units.map((unit, slot) => ({ block: experts + unit, address: address + BigInt(offset + slot * slotBytes) })),
+  );
 }
 
 function bytesOf({ bytes }: { readonly bytes: number }): number {

@@ -9,19 +9,17 @@ import type { BlockMap, Extent, MappedBlock } from "./blockMap.ts";
  * is hardly more. Throws `MODEL_UNSUPPORTED` if a block needs only some columns of a tensor: those are scattered over the
  * file.
  *
+ * @param blocks - the last one holds what belongs to no block
  * @param plain - name of the plain layout
  */
 export function ggufMap(
   files: readonly string[],
   blocks: readonly (readonly TensorSlice[])[],
+  experts: readonly (readonly TensorSlice[])[],
   plain: string,
 ): BlockMap {
-  return { files, blocks: blocks.map((slices) => mappedBlock(slices, plain)) };
-}
-
-/** Room that each block takes in memory that way. */
-export function plainRooms(blocks: readonly (readonly TensorSlice[])[]): number[] {
-  return ggufMap([], blocks, "").blocks.map(({ room }) => room);
+  const mapped = [...blocks, ...experts].map((slices) => mappedBlock(slices, plain));
+  return { files, blocks: mapped, experts: blocks.length };
 }
 
 function mappedBlock(slices: readonly TensorSlice[], layout: string): MappedBlock {

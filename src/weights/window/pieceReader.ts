@@ -5,7 +5,7 @@ import { type SpanKind, spanKind } from "../../trace/spans.ts";
 import { BlockChecksum } from "../checksum.ts";
 import { pageBytes, roundUp } from "../pages.ts";
 import { WeightFile } from "../weightFile.ts";
-import type { BlockMap, Extent } from "./blockMap.ts";
+import type { Extent, ReadMap } from "./blockMap.ts";
 import { announce, type WindowMemory, windowCell } from "./windowMemory.ts";
 
 /** Where a reader records what it does, and what it calls the blocks, by their index: see `blockSubject`. */
@@ -22,7 +22,7 @@ const mostPieceBytes = 32 * 2 ** 20;
 
 /** Reads blocks of a map in pieces, into memory that its caller names, and compares the checksum of each once. */
 export class PieceReader implements Disposable {
-  readonly #map: BlockMap;
+  readonly #map: ReadMap;
   readonly #memory: WindowMemory;
   readonly #recorder: Recorder;
   readonly #subjects: readonly number[] | undefined;
@@ -30,7 +30,7 @@ export class PieceReader implements Disposable {
   readonly #files: WeightFile[] = [];
 
   /** @param trace - nothing is recorded if absent */
-  constructor(map: BlockMap, memory: WindowMemory, trace: ReaderTrace | undefined) {
+  constructor(map: ReadMap, memory: WindowMemory, trace: ReaderTrace | undefined) {
     this.#map = map;
     this.#memory = memory;
     this.#recorder = openRecorder(trace?.memory);

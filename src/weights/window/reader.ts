@@ -2,14 +2,14 @@ import { reasonOf, StelliumError } from "../../errors.ts";
 import type { Pointer } from "../../native/ggml.ts";
 import { viewNative } from "../../native/memory.ts";
 import { spanKind } from "../../trace/spans.ts";
-import type { BlockMap } from "./blockMap.ts";
+import type { ReadMap } from "./blockMap.ts";
 import { PieceReader, type ReaderTrace } from "./pieceReader.ts";
 import { RingCursor, type Visit } from "./ring.ts";
 import { announce, putFailure, type WindowMemory, windowCell } from "./windowMemory.ts";
 
 /** What a reader is started with. Plain data and shared memory: it crosses threads. */
 export interface ReaderSetup {
-  readonly map: BlockMap;
+  readonly map: ReadMap;
   /** Blocks that stay in memory, and where. They are read first. */
   readonly pinned: readonly { readonly block: number; readonly address: Pointer }[];
   /** What the other blocks pass through; undefined if there are none. */

@@ -1,6 +1,7 @@
 import { StelliumError } from "../../errors.ts";
 import { pageBytes, roundUp } from "../pages.ts";
 import { recordBytes, type SliceBlock } from "../sliceHeader.ts";
+import { expertKind } from "../sliceLayout.ts";
 import { openSlice, type SliceFile } from "../sliceStore.ts";
 import type { BlockMap, MappedBlock } from "./blockMap.ts";
 
@@ -8,7 +9,9 @@ import type { BlockMap, MappedBlock } from "./blockMap.ts";
 export async function sliceMap(path: string): Promise<BlockMap> {
   await using slice = await openSlice(path);
   const checksums = await slice.checksums();
-  return { files: [path], blocks: slice.header.blocks.map((block, i) => mappedBlock(slice, block, i, checksums[i])) };
+  const { blocks } = slice.header;
+  const mapped = blocks.map((block, i) => mappedBlock(slice, block, i, checksums[i]));
+  return { files: [path], blocks: mapped, experts: blocks.filter(({ kind }) => kind !== expertKind).length };
 }
 
 function mappedBlock(

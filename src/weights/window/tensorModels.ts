@@ -1,6 +1,7 @@
 import { StelliumError } from "../../errors.ts";
 import { type Buffer, type Context, type Device, type Ggml, required, type Tensor } from "../../native/ggml.ts";
 import { type Repoint, repointing } from "../../native/tensorData.ts";
+import { rowBytes } from "../../native/tensorTypes.ts";
 import { type Layout, Layouts, newTensor } from "../layout.ts";
 import type { StoredTensor } from "../slice.ts";
 import type { BlockMap } from "./blockMap.ts";
@@ -17,7 +18,7 @@ export class TensorModels {
   readonly #context: Context;
   readonly #path: string;
   readonly #layouts: Layouts;
-  readonly #byLayout = new Map<Layout, Buffer>();
+  readonly #byLayout = new Map<Layout, { readonly buffer: Buffer; readonly bytes: number }>();
   readonly #most: number;
   #repointing: ((tensor: Tensor) => Repoint) | undefined;
 
@@ -35,9 +36,31 @@ export class TensorModels {
     const layout = this.#layouts.named(tensor.layout);
     const handle = newTensor(this.#ggml, this.#context, tensor, tensor.rows.count);
     if (layout === undefined || this.#lengthOf(handle, layout) > tensor.bytes) throw this.#misfit(tensor);
-    const buffer = this.#buffer(layout);
+    const buffer = this.#buffer(layout, tensor.bytes);
     this.#ggml.placeTensor(buffer, handle, this.#ggml.bufferBase(buffer));
     this.#repointing ??= repointing(this.#ggml, handle);
+    return { handle, repoint: this.#repointing(handle) };
+  }
+
+  /**
+   * Describes tensors of one shape as one tensor of three dimensions, that lie so many bytes apart. See `describe`.
+   *
+   * @param distance - from the start of one to the start of the next
+   */
+  stack(tensor: StoredTensor, count: number, distance: number): { handle: Tensor; repoint: Repoint } {
+    const ggml = this.#ggml;
+    const { rows, columns, type } = tensor;
+    const layout = this.#layouts.named(tensor.layout);
+    const row = rowBytes(type, columns.count);
+    // A view has to lie within what it is a view of: as many rows of the same kind as cover all.
+    const all = Math.ceil(((count - 1) * distance) / row) + rows.count;
+    if (layout === undefined) throw this.#misfit(tensor);
+    const base = newTensor(ggml, this.#context, tensor, all);
+    const buffer = this.#buffer(layout, Number(ggml.allocationSize(layout.bufferType, base)));
+    ggml.placeTensor(buffer, base, ggml.bufferBase(buffer));
+    const handle = ggml.view3d(this.#context, base, columns.count, rows.count, count, row, distance, 0);
+    ggml.initView(handle);
+    this.#repointing ??= repointing(ggml, base);
     return { handle, repoint: this.#repointing(handle) };
   }
 
@@ -45,12 +68,14 @@ export class TensorModels {
     return Number(this.#ggml.allocationSize(layout.bufferType, handle));
   }
 
-  #buffer(layout: Layout): Buffer {
+  /** A buffer of this layout and at least so many bytes. */
+  #buffer(layout: Layout, bytes: number): Buffer {
     const known = this.#byLayout.get(layout);
-    if (known !== undefined) return known;
-    const buffer = required(this.#ggml.allocateBuffer(layout.bufferType, this.#most), "describing weights");
+    if (known !== undefined && known.bytes >= bytes) return known.buffer;
+    const most = Math.max(this.#most, bytes);
+    const buffer = required(this.#ggml.allocateBuffer(layout.bufferType, most), "describing weights");
     this.#ggml.setBufferUsage(buffer, 1);
-    this.#byLayout.set(layout, buffer);
+    this.#byLayout.set(layout, { buffer, bytes: most });
     this.buffers.push(buffer);
     return buffer;
   }

@@ -22,9 +22,14 @@ export interface BlockWindow {
   readonly filled: number;
 }
 
-/** All is in memory: there is nothing to wait for. */
-export function residentWindow(bytesRead: number): BlockWindow {
-  return { streams: () => false, acquire: () => true, release() {}, waitMs: 0, bytesRead, filled: 0 };
+/** All blocks are in memory: there is nothing to wait for. */
+export function residentWindow(bytesRead: () => number): BlockWindow {
+  return {
+    ...{ streams: () => false, acquire: () => true, release() {}, waitMs: 0, filled: 0 },
+    get bytesRead() {
+      return bytesRead();
+    },
+  };
 }
 
 /** What a window is made of. */

@@ -26,7 +26,7 @@ export const windowCell = {
   started: 2,
   /** Readers that wait for another epoch to start. */
   parked: 3,
-  /** Readers that have not ended. */
+  /** Readers of blocks that have not ended. */
   readers: 4,
   /** The ring's piece that the next free reader takes, counted from the epoch's start. */
   nextPiece: 5,
@@ -45,7 +45,9 @@ export const windowCell = {
   news: 12,
   /** Readers that have opened the files. */
   opened: 13,
-  length: 14,
+  /** Readers of experts that have not ended. */
+  expertReaders: 14,
+  length: 15,
 } as const;
 
 const failureBytes = 8192;

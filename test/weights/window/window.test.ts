@@ -31,7 +31,7 @@ beforeAll(async () => {
     offset += bytes;
     return block;
   });
-  map = { files: [path], blocks };
+  map = { experts: 0, files: [path], blocks };
 });
 afterAll(() => rm(directory, { recursive: true }));
 

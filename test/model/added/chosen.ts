@@ -21,12 +21,14 @@ import type { Tensor } from "#stellium/native/ggml";
 export const used = 2;
 
 /** A mixture of experts, whose columns ranks share, added to its input. */
-interface ExpertsBlock extends BlockFacts {
-  readonly kind: "experts";
+interface ChosenBlock extends BlockFacts {
+  readonly kind: "chosen";
   readonly count: number;
   readonly feedForwardLength: number;
   /** Whether one rank computes the router and all take what it says, instead of each computing it. */
   readonly agreed: boolean;
+  /** Whether all ranks but the first one compute the router as if their CPUs rounded much more coarsely. */
+  readonly coarse: boolean;
 }
 
 function describeExperts(
@@ -34,10 +36,11 @@ function describeExperts(
   architecture: Architecture,
   { embeddingLength, feedForwardLength, norm, residualScale }: Hyperparameters,
   layer: number,
-): ExpertsBlock {
+): ChosenBlock {
   const unit = "ffn" as const;
   const from = finder.layer(layer, architecture);
   const agreed = architecture.name === agreedExperts.name;
+  const coarse = architecture.name === coarseExperts.name;
   let count = 0;
   while (from.has(`ffn_up.${count}.weight`)) count++;
   const rows = { axis: "rows", unit, each: 1 } as const;
@@ -54,16 +57,16 @@ function describeExperts(
   });
   const weights = [...norms, router, ...experts.flat()];
   const facts = { layer, weights, embeddingLength, feedForwardLength, norm, before, after, residualScale };
-  return { kind: "experts", ...facts, count, agreed };
+  return { kind: "chosen", ...facts, count, agreed, coarse };
 }
 
-/** See `ExpertsBlock`. */
-export const experts: BlockDefinition<ExpertsBlock> = {
+/** See `ChosenBlock`. */
+export const chosen: BlockDefinition<ChosenBlock> = {
   describe: describeExperts,
   steps: ({ count, agreed }) => [
     { does: "compute", leaves: count, append: appendRouter },
     ...(agreed ? [{ does: "sum" } as const] : []),
-    { does: "choose", ids: used, weights: used, choose },
+    { does: "choose", ids: used, weights: used, among: count, choose },
     { does: "compute", append: appendChosen },
     { does: "sum" },
     addSum,
@@ -72,12 +75,20 @@ export const experts: BlockDefinition<ExpertsBlock> = {
   cost: (_, { ffn }) => ({ workingValues: 4 * used * ffn.count, computes: "tokens" }),
 };
 
-type Experts = RankBlock<ExpertsBlock>;
+type Experts = RankBlock<ChosenBlock>;
+
+/** By how much values of the router differ on ranks that are coarse, more or less. */
+const coarseness = 1e-3;
 
 function appendRouter(context: BlockContext, block: Experts, flow: Flow): Flow {
   if (context.weight(block, "ffn_gate_inp.weight") === null) return { ...flow, partial: null };
+  const { builder, share } = context;
   const input = blockInput(context, block, flow.hidden);
-  return { ...flow, partial: project(context, block, "ffn_gate_inp", input) };
+  const logits = project(context, block, "ffn_gate_inp", input);
+  if (!block.coarse || share.ffn.start === 0) return { ...flow, partial: logits };
+  const off = builder.scale(input, coarseness);
+  const other = builder.partOfColumns(off, block.embeddingLength, flow.columns, 0, block.count);
+  return { ...flow, partial: builder.add(logits, other) };
 }
 
 /** The experts of the largest logits, with the softmax over those as their weights. */
@@ -116,10 +127,13 @@ function allOf(context: BlockContext, block: Experts, stem: string): Tensor {
   return each.reduce((all, one) => context.builder.concat(all, one, 2));
 }
 
-const layer = ["attention", "experts"] as unknown as readonly BlockKind[];
+const layer = ["attention", "chosen"] as unknown as readonly BlockKind[];
 
 /** Each rank computes the router, and all come to the same. libllama has to know the name, for its vocabulary. */
 export const alikeExperts: Architecture = { name: "codeshell", models: "tests", rope: "norm", layer };
 
 /** One rank computes the router, and all take its values. */
 export const agreedExperts: Architecture = { ...alikeExperts, name: "plamo" };
+
+/** Each rank computes the router, and comes to something else. */
+export const coarseExperts: Architecture = { ...alikeExperts, name: "orion" };

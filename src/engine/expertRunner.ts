@@ -1,0 +1,238 @@
+import { StelliumError } from "../errors.ts";
+import type { ExpertsStep, RankBlock } from "../model/blocks/block.ts";
+import { expertsOf } from "../model/expertWeights.ts";
+import { GraphBuilder } from "../model/graphBuilder.ts";
+import type { ComputeBackend } from "../native/backend.ts";
+import {
+  type Buffer,
+  type Context,
+  type Ggml,
+  type GraphAllocator,
+  graphStatus,
+  required,
+  type Tensor,
+} from "../native/ggml.ts";
+import { viewIntegers } from "../native/memory.ts";
+import { type Repoint, repointing } from "../native/tensorData.ts";
+import { tensorTypes } from "../native/tensorTypes.ts";
+import { describingContext } from "../weights/layout.ts";
+import type { ExpertPool } from "../weights/pool/expertPool.ts";
+import type { Weights } from "../weights/weights.ts";
+import type { Lane } from "./lane.ts";
+
+/** What experts are computed with. */
+export interface ExpertParts {
+  readonly ggml: Ggml;
+  readonly backend: ComputeBackend;
+  readonly weights: Weights;
+  /** All blocks of the rank, in order. */
+  readonly blocks: readonly RankBlock[];
+  /** Most tokens of a lane. */
+  readonly tokens: number;
+}
+
+/** Graphs that are kept: one for each number of columns, which are rounded up to a multiple of `columnStep` beyond that. */
+const keptGraphs = 32;
+const columnStep = 4;
+const nodesOfExpert = 40;
+const mostBiases = 8;
+
+/** A bias of all experts, (length, experts), that graphs are built with: told for each block where it lies. */
+interface BiasModel {
+  readonly tensor: Tensor;
+  readonly repoint: Repoint;
+}
+
+/**
+ * Computes what the chosen experts of a block give, expert by expert: those in memory first, the others as they come. Each
+ * is multiplied with all its columns at once.
+ */
+export class ExpertRunner implements Disposable {
+  readonly #parts: ExpertParts;
+  readonly #pool: ExpertPool;
+  /** By block: its first unit. */
+  readonly #firstUnits = new Map<RankBlock, number>();
+  readonly #context: Context;
+  readonly #buffer: Buffer;
+  readonly #allocator: GraphAllocator;
+  readonly #graphs = new Map<string, GraphBuilder>();
+  /** The expert, and the columns of tokens it is applied to, and where its results go. */
+  readonly #expert: { readonly tensor: Tensor; readonly values: Int32Array };
+  readonly #tokens: { readonly tensor: Tensor; readonly values: Int32Array };
+  readonly #places: { readonly tensor: Tensor; readonly values: Int32Array };
+  readonly #biases = new Map<string, BiasModel>();
+  readonly #biasContext: Context;
+  #repointing: ((tensor: Tensor) => Repoint) | undefined;
+  /** Of the block at hand: units that are wanted, pairs by expert, and where those of an expert start. */
+  readonly #units: Int32Array;
+  readonly #starts: Int32Array;
+  readonly #pairs: Int32Array;
+
+  constructor(parts: ExpertParts, pool: ExpertPool) {
+    const { ggml, backend, blocks, tokens } = parts;
+    const { I32, I64 } = tensorTypes;
+    this.#parts = parts;
+    this.#pool = pool;
+    let unit = 0;
+    let [most, used] = [0, 0];
+    for (const block of blocks) {
+      this.#firstUnits.set(block, unit);
+      unit += expertsOf(block).length;
+      most = Math.max(most, block.experts?.count ?? 0);
+      if (block.kind === "experts") used = Math.max(used, block.routing.used);
+    }
+    this.#units = new Int32Array(most);
+    this.#starts = new Int32Array(most + 1);
+    this.#pairs = new Int32Array(used * tokens);
+    const columns = tokens + columnStep;
+    this.#context = describingContext(ggml, 3);
+    this.#biasContext = describingContext(ggml, mostBiases);
+    const [expert, from, to] = [
+      ggml.newTensor1d(this.#context, I32.id, 1),
+      ggml.newTensor1d(this.#context, I32.id, columns),
+      ggml.newTensor1d(this.#context, I64.id, columns),
+    ];
+    const type = ggml.deviceBufferType(backend.device);
+    this.#buffer = required(ggml.allocateTensors(this.#context, type), "making room for experts");
+    const view = (tensor: Tensor, count: number) => ({
+      tensor,
+      values: viewIntegers(required(ggml.getData(tensor), "reading inputs"), count),
+    });
+    this.#expert = view(expert, 1);
+    this.#tokens = view(from, columns);
+    this.#places = view(to, 2 * columns);
+    this.#places.values.fill(0);
+    this.#allocator = required(ggml.newGraphAllocator(type), "allocating graphs");
+  }
+
+  /**
+   * Computes what the experts of a block give that a lane's tokens have chosen, into the lane. Returns false if it was
+   * stopped. Throws what `ExpertPool.next` does.
+   */
+  run(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, ids: Int32Array): boolean {
+    const wanted = this.#sort(block, ids);
+    this.#placeBiases(block);
+    this.#pool.begin(this.#units, wanted);
+    for (let done = 0; done < wanted; done++) {
+      const unit = this.#pool.next();
+      if (unit < 0 || !this.#compute(block, step, lane, unit)) return false;
+      this.#pool.release(unit);
+    }
+    return true;
+  }
+
+  [Symbol.dispose](): void {
+    const { ggml } = this.#parts;
+    this.#forget();
+    ggml.freeGraphAllocator(this.#allocator);
+    ggml.freeBuffer(this.#buffer);
+    ggml.free(this.#context);
+    ggml.free(this.#biasContext);
+  }
+
+  /** Sorts the pairs of token and expert by expert, and lists the units that are wanted. Returns how many. */
+  #sort(block: RankBlock, ids: Int32Array): number {
+    const starts = this.#starts.fill(0);
+    for (let pair = 0; pair < ids.length; pair++) starts[ids[pair]! + 1]!++;
+    const first = this.#firstUnits.get(block)!;
+    let wanted = 0;
+    for (let expert = 0; expert + 1 < starts.length; expert++) {
+      if (starts[expert + 1]! > 0) this.#units[wanted++] = first + expert;
+      starts[expert + 1]! += starts[expert]!;
+    }
+    // Each start moves to the end of its expert, and back.
+    for (let pair = 0; pair < ids.length; pair++) this.#pairs[starts[ids[pair]!]!++] = pair;
+    starts.copyWithin(1, 0);
+    starts[0] = 0;
+    return wanted;
+  }
+
+  #compute(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, unit: number): boolean {
+    const { ggml, backend } = this.#parts;
+    const expert = unit - this.#firstUnits.get(block)!;
+    const [start, end] = [this.#starts[expert]!, this.#starts[expert + 1]!];
+    const columns = roundedColumns(end - start);
+    for (let column = 0; column < columns; column++) {
+      // The last one again is computed again, to the same place.
+      const pair = this.#pairs[Math.min(start + column, end - 1)]!;
+      this.#tokens.values[column] = Math.floor(pair / step.used);
+      this.#places.values[2 * column] = pair;
+    }
+    this.#expert.values[0] = expert;
+    this.#pool.place(unit);
+    const { graph } = this.#graphOf(block, step, lane, unit, columns);
+    return ggml.compute(backend.backend, graph) === graphStatus.success;
+  }
+
+  #graphOf(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, unit: number, columns: number): GraphBuilder {
+    const key = `${lane.index} ${this.#pool.classOf(unit)} ${columns}`;
+    const known = this.#graphs.get(key);
+    if (known !== undefined) {
+      this.#graphs.delete(key);
+      this.#graphs.set(key, known);
+      return known;
+    }
+    const built = this.#build(block, step, lane, unit, columns);
+    this.#graphs.set(key, built);
+    for (const [old, graph] of this.#graphs) {
+      if (this.#graphs.size <= keptGraphs) break;
+      this.#graphs.delete(old);
+      graph[Symbol.dispose]();
+    }
+    return built;
+  }
+
+  #build(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, unit: number, columns: number): GraphBuilder {
+    const { ggml } = this.#parts;
+    const builder = new GraphBuilder(ggml, nodesOfExpert);
+    const { input, outputs } = lane.experts(builder);
+    const context = {
+      builder,
+      matrix: (role: string) => this.#pool.tensor(unit, role),
+      bias: (role: string) => {
+        const bias = this.#biases.get(role);
+        return bias === undefined ? null : builder.getRows(bias.tensor, this.#expert.tensor);
+      },
+    };
+    const given = step.append(context, block, builder.getRows(input, builder.first(this.#tokens.tensor, columns)));
+    builder.expand(builder.setRows(outputs, given, builder.first(this.#places.tensor, columns)));
+    this.#allocate(builder);
+    return builder;
+  }
+
+  /** All graphs share one buffer: where it has to grow, those placed in it before are void. */
+  #allocate({ graph }: GraphBuilder): void {
+    const { ggml } = this.#parts;
+    const before = ggml.allocatorBytes(this.#allocator, 0);
+    const reserved = ggml.reserveGraph(this.#allocator, graph);
+    if (ggml.allocatorBytes(this.#allocator, 0) !== before) this.#forget();
+    if (reserved && ggml.allocateGraph(this.#allocator, graph)) return;
+    throw new StelliumError("NATIVE_FAILED", { operation: "making room for experts" });
+  }
+
+  #forget(): void {
+    for (const graph of this.#graphs.values()) graph[Symbol.dispose]();
+    this.#graphs.clear();
+  }
+
+  /** Tells the biases of all experts where those of a block lie. */
+  #placeBiases(block: RankBlock): void {
+    const { ggml, weights } = this.#parts;
+    for (const { role, name, columns, rows } of block.weights) {
+      if (!/_exps\.bias$/.test(role)) continue;
+      const own = weights.get(name);
+      let bias = this.#biases.get(role);
+      if (bias === undefined) {
+        this.#repointing ??= repointing(ggml, own);
+        const tensor = ggml.newTensor2d(this.#biasContext, tensorTypes.F32.id, columns.count, rows.count);
+        bias = { tensor, repoint: this.#repointing(tensor) };
+        this.#biases.set(role, bias);
+      }
+      bias.repoint(required(ggml.getData(own), "reading a bias"));
+    }
+  }
+}
+
+function roundedColumns(columns: number): number {
+  return columns <= 2 * columnStep ? columns : Math.ceil(columns / columnStep) * columnStep;
+}

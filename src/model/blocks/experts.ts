@@ -1,0 +1,303 @@
+import type { Tensor } from "../../native/ggml.ts";
+import type { Architecture } from "../architecture.ts";
+import type { ExpertMatrix } from "../expertWeights.ts";
+import type { GatedActivation } from "../graphBuilder.ts";
+import { type Hyperparameters, keepsLast, type Routing } from "../hyperparameters.ts";
+import type { Weight } from "../split.ts";
+import type { LayerFinder, TensorFinder } from "../tensorFinder.ts";
+import {
+  addSum,
+  type BlockContext,
+  type BlockDefinition,
+  type BlockFacts,
+  type BlockStep,
+  blockInput,
+  type ChooseStep,
+  type ChosenInputs,
+  type ExpertContext,
+  type Flow,
+  project,
+  type RankBlock,
+} from "./block.ts";
+
+/** A mixture of experts: gated feed-forward networks of which a router chooses some for each token, added to their input. */
+export interface ExpertsBlock extends BlockFacts {
+  readonly kind: "experts";
+  readonly activation: GatedActivation;
+  readonly routing: Routing;
+  /** Columns of each expert and of the shared one, which all tokens pass through; 0 if there is none. */
+  readonly width: number;
+  readonly sharedWidth: number;
+  /** True if only tokens with outputs get here: no layer after it keeps keys. */
+  readonly last: boolean;
+}
+
+/** Role of the router's matrix: a layer that has it is a mixture of experts. */
+export const routerRole = "ffn_gate_inp.weight";
+const correctionRole = "exp_probs_b.bias";
+const sharedGateRole = "ffn_gate_inp_shexp.weight";
+
+function describeExperts(
+  finder: TensorFinder,
+  architecture: Architecture,
+  { embeddingLength, cellLayers, norm, residualScale, routing }: Hyperparameters,
+  layer: number,
+): ExpertsBlock {
+  const from = finder.layer(layer, architecture);
+  const { feedForwardNorm = "ffn_norm", experts: { activation = "silu" } = {} } = architecture;
+  const norms = from.norms(feedForwardNorm, "post_ffw_norm", embeddingLength, undefined);
+  const matrices = expertMatrices(from, embeddingLength, routing!.count);
+  const width = matrices.find(({ role }) => role === "ffn_up_exps.weight")!.rows.count;
+  const { weights: shared, sharedWidth } = sharedExpert(from, embeddingLength);
+  const weights = [
+    ...norms.weights,
+    ...router(from, embeddingLength, routing!.count),
+    ...expertBiases(from, embeddingLength, width, routing!.count),
+    ...shared,
+  ];
+  const { before, after } = norms;
+  const facts = { layer, weights, embeddingLength, norm, before, after, residualScale, activation };
+  const experts = { count: routing!.count, matrices };
+  const last = keepsLast({ cellLayers }, layer);
+  return { kind: "experts", ...facts, experts, routing: routing!, width, sharedWidth, last };
+}
+
+/** The router: its matrix, and what it adds to its values, before and for the choice. */
+function router(from: LayerFinder, embeddingLength: number, count: number): Weight[] {
+  const split = { axis: "replicated" } as const;
+  const optional = (role: string) => (from.has(role) ? [from.vector(role, count, split)] : []);
+  return [
+    from.matrix(routerRole, embeddingLength, count, split),
+    ...optional("ffn_gate_inp.bias"),
+    ...optional(correctionRole),
+  ];
+}
+
+function expertMatrices(from: LayerFinder, embeddingLength: number, count: number): ExpertMatrix[] {
+  const unit = "expertFfn" as const;
+  const rows = { axis: "rows", unit, each: 1 } as const;
+  const columns = { axis: "columns", unit, each: 1 } as const;
+  const gated = from.gatedExperts(embeddingLength, rows, count);
+  const width = gated[0]!.rows.count;
+  return [...gated, from.expertMatrix("ffn_down", { inputs: width, outputs: embeddingLength, split: columns }, count)];
+}
+
+/** One row for each expert; that of the last matrix is added once. */
+function expertBiases(from: LayerFinder, embeddingLength: number, width: number, count: number): Weight[] {
+  const unit = "expertFfn" as const;
+  const columns = { axis: "columns", unit, each: 1 } as const;
+  const bias = (role: string, length: number, split: Weight["split"]) =>
+    from.has(role) ? [from.rowsOfBias(role, length, count, split)] : [];
+  return [
+    ...bias("ffn_gate_exps.bias", width, columns),
+    ...bias("ffn_up_exps.bias", width, columns),
+    ...bias("ffn_down_exps.bias", embeddingLength, { axis: "once", unit }),
+  ];
+}
+
+/** The shared expert, as wide as its tensors are; no weights if there is none. */
+function sharedExpert(from: LayerFinder, embeddingLength: number): { weights: Weight[]; sharedWidth: number } {
+  const unit = "sharedFfn" as const;
+  if (!from.has("ffn_up_shexp.weight")) return { weights: [], sharedWidth: 0 };
+  const sharedWidth = from.lengthOf("ffn_up_shexp.weight", 1);
+  const rows = { axis: "rows", unit, each: 1 } as const;
+  const columns = { axis: "columns", unit, each: 1 } as const;
+  const gate = from.has(sharedGateRole)
+    ? [from.vector(sharedGateRole, embeddingLength, { axis: "replicated", unit })]
+    : [];
+  const weights = [
+    from.matrix("ffn_gate_shexp.weight", embeddingLength, sharedWidth, rows),
+    from.matrix("ffn_up_shexp.weight", embeddingLength, sharedWidth, rows),
+    from.matrix("ffn_down_shexp.weight", sharedWidth, embeddingLength, columns),
+    ...gate,
+  ];
+  return { weights, sharedWidth };
+}
+
+/** See `ExpertsBlock`. */
+export const experts: BlockDefinition<ExpertsBlock> = {
+  describe: describeExperts,
+  steps: ({ routing, pooled = false, undivided }) => {
+    const nodes = nodesBesides + nodesPerChosen * routing.used;
+    const own: BlockStep<ExpertsBlock>[] =
+      undivided && !pooled
+        ? [{ does: "compute", nodes, append: appendAll }]
+        : [
+            { does: "compute", nodes, append: appendRouter },
+            routed(routing),
+            ...(pooled ? [{ does: "experts", used: routing.used, append: appendExpert } as const] : []),
+            { does: "compute", nodes, append: pooled ? appendOutputs : appendChosen },
+          ];
+    return [...own, { does: "sum" }, addSum];
+  },
+  state: () => undefined,
+  cost: ({ routing, embeddingLength, last, pooled = false }, { expertFfn, sharedFfn }) => ({
+    // The input, and room for what experts give.
+    kept: [embeddingLength, ...(pooled ? [routing.used * embeddingLength] : [])],
+    // Gate, up, their product and its quantized copy; what each expert gives, and that times its weight.
+    workingValues: routing.used * (4 * expertFfn.count + 2 * embeddingLength) + 4 * sharedFfn.count + 3 * routing.count,
+    computes: last ? "outputs" : "tokens",
+  }),
+};
+
+/** Operations and weights of a step: a view and a sum for each chosen expert, and all others. */
+const nodesPerChosen = 2;
+const nodesBesides = 64;
+
+/** A choice that the graph before has made. */
+function routed({ count, used }: Routing): ChooseStep<ExpertsBlock> {
+  return { does: "choose", ids: used, weights: used, among: count, choose() {} };
+}
+
+type Experts = RankBlock<ExpertsBlock>;
+
+function appendAll(context: BlockContext, block: Experts, flow: Flow): Flow {
+  if (block.empty) return flow;
+  const input = blockInput(context, block, flow.hidden);
+  const chosen = route(context, block, input, flow.columns);
+  return withParts(context, block, flow, input, chosenExperts(context, block, input, chosen, flow.columns));
+}
+
+/** The experts' input, and which ones each token gets. */
+function appendRouter(context: BlockContext, block: Experts, flow: Flow): Flow {
+  if (block.empty) return { ...flow, partial: null };
+  const input = blockInput(context, block, flow.hidden);
+  const routed = { ...route(context, block, input, flow.columns), used: block.routing.used };
+  return { ...flow, kept: [input], routed };
+}
+
+/** What the chosen experts give. */
+function appendChosen(context: BlockContext, block: Experts, flow: Flow): Flow {
+  if (block.empty) return flow;
+  const [input] = flow.kept!;
+  return withParts(context, block, flow, input!, chosenExperts(context, block, input!, flow.chosen!, flow.columns));
+}
+
+/** What they gave that were computed one by one. */
+function appendOutputs(context: BlockContext, block: Experts, flow: Flow): Flow {
+  if (block.empty) return flow;
+  const [input, outputs] = flow.kept!;
+  const own = hasExperts(block) ? [weightedSum(context, block, outputs!, flow.chosen!.weights, flow.columns)] : [];
+  return withParts(context, block, flow, input!, own);
+}
+
+/** Adds up what the rank has of the chosen experts and of the shared one. */
+function withParts(context: BlockContext, block: Experts, flow: Flow, input: Tensor, own: Tensor[]): Flow {
+  const parts = [...own, ...shared(context, block, input)];
+  const partial = parts.reduce((sum, part) => context.builder.add(sum, part));
+  return { ...flow, kept: undefined, routed: undefined, partial };
+}
+
+function hasExperts(block: Experts): boolean {
+  return block.experts!.matrices.length > 0;
+}
+
+/** One expert, without its weight. */
+function appendExpert({ builder, matrix, bias }: ExpertContext, block: Experts, input: Tensor): Tensor {
+  const apply = (stem: string, to: Tensor) => {
+    const product = builder.matMul(matrix(`${stem}_exps.weight`), to);
+    const own = bias(`${stem}_exps.bias`);
+    return own === null ? product : builder.add(product, own);
+  };
+  const [up, gate] = [apply("ffn_up", input), apply("ffn_gate", input)];
+  return apply("ffn_down", builder.gated(block.activation, gate, up));
+}
+
+/** What the chosen experts give, each times its weight; nothing on a rank without a share of them. */
+function chosenExperts(
+  context: BlockContext,
+  block: Experts,
+  input: Tensor,
+  { ids, weights }: ChosenInputs,
+  columns: number,
+): Tensor[] {
+  if (!hasExperts(block)) return [];
+  const each = expertOutputs(context, block, context.builder.reshape(input, block.embeddingLength, 1, columns), ids);
+  return [weightedSum(context, block, each, weights, columns)];
+}
+
+/**
+ * The sum of what experts give, one after the other, as llama.cpp does it.
+ *
+ * @param outputs - (embedding length, used, columns), in any shape
+ * @param weights - (used, columns)
+ */
+function weightedSum(
+  { builder }: BlockContext,
+  { routing: { used }, embeddingLength }: Experts,
+  outputs: Tensor,
+  weights: Tensor,
+  columns: number,
+): Tensor {
+  const weighted = builder.multiply(
+    builder.reshape(outputs, embeddingLength, used, columns),
+    builder.reshape(weights, 1, used, columns),
+  );
+  const one = (i: number) =>
+    builder.partOfColumns(weighted, used * embeddingLength, columns, i * embeddingLength, embeddingLength);
+  return Array.from({ length: used }, (_, i) => one(i)).reduce((sum, part) => builder.add(sum, part));
+}
+
+/** The experts of each token and their weights. */
+function route(context: BlockContext, block: Experts, input: Tensor, columns: number): ChosenInputs {
+  const { builder } = context;
+  const { count, used, gating, normalized, scale } = block.routing;
+  const logits = project(context, block, "ffn_gate_inp", input);
+  const probabilities =
+    gating === "softmax" ? builder.softmax(logits) : gating === "sigmoid" ? builder.sigmoid(logits) : logits;
+  const ids = builder.largest(inChosenGroups(context, block, corrected(context, block, probabilities), columns), used);
+  const chosen = builder.getRows(builder.reshape(probabilities, 1, count, columns), ids);
+  const weights = builder.reshape(chosen, used, columns);
+  const shared = gating === "softmaxOfChosen" ? builder.softmax(weights) : weights;
+  const scaled = builder.scale(normalized ? builder.normalized(shared, leastSum) : shared, scale);
+  return { ids, weights: scaled };
+}
+
+/** Keeps a division from overflowing f16: as llama.cpp has it. */
+const leastSum = 6.103515625e-5;
+
+/** What experts are chosen by: their probabilities, corrected if the model does that. */
+function corrected(context: BlockContext, block: Experts, probabilities: Tensor): Tensor {
+  const bias = context.weight(block, correctionRole);
+  return bias === null ? probabilities : context.builder.add(probabilities, bias);
+}
+
+/** Leaves of the values only those of the groups whose two best have the largest sums; others become -Infinity. */
+function inChosenGroups({ builder }: BlockContext, { routing }: Experts, values: Tensor, columns: number): Tensor {
+  const { groups, groupsUsed, count } = routing;
+  if (groups <= 1) return values;
+  const byGroup = builder.reshape(values, count / groups, groups, columns);
+  const bestTwo = builder.largest(byGroup, 2);
+  const rows = builder.reshape(byGroup, 1, count / groups, groups, columns);
+  const sums = builder.sumRows(builder.reshape(builder.getRows(rows, bestTwo), 2, groups, columns));
+  const best = builder.largest(builder.reshape(sums, groups, columns), groupsUsed);
+  const kept = builder.getRows(byGroup, best);
+  const none = builder.filled(byGroup, Number.NEGATIVE_INFINITY);
+  return builder.reshape(builder.setRows(none, kept, best), count, columns);
+}
+
+/** (embedding length, used, columns): what each chosen expert gives. */
+function expertOutputs(context: BlockContext, block: Experts, input: Tensor, ids: Tensor): Tensor {
+  const { builder } = context;
+  const apply = (stem: string, to: Tensor) => {
+    const product = builder.matMulId(context.experts(block, `${stem}_exps.weight`), to, ids);
+    const bias = context.weight(block, `${stem}_exps.bias`);
+    return bias === null ? product : builder.addId(product, bias, ids);
+  };
+  const [up, gate] = [apply("ffn_up", input), apply("ffn_gate", input)];
+  return apply("ffn_down", builder.gated(block.activation, gate, up));
+}
+
+/** What the shared expert gives; nothing if there is none, or the rank has no share of it. */
+function shared(context: BlockContext, block: Experts, input: Tensor): Tensor[] {
+  const { builder } = context;
+  if (context.weight(block, "ffn_up_shexp.weight") === null) return [];
+  const up = project(context, block, "ffn_up_shexp", input);
+  const gate = project(context, block, "ffn_gate_shexp", input);
+  const own = project(context, block, "ffn_down_shexp", builder.gated(block.activation, gate, up));
+  const factors = context.weight(block, sharedGateRole);
+  if (factors === null) return [own];
+  // silu(x) / x is the sigmoid of x, with llama.cpp's rounding.
+  const open = builder.matMul(factors, input);
+  return [builder.multiply(own, builder.divideColumns(builder.silu(open), open))];
+}

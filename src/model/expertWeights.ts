@@ -1,0 +1,79 @@
+import type { GgufTensor } from "../weights/gguf/model.ts";
+import type { Range } from "../weights/slice.ts";
+import { hasUnits, partOf, type RankShare, type Weight } from "./split.ts";
+
+/** A matrix that each expert of a block has: its rows and its tensor are those of the first one. */
+export interface ExpertMatrix extends Weight {
+  /** Rows from the start of one expert to that of the next one, if all are in one tensor. */
+  readonly stride: number;
+  /** The tensors of all experts, if each has one of its own. */
+  readonly apart?: readonly GgufTensor[];
+}
+
+/** Weights of which a token needs only those of the experts that are chosen for it. Plain data: it crosses threads. */
+export interface ExpertWeights {
+  /** Experts that tokens choose from. */
+  readonly count: number;
+  /** None on a rank without a share of them. */
+  readonly matrices: readonly ExpertMatrix[];
+}
+
+/** What blocks have of weights, as far as it concerns those who read them. */
+interface WithWeights {
+  readonly weights: readonly Weight[];
+  readonly experts?: ExpertWeights | undefined;
+}
+
+/** Name of a matrix of all experts for that of one of them: what GGUF calls it if each has a tensor of its own. */
+function nameOfExpert(name: string, expert: number): string {
+  return name.replace(/_exps\./, `.${expert}.`);
+}
+
+/** The weights of one expert, in the order of its block's matrices. */
+export function weightsOfExpert({ matrices }: ExpertWeights, expert: number): Weight[] {
+  return matrices.map(({ stride, apart, ...matrix }) => ({
+    ...matrix,
+    name: nameOfExpert(matrix.name, expert),
+    role: nameOfExpert(matrix.role, expert),
+    tensor: apart?.[expert] ?? matrix.tensor,
+    rows: { ...matrix.rows, start: matrix.rows.start + expert * stride } satisfies Range,
+  }));
+}
+
+/** A matrix of all experts of a block: their parts of tensors, and its own name. */
+export interface ExpertStack {
+  readonly name: string;
+  readonly experts: readonly Weight[];
+}
+
+/** The matrices of a block's experts. */
+export function stacksOf(block: WithWeights): ExpertStack[] {
+  const experts = expertsOf(block);
+  const matrices = block.experts?.matrices ?? [];
+  return matrices.map(({ name }, i) => ({ name, experts: experts.map((weights) => weights[i]!) }));
+}
+
+/** The weights of each expert of a block; none if it has no experts, or the rank no share of them. */
+export function expertsOf({ experts }: WithWeights): Weight[][] {
+  if (experts === undefined || experts.matrices.length === 0) return [];
+  return Array.from({ length: experts.count }, (_, expert) => weightsOfExpert(experts, expert));
+}
+
+/** The experts of all blocks, in order: the units that are read and kept one by one. */
+export function expertUnits(blocks: readonly (WithWeights & { readonly layer: number })[]) {
+  return blocks.flatMap((block) => expertsOf(block).map((weights) => ({ layer: block.layer, weights })));
+}
+
+/** All weights of a block, those of its experts last. */
+export function allWeights(block: WithWeights): Weight[] {
+  return [...block.weights, ...expertsOf(block).flat()];
+}
+
+/** A rank's part of experts; see `partOf`. */
+export function partOfExperts(experts: ExpertWeights, shares: readonly RankShare[], rank: number): ExpertWeights {
+  const matrices = experts.matrices.flatMap((matrix) => {
+    if (!hasUnits(matrix.split, shares[rank]!)) return [];
+    return { ...matrix, ...partOf(matrix, shares, rank)! };
+  });
+  return { ...experts, matrices };
+}

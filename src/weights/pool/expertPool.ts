@@ -1,0 +1,228 @@
+import { StelliumError } from "../../errors.ts";
+import type { Pointer, Tensor } from "../../native/ggml.ts";
+import { awaitReaders } from "../window/waiting.ts";
+import { readerFailure, type WindowMemory, windowCell } from "../window/windowMemory.ts";
+import { type PoolMemory, poolCell, queuePlace, slotState, wakePool } from "./poolMemory.ts";
+import type { SlotClass } from "./slots.ts";
+
+/** What a pool is made of. */
+export interface PoolParts {
+  readonly classes: readonly SlotClass[];
+  /** Of the first slot of the first class. */
+  readonly address: Pointer;
+  readonly memory: PoolMemory;
+  readonly readers: WindowMemory;
+  /** Tells the tensors of a unit's class that it lies there. */
+  readonly place: (unit: number, address: Pointer) => void;
+  /** A tensor of a unit's class, by its role, such as `ffn_up_exps.weight`. */
+  readonly tensor: (unit: number, role: string) => Tensor;
+  /** What experts are read from, for messages. */
+  readonly path: string;
+  /** Whether to stop waiting. */
+  readonly stopped: () => boolean;
+}
+
+/** Slots of one class: which of its units has which, those used longest ago first. */
+interface Shelf {
+  readonly address: Pointer;
+  readonly slotBytes: number;
+  /** Index of its first slot among all. */
+  readonly first: number;
+  /** Slots that hold nothing, counted from the shelf's first one. */
+  readonly free: number[];
+  /** Slot of a unit, in the order of their last use. */
+  readonly held: Map<number, number>;
+}
+
+/**
+ * Slots for experts that do not all fit memory. What was used longest ago makes room for what is missing, whatever layer
+ * it is of. For one block at a time: `begin` names the experts that are wanted, `next` tells which can be computed from,
+ * those in memory first, and `release` lets their slots go.
+ */
+export class ExpertPool {
+  readonly slots: number;
+  readonly #parts: PoolParts;
+  readonly #shelves: readonly Shelf[];
+  readonly #shelfOf: readonly Shelf[];
+  /** Wanted units that are neither in memory nor on their way. */
+  readonly #missing: number[] = [];
+  /** Wanted units whose reads have not ended. */
+  readonly #reading: number[] = [];
+  /** Wanted units that were not told yet. */
+  readonly #ready: number[] = [];
+  readonly #inUse = new Set<number>();
+  #hits = 0;
+  #misses = 0;
+  #waitMs = 0;
+
+  constructor(parts: PoolParts) {
+    this.#parts = parts;
+    let first = 0;
+    this.#shelves = parts.classes.map(({ offset, slotBytes, slots }) => {
+      const free = Array.from({ length: slots }, (_, slot) => slots - 1 - slot);
+      const shelf = { address: parts.address + BigInt(offset), slotBytes, first, free, held: new Map() };
+      first += slots;
+      return shelf;
+    });
+    this.slots = first;
+    const shelfOf: Shelf[] = [];
+    for (const [i, { units }] of parts.classes.entries()) for (const unit of units) shelfOf[unit] = this.#shelves[i]!;
+    this.#shelfOf = shelfOf;
+  }
+
+  /** Experts that were wanted and in memory, and those that were not, so far. */
+  get hits(): number {
+    return this.#hits;
+  }
+
+  get misses(): number {
+    return this.#misses;
+  }
+
+  /** Milliseconds that experts were waited for. */
+  get waitMs(): number {
+    return this.#waitMs;
+  }
+
+  /** Index of a unit's class. */
+  classOf(unit: number): number {
+    return this.#shelves.indexOf(this.#shelfOf[unit]!);
+  }
+
+  /** Begins to bring units into memory. What was begun before is over. @param count - of the first ones in `units` */
+  begin(units: Int32Array, count: number): void {
+    this.#inUse.clear();
+    this.#ready.length = this.#missing.length = this.#reading.length = 0;
+    for (let i = 0; i < count; i++) this.#want(units[i]!);
+    this.#readMissing();
+  }
+
+  /**
+   * A wanted unit that is in memory: those that were there first, the others in the order of their coming. Each is told
+   * once; -1 if there are no more, and where waiting was stopped. Throws `FILE_UNREADABLE`, `SLICE_INVALID`; then units
+   * may be asked for again.
+   */
+  next(): number {
+    const ready = this.#ready.pop() ?? this.#arrived();
+    if (ready !== undefined) return ready;
+    if (this.#reading.length === 0) return -1;
+    return this.#await();
+  }
+
+  /** Tells the tensors of its class where a wanted unit lies. */
+  place(unit: number): void {
+    const { address, slotBytes, held } = this.#shelfOf[unit]!;
+    this.#parts.place(unit, address + BigInt(held.get(unit)! * slotBytes));
+  }
+
+  /** A tensor of a unit's class, by its role. */
+  tensor(unit: number, role: string): Tensor {
+    return this.#parts.tensor(unit, role);
+  }
+
+  /** A unit was computed from: its slot may be used for others. */
+  release(unit: number): void {
+    this.#inUse.delete(unit);
+    this.#readMissing();
+  }
+
+  #want(unit: number): void {
+    const { held } = this.#shelfOf[unit]!;
+    const slot = held.get(unit);
+    this.#inUse.add(unit);
+    if (slot === undefined) {
+      this.#misses++;
+      this.#inUse.delete(unit);
+      this.#missing.push(unit);
+      return;
+    }
+    // The last one of a map is the one that was used last.
+    held.delete(unit);
+    held.set(unit, slot);
+    this.#hits++;
+    (this.#stateOf(unit) === slotState.ready ? this.#ready : this.#reading).push(unit);
+  }
+
+  /** Reads missing units as far as there are slots that are not in use. */
+  #readMissing(): void {
+    while (this.#missing.length > 0) {
+      const unit = this.#missing[0]!;
+      const slot = this.#freeSlot(this.#shelfOf[unit]!);
+      if (slot === undefined) return;
+      this.#missing.shift();
+      this.#read(unit, slot);
+    }
+  }
+
+  #freeSlot(shelf: Shelf): number | undefined {
+    const free = shelf.free.pop();
+    if (free !== undefined) return free;
+    for (const [unit, slot] of shelf.held) {
+      // A read that nobody wants any more ends before its slot is used again.
+      if (this.#inUse.has(unit) || this.#stateOf(unit) === slotState.reading) continue;
+      shelf.held.delete(unit);
+      return slot;
+    }
+    return undefined;
+  }
+
+  #read(unit: number, slot: number): void {
+    const { cells, queue, states } = this.#parts.memory;
+    const shelf = this.#shelfOf[unit]!;
+    shelf.held.set(unit, slot);
+    this.#inUse.add(unit);
+    this.#reading.push(unit);
+    Atomics.store(states, shelf.first + slot, slotState.reading);
+    const at = queuePlace(queue, Atomics.load(cells, poolCell.asked));
+    queue[at] = unit;
+    queue[at + 1] = shelf.first + slot;
+    Atomics.add(cells, poolCell.asked, 1);
+    wakePool(this.#parts.memory);
+  }
+
+  #stateOf(unit: number): number {
+    const { first, held } = this.#shelfOf[unit]!;
+    return Atomics.load(this.#parts.memory.states, first + held.get(unit)!);
+  }
+
+  /** A unit whose read has ended. */
+  #arrived(): number | undefined {
+    for (let i = 0; i < this.#reading.length; i++) {
+      const unit = this.#reading[i]!;
+      const state = this.#stateOf(unit);
+      if (state === slotState.reading) continue;
+      this.#reading.splice(i, 1);
+      if (state === slotState.ready) return unit;
+      this.#fail(unit);
+    }
+    return undefined;
+  }
+
+  #await(): number {
+    const started = performance.now();
+    const { readers: memory, stopped, path } = this.#parts;
+    let arrived: number | undefined;
+    const reached = () => {
+      arrived = this.#arrived();
+      return arrived !== undefined;
+    };
+    try {
+      return awaitReaders({ memory, reached, stopped, path }) ? arrived! : -1;
+    } finally {
+      this.#waitMs += performance.now() - started;
+    }
+  }
+
+  /** Forgets a unit that could not be read, and says why. */
+  #fail(unit: number): void {
+    const shelf = this.#shelfOf[unit]!;
+    const slot = shelf.held.get(unit)!;
+    const { readers, path } = this.#parts;
+    shelf.held.delete(unit);
+    shelf.free.push(slot);
+    const failure = readerFailure(readers);
+    Atomics.store(readers.cells, windowCell.failed, 0);
+    // Of several failures at a time only the first one says why.
+    throw failure ?? new StelliumError("FILE_UNREADABLE", { path, reason: "several reads failed" });
+  }
+}

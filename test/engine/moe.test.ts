@@ -1,0 +1,135 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { Engine } from "#stellium/engine/engine";
+import type { EngineOptions } from "#stellium/engine/protocol";
+import { architectures } from "#stellium/model/architectures";
+import { describe as describeModelFile } from "#stellium/model/support";
+import { rankDescription } from "#stellium/plan/rankDescription";
+import { planShares } from "#stellium/plan/shares";
+import { readGguf } from "#stellium/weights/gguf/reader";
+import { allAtOnce, type DenseModel, ModelFiles, nearTie, sideBySideRows, teacherForced } from "./dense.ts";
+import { divergences, engineDefaults, readReferences, sameInstructions, startEngine } from "./oracle.ts";
+import { Ranks } from "./ranks.ts";
+import { cutRanks, streamed, streamedPlain, streamedRanks } from "./slices.ts";
+
+const moe = readReferences("moe");
+const files = new ModelFiles();
+const folder = mkdtempSync(join(tmpdir(), "stellium-test-"));
+afterAll(() => {
+  files[Symbol.dispose]();
+  rmSync(folder, { recursive: true });
+});
+
+/** Architectures whose files have experts, and those whose experts do not run yet. */
+const waiting = /^tiny-gemma4-moe$/;
+const models = moe.models.filter(({ generator }) => !waiting.test(generator!.shape));
+const inF32 = models.filter(({ generator }) => generator!.type === "F32");
+const inQ8 = models.filter(({ generator }) => generator!.type === "Q8_0" && !generator!.shape.endsWith("-deep"));
+/** Part of the experts that pools of these tests have room for. */
+const part = 0.3;
+const named = (some: readonly DenseModel[]) => some.map((model) => [model.generator!.shape, model] as const);
+
+/**
+ * Rounding that is usual of quantized activations. Where it makes a router choose another expert, one position differs by
+ * much more, so that most of them are looked at, not the largest: llama.cpp's own builds differ from each other by 0.1 at
+ * nine of ten positions.
+ */
+const usual = 0.3;
+
+/** Keys and values are cached as f16: what is computed in another order may differ by a last bit of those. */
+const cacheRounding = 0.01;
+
+/** The difference that nine of ten are below, or another part of them. */
+function ninthTenth(differences: readonly number[], part = 0.9): number {
+  return [...differences].sort((a, b) => a - b)[Math.floor(part * differences.length)]!;
+}
+
+/** The difference that half of them are below. */
+function median(differences: readonly number[]): number {
+  return ninthTenth(differences, 0.5);
+}
+
+/** Differences of the most likely tokens' log-probabilities from a reference, by position. */
+async function differences(engine: Engine, { runs: [run] }: DenseModel): Promise<number[]> {
+  const rows = await teacherForced(engine, run!);
+  return rows.map((row, i) => Math.max(...run!.top[i]!.map(([token, value]) => Math.abs(row[token]! - value))));
+}
+
+/** Holds an engine to a reference's tokens: where another one is written, it has to be a near-tie. */
+async function writes(engine: Engine, model: DenseModel, limit: number): Promise<void> {
+  for (const { difference } of await divergences(engine, model.runs[0]!)) expect(difference).toBeLessThan(limit);
+}
+
+describe("a mixture of experts writes what llama.cpp writes", () => {
+  it.each(models.map((model) => [model.generator!.shape, model.generator!.type, model] as const))(
+    "%s %s",
+    async (_, type, model) => {
+      const { path, same } = await files.make(model);
+      await using engine = await startEngine(path, allAtOnce);
+      if (!(same && sameInstructions(engine, moe.made))) {
+        expect(ninthTenth(await differences(engine, model))).toBeLessThan(2 * usual);
+      } else await writes(engine, model, nearTie[type === "F32" ? "F32" : "quantized"]);
+    },
+  );
+
+  it("and each architecture with experts has a reference", () => {
+    const tested = new Set(models.map(({ generator }) => generator!.shape));
+    for (const { name } of architectures.filter(({ experts }) => experts !== undefined)) {
+      const shape = name === "llama" ? "mixtral" : name;
+      expect(
+        [...tested].some((each) => each.startsWith(`tiny-${shape}`)),
+        name,
+      ).toBe(true);
+    }
+  });
+});
+
+describe("with room for some of the experts", () => {
+  const decoding: EngineOptions = { ...engineDefaults, slots: 2, outputs: 2 };
+
+  it.each(named(inF32))("%s writes the same, and beside another sequence about the same", async (_, model) => {
+    const { path } = await files.make(model);
+    const [cut] = await cutRanks(path, [1], folder);
+    const { description } = cut!;
+    const origin = await streamed(cut!, 2, (block) => block % 2 === 0, part);
+    await using engine = await Engine.start({ description, options: decoding, origin });
+    await writes(engine, model, nearTie.F32);
+    const { prompt, tokens } = model.runs[0]!;
+    await using resident = await startEngine(path, decoding);
+    const expected = await sideBySideRows(resident, [...prompt, ...tokens], [60, 40]);
+    const rows = await sideBySideRows(engine, [...prompt, ...tokens], [60, 40]);
+    const distances = rows.map(({ row }, i) =>
+      Math.max(...row.map((value, j) => Math.abs(value - expected[i]!.row[j]!))),
+    );
+    expect(ninthTenth(distances)).toBeLessThan(cacheRounding);
+    expect(engine.statistics.expertMisses).toBeGreaterThan(0);
+  });
+
+  it.each(named(inF32))("%s says the same from the model's file", async (_, model) => {
+    const { path } = await files.make(model);
+    const whole = describeModelFile(await readGguf(path));
+    const description = rankDescription(whole, planShares(whole, [1]), 0);
+    const origin = streamedPlain(description, 2, part);
+    await using engine = await Engine.start({ description, options: allAtOnce, origin });
+    await using resident = await startEngine(path, allAtOnce);
+    const [expected, found] = [await differences(resident, model), await differences(engine, model)];
+    expect(ninthTenth(found.map((difference, i) => Math.abs(difference - expected[i]!)))).toBeLessThan(nearTie.F32);
+  });
+});
+
+describe("on ranks with uneven shares", () => {
+  it.each(named(inF32))("%s writes the same", async (_, model) => {
+    const { path } = await files.make(model);
+    await using ranks = await Ranks.start(path, [3, 1], engineDefaults);
+    await writes(ranks.first, model, nearTie.F32);
+  });
+
+  it.each(named(inQ8))("%s says about the same on three, each with room for some of the experts", async (_, model) => {
+    const { path } = await files.make(model);
+    const cut = await cutRanks(path, [1, 2, 1], folder);
+    await using ranks = await Ranks.of(await streamedRanks(cut, 2, undefined, part), { ...allAtOnce, graphs: "block" });
+    expect(median(await differences(ranks.first, model))).toBeLessThan(usual);
+  });
+});
