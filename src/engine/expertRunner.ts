@@ -31,8 +31,9 @@ export interface ExpertParts {
   readonly tokens: number;
 }
 
-/** Graphs that are kept: one for each number of columns, which are rounded up to a multiple of `columnStep` beyond that. */
+/** Graphs kept for further experts: of each lane, each class of slots, and each number of columns. */
 const keptGraphs = 32;
+/** Beyond a few, columns are rounded up to a multiple of that, so that there are fewer graphs. */
 const columnStep = 4;
 const nodesOfExpert = 40;
 const mostBiases = 8;
