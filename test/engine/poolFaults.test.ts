@@ -61,9 +61,13 @@ describe("experts that are spoilt", () => {
     expect(await incomplete(rank)).toEqual(new Set(["expert"]));
   });
 
-  it("fail the steps that need them, again and again, and will be fetched again", async () => {
+  it.each([
+    ["are in memory", 2, pinned],
+    ["pass through a small window", 1, () => false],
+    ["pass through a large one", 6, () => false],
+  ])("fail the steps that need them, again and again, beside blocks that %s", async (_, blocks, isPinned) => {
     const rank = await spoilt(whole, 1);
-    await using engine = await Engine.start({ ...rank, options, origin: await streamed(rank, 2, pinned, part) });
+    await using engine = await Engine.start({ ...rank, options, origin: await streamed(rank, blocks, isPinned, part) });
     await expect(engine.step(step)).rejects.toMatchObject({ code: "SLICE_INVALID" });
     await expect(engine.step(step)).rejects.toMatchObject({ code: "SLICE_INVALID" });
     expect(await incomplete(rank)).toEqual(new Set(["expert"]));

@@ -1,7 +1,7 @@
-import { StelliumError } from "../../errors.ts";
 import type { Pointer, Tensor } from "../../native/ggml.ts";
+import { clearFailure, readerFailure } from "../window/readFailure.ts";
 import { awaitReaders } from "../window/waiting.ts";
-import { readerFailure, type WindowMemory, windowCell } from "../window/windowMemory.ts";
+import type { WindowMemory } from "../window/windowMemory.ts";
 import { type PoolMemory, poolCell, queuePlace, slotState, wakePool } from "./poolMemory.ts";
 import type { SlotClass } from "./slots.ts";
 
@@ -129,13 +129,12 @@ export class ExpertPool {
   #want(unit: number): void {
     const { held } = this.#shelfOf[unit]!;
     const slot = held.get(unit);
-    this.#inUse.add(unit);
     if (slot === undefined) {
       this.#misses++;
-      this.#inUse.delete(unit);
       this.#missing.push(unit);
       return;
     }
+    this.#inUse.add(unit);
     // The last one of a map is the one that was used last.
     held.delete(unit);
     held.set(unit, slot);
@@ -213,16 +212,21 @@ export class ExpertPool {
     }
   }
 
-  /** Forgets a unit that could not be read, and says why. */
+  /**
+   * Forgets a unit that could not be read, and says why. If several reads failed at a time, only one of them could: the
+   * others are done again.
+   */
   #fail(unit: number): void {
-    const shelf = this.#shelfOf[unit]!;
-    const slot = shelf.held.get(unit)!;
-    const { readers, path } = this.#parts;
-    shelf.held.delete(unit);
-    shelf.free.push(slot);
-    const failure = readerFailure(readers);
-    Atomics.store(readers.cells, windowCell.failed, 0);
-    // Of several failures at a time only the first one says why.
-    throw failure ?? new StelliumError("FILE_UNREADABLE", { path, reason: "several reads failed" });
+    const { free, held } = this.#shelfOf[unit]!;
+    const { failure } = this.#parts.memory;
+    free.push(held.get(unit)!);
+    held.delete(unit);
+    const reason = readerFailure(failure);
+    if (reason !== undefined) {
+      clearFailure(failure);
+      throw reason;
+    }
+    this.#missing.push(unit);
+    this.#readMissing();
   }
 }

@@ -1,3 +1,5 @@
+import { type ReadFailure, readFailure } from "../window/readFailure.ts";
+
 /** Memory that the engine thread shares with the threads that read experts: a queue of reads, and what became of each. */
 export interface PoolMemory {
   /** See `poolCell`. */
@@ -6,6 +8,8 @@ export interface PoolMemory {
   readonly queue: Int32Array;
   /** By slot: see `slotState`. */
   readonly states: Int32Array;
+  /** Why a read failed that nobody has heard of. That of a block is no concern of experts, nor the other way round. */
+  readonly failure: ReadFailure;
 }
 
 /** Indices into `cells`. */
@@ -26,7 +30,7 @@ export const slotState = { reading: 0, ready: 1, failed: 2 } as const;
 export function poolMemory(slots: number): PoolMemory {
   const ints = (length: number) => new Int32Array(new SharedArrayBuffer(4 * length));
   const places = 2 ** Math.ceil(Math.log2(Math.max(1, slots)));
-  return { cells: ints(poolCell.length), queue: ints(2 * places), states: ints(slots) };
+  return { cells: ints(poolCell.length), queue: ints(2 * places), states: ints(slots), failure: readFailure() };
 }
 
 /** Has readers look up. */

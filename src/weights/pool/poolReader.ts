@@ -1,9 +1,9 @@
-import { reasonOf, StelliumError } from "../../errors.ts";
 import type { Pointer } from "../../native/ggml.ts";
 import { viewNative } from "../../native/memory.ts";
 import type { ReadMap } from "../window/blockMap.ts";
 import { PieceReader } from "../window/pieceReader.ts";
-import { announce, putFailure, type WindowMemory, windowCell } from "../window/windowMemory.ts";
+import { putFailure } from "../window/readFailure.ts";
+import { announce, type WindowMemory, windowCell } from "../window/windowMemory.ts";
 import { type PoolMemory, poolCell, queuePlace, slotState } from "./poolMemory.ts";
 
 /** What a reader of experts is started with. Plain data and shared memory: it crosses threads. */
@@ -24,7 +24,7 @@ export function runPoolReader(setup: PoolReaderSetup): void {
   try {
     reader.run();
   } catch (error) {
-    fail(memory, error);
+    putFailure(memory.failure, error);
   } finally {
     Atomics.sub(memory.cells, windowCell.expertReaders, 1);
     announce(memory, windowCell.news);
@@ -80,7 +80,7 @@ class PoolReader implements Disposable {
     try {
       for (const piece of this.#pieces.piecesOf(block)) this.#pieces.read(block, piece, this.#room(slot));
     } catch (error) {
-      fail(memory, error);
+      putFailure(pool.failure, error);
       state = slotState.failed;
     }
     Atomics.store(pool.states, slot, state);
@@ -95,10 +95,4 @@ class PoolReader implements Disposable {
     }
     return room;
   }
-}
-
-function fail(memory: WindowMemory, error: unknown): void {
-  const known = error instanceof StelliumError;
-  putFailure(memory, known ? error : new StelliumError("ENGINE_FAILED", { reason: reasonOf(error) }));
-  announce(memory, windowCell.news);
 }

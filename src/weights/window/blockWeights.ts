@@ -14,10 +14,11 @@ import type { Weights } from "../weights.ts";
 import { type BlockMap, readMap } from "./blockMap.ts";
 import type { ReaderTrace } from "./pieceReader.ts";
 import type { ReaderSetup } from "./reader.ts";
+import { readerFailure } from "./readFailure.ts";
 import { TensorModels } from "./tensorModels.ts";
 import { awaitReaders } from "./waiting.ts";
 import { type BlockWindow, RingWindow, residentWindow } from "./window.ts";
-import { announce, readerFailure, type WindowMemory, windowCell, windowMemory } from "./windowMemory.ts";
+import { announce, type WindowMemory, windowCell, windowMemory } from "./windowMemory.ts";
 
 /** Which blocks stay in memory, and how much room the others have. Plain data. */
 export interface WindowPlacement {
@@ -168,7 +169,7 @@ export class BlockWeights implements Weights {
     }
     const progress = () => {
       Atomics.store(counters, loadCounter.mebibytes, Number(Atomics.load(bytes, 0) >> 20n));
-      const failure = readerFailure(this.#memory);
+      const failure = readerFailure(this.#memory.failure);
       if (failure !== undefined) throw failure;
       // From here on a file may be deleted: all readers have it open.
       const opened = Atomics.load(cells, windowCell.opened) === threads;

@@ -65,8 +65,8 @@ export class PieceReader implements Disposable {
     Atomics.add(counted, 0, BigInt(bytes));
     announce(this.#memory, windowCell.news);
     if (Atomics.add(done, block, 1) + 1 < this.#pieces[block]!.length) return;
-    this.#verify(block, memory);
     Atomics.store(done, block, 0);
+    this.#verify(block, memory);
     Atomics.add(ready, block, 1);
     announce(this.#memory, windowCell.news);
   }

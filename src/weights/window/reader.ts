@@ -1,11 +1,11 @@
-import { reasonOf, StelliumError } from "../../errors.ts";
 import type { Pointer } from "../../native/ggml.ts";
 import { viewNative } from "../../native/memory.ts";
 import { spanKind } from "../../trace/spans.ts";
 import type { ReadMap } from "./blockMap.ts";
 import { PieceReader, type ReaderTrace } from "./pieceReader.ts";
+import { hasFailed, putFailure } from "./readFailure.ts";
 import { RingCursor, type Visit } from "./ring.ts";
-import { announce, putFailure, type WindowMemory, windowCell } from "./windowMemory.ts";
+import { announce, type WindowMemory, windowCell } from "./windowMemory.ts";
 
 /** What a reader is started with. Plain data and shared memory: it crosses threads. */
 export interface ReaderSetup {
@@ -85,8 +85,7 @@ class Reader implements Disposable {
   }
 
   fail(error: unknown): void {
-    const known = error instanceof StelliumError;
-    putFailure(this.#memory, known ? error : new StelliumError("ENGINE_FAILED", { reason: reasonOf(error) }));
+    putFailure(this.#memory.failure, error);
     announce(this.#memory, windowCell.wake);
     announce(this.#memory, windowCell.news);
   }
@@ -147,6 +146,6 @@ class Reader implements Disposable {
   }
 
   #failed(): boolean {
-    return Atomics.load(this.#memory.cells, windowCell.failed) !== 0;
+    return hasFailed(this.#memory.failure);
   }
 }

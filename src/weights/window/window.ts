@@ -1,6 +1,7 @@
+import { clearFailure, hasFailed, readerFailure } from "./readFailure.ts";
 import { RingCursor, type Visit } from "./ring.ts";
 import { awaitReaders } from "./waiting.ts";
-import { announce, readerFailure, type WindowMemory, windowCell } from "./windowMemory.ts";
+import { announce, type WindowMemory, windowCell } from "./windowMemory.ts";
 
 /** Brings the blocks that do not stay in memory to where they are computed from. */
 export interface BlockWindow {
@@ -122,8 +123,8 @@ export class RingWindow implements BlockWindow {
    * way, as after a step was stopped, the ring starts again with it.
    */
   #reach(turn: number): boolean {
-    const { cells } = this.#parts.memory;
-    if (Atomics.load(cells, windowCell.failed) !== 0 || Atomics.load(cells, windowCell.nextPiece) > mostPieces) {
+    const { cells, failure } = this.#parts.memory;
+    if (hasFailed(failure) || Atomics.load(cells, windowCell.nextPiece) > mostPieces) {
       return this.#restart(turn);
     }
     if (this.#visit.block === turn) return true;
@@ -152,8 +153,8 @@ export class RingWindow implements BlockWindow {
     announce(memory, windowCell.wake);
     if (!this.#until(() => Atomics.load(cells, windowCell.parked) >= Atomics.load(cells, windowCell.readers)))
       return false;
-    for (const index of [windowCell.parked, windowCell.nextPiece, windowCell.released, windowCell.failed])
-      Atomics.store(cells, index, 0);
+    for (const index of [windowCell.parked, windowCell.nextPiece, windowCell.released]) Atomics.store(cells, index, 0);
+    clearFailure(memory.failure);
     for (const block of this.#parts.blocks) {
       Atomics.store(ready, block, 0);
       Atomics.store(done, block, 0);
@@ -175,7 +176,7 @@ export class RingWindow implements BlockWindow {
     const { block, lap } = this.#visit;
     return this.#until(() => {
       if (Atomics.load(memory.ready, blocks[block]!) > lap) return true;
-      const failure = readerFailure(memory);
+      const failure = readerFailure(memory.failure);
       if (failure !== undefined) throw failure;
       return false;
     });

@@ -1,4 +1,4 @@
-import { type ErrorFacts, StelliumError } from "../../errors.ts";
+import { type ReadFailure, readFailure } from "./readFailure.ts";
 
 /** Memory that the engine thread and the readers share: on the way of a block no messages pass between them. */
 export interface WindowMemory {
@@ -12,8 +12,8 @@ export interface WindowMemory {
   readonly verified: Int32Array;
   /** How many bytes were read from disk. */
   readonly bytes: BigInt64Array;
-  /** Why reading failed, as UTF-8 JSON. */
-  readonly failure: Uint8Array;
+  /** Why reading failed. */
+  readonly failure: ReadFailure;
 }
 
 /** Indices into `cells`. An epoch is a time in which blocks pass through the ring without a break. */
@@ -36,21 +36,16 @@ export const windowCell = {
   first: 7,
   /** The pinned blocks' piece that the next free reader takes. */
   nextPinned: 8,
-  /** 1 while a reader writes why reading failed, 2 when that can be read. */
-  failed: 9,
-  failureBytes: 10,
   /** Changes whenever readers have reason to look up. */
-  wake: 11,
+  wake: 9,
   /** Changes whenever the engine has reason to look up. */
-  news: 12,
+  news: 10,
   /** Readers that have opened the files. */
-  opened: 13,
+  opened: 11,
   /** Readers of experts that have not ended. */
-  expertReaders: 14,
-  length: 15,
+  expertReaders: 12,
+  length: 13,
 } as const;
-
-const failureBytes = 8192;
 
 /** Allocates the memory for so many blocks. */
 export function windowMemory(blocks: number): WindowMemory {
@@ -61,7 +56,7 @@ export function windowMemory(blocks: number): WindowMemory {
     ready: new Int32Array(shared(4 * blocks)),
     verified: new Int32Array(shared(4 * blocks)),
     bytes: new BigInt64Array(shared(8)),
-    failure: new Uint8Array(shared(failureBytes)),
+    failure: readFailure(),
   };
 }
 
@@ -69,21 +64,4 @@ export function windowMemory(blocks: number): WindowMemory {
 export function announce({ cells }: WindowMemory, index: number): void {
   Atomics.add(cells, index, 1);
   Atomics.notify(cells, index);
-}
-
-/** Writes why reading failed, where no other reader has. */
-export function putFailure(memory: WindowMemory, { code, values }: ErrorFacts): void {
-  const { cells, failure } = memory;
-  if (Atomics.compareExchange(cells, windowCell.failed, 0, 1) !== 0) return;
-  const { written } = new TextEncoder().encodeInto(JSON.stringify({ code, values }), failure);
-  cells[windowCell.failureBytes] = written;
-  Atomics.store(cells, windowCell.failed, 2);
-}
-
-/** Why reading failed, or undefined where it has not. */
-export function readerFailure({ cells, failure }: WindowMemory): StelliumError | undefined {
-  if (Atomics.load(cells, windowCell.failed) !== 2) return undefined;
-  const json = new TextDecoder().decode(failure.slice(0, cells[windowCell.failureBytes]));
-  const { code, values } = JSON.parse(json) as ErrorFacts;
-  return new StelliumError(code, values);
 }

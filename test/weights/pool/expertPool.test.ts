@@ -1,9 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { StelliumError } from "#stellium/errors";
 import { ExpertPool } from "#stellium/weights/pool/expertPool";
 import { poolCell, poolMemory, queuePlace, slotState } from "#stellium/weights/pool/poolMemory";
 import { leastPoolBytes, planSlots, type SlotUnit } from "#stellium/weights/pool/slots";
-import { putFailure, windowMemory } from "#stellium/weights/window/windowMemory";
+import { putFailure } from "#stellium/weights/window/readFailure";
+import { windowMemory } from "#stellium/weights/window/windowMemory";
 
 const unit = (room: number, shape = "alike"): SlotUnit => ({ room, shape });
 
@@ -145,10 +147,21 @@ describe("a pool of experts", () => {
   it("says why an expert could not be read, and may be asked for it again", () => {
     const bench = new Bench(10, 2);
     bench.pool.begin(Int32Array.from([5]), 1);
-    putFailure(bench.readers, { code: "SLICE_INVALID", values: { path: "a slice", reason: "its block 9 is damaged" } });
+    const values = { path: "a slice", reason: "its block 9 is damaged" };
+    putFailure(bench.memory.failure, new StelliumError("SLICE_INVALID", values));
     bench.read(slotState.failed);
     expect(() => bench.pool.next()).toThrow("its block 9 is damaged");
     expect(bench.compute([5, 6]).sort()).toEqual([5, 6]);
     expect(bench.reads).toEqual([5, 5, 6]);
+  });
+
+  it("reads again what failed while another read said why", () => {
+    const bench = new Bench(10, 2);
+    bench.pool.begin(Int32Array.from([5, 6]), 2);
+    putFailure(bench.memory.failure, new StelliumError("FILE_UNREADABLE", { path: "a slice", reason: "first" }));
+    bench.read(slotState.failed);
+    expect(() => bench.pool.next()).toThrow("first");
+    expect(bench.compute([5, 6]).sort()).toEqual([5, 6]);
+    expect(bench.reads.sort()).toEqual([5, 5, 6, 6]);
   });
 });
