@@ -1,23 +1,15 @@
-import { StelliumError } from "../errors.ts";
 import type { ExpertsStep, RankBlock } from "../model/blocks/block.ts";
 import { expertsOf } from "../model/expertWeights.ts";
 import { GraphBuilder } from "../model/graphBuilder.ts";
 import type { ComputeBackend } from "../native/backend.ts";
-import {
-  type Buffer,
-  type Context,
-  type Ggml,
-  type GraphAllocator,
-  graphStatus,
-  required,
-  type Tensor,
-} from "../native/ggml.ts";
+import { type Buffer, type Context, type Ggml, required, type Tensor } from "../native/ggml.ts";
 import { viewIntegers } from "../native/memory.ts";
 import { type Repoint, repointing } from "../native/tensorData.ts";
 import { tensorTypes } from "../native/tensorTypes.ts";
 import { describingContext } from "../weights/layout.ts";
 import type { ExpertPool } from "../weights/pool/expertPool.ts";
 import type { Weights } from "../weights/weights.ts";
+import { type BuiltGraphs, computeGraph, GraphCache } from "./graphCache.ts";
 import type { Lane } from "./lane.ts";
 
 /** What experts are computed with. */
@@ -55,8 +47,7 @@ export class ExpertRunner implements Disposable {
   readonly #firstUnits = new Map<RankBlock, number>();
   readonly #context: Context;
   readonly #buffer: Buffer;
-  readonly #allocator: GraphAllocator;
-  readonly #graphs = new Map<string, GraphBuilder>();
+  readonly #graphs: GraphCache<string, BuiltGraphs>;
   /** The expert, and the columns of tokens it is applied to, and where its results go. */
   readonly #expert: { readonly tensor: Tensor; readonly values: Int32Array };
   readonly #tokens: { readonly tensor: Tensor; readonly values: Int32Array };
@@ -103,7 +94,7 @@ export class ExpertRunner implements Disposable {
     this.#tokens = view(from, columns);
     this.#places = view(to, 2 * columns);
     this.#places.values.fill(0);
-    this.#allocator = required(ggml.newGraphAllocator(type), "allocating graphs");
+    this.#graphs = new GraphCache(ggml, backend, keptGraphs, "experts");
   }
 
   /**
@@ -124,8 +115,7 @@ export class ExpertRunner implements Disposable {
 
   [Symbol.dispose](): void {
     const { ggml } = this.#parts;
-    this.#forget();
-    ggml.freeGraphAllocator(this.#allocator);
+    this.#graphs[Symbol.dispose]();
     ggml.freeBuffer(this.#buffer);
     ggml.free(this.#context);
     ggml.free(this.#biasContext);
@@ -161,31 +151,17 @@ export class ExpertRunner implements Disposable {
     }
     this.#expert.values[0] = expert;
     this.#pool.place(unit);
-    const { graph } = this.#graphOf(block, step, lane, unit, columns);
-    return ggml.compute(backend.backend, graph) === graphStatus.success;
+    return computeGraph(ggml, backend, this.#graphOf(block, step, lane, unit, columns));
   }
 
   #graphOf(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, unit: number, columns: number): GraphBuilder {
     const key = `${lane.index} ${this.#pool.classOf(unit)} ${columns}`;
-    const known = this.#graphs.get(key);
-    if (known !== undefined) {
-      this.#graphs.delete(key);
-      this.#graphs.set(key, known);
-      return known;
-    }
-    const built = this.#build(block, step, lane, unit, columns);
-    this.#graphs.set(key, built);
-    for (const [old, graph] of this.#graphs) {
-      if (this.#graphs.size <= keptGraphs) break;
-      this.#graphs.delete(old);
-      graph[Symbol.dispose]();
-    }
-    return built;
+    const { builders } = this.#graphs.of(key, () => ({ builders: [this.#build(block, step, lane, unit, columns)] }));
+    return builders[0]!;
   }
 
   #build(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, unit: number, columns: number): GraphBuilder {
-    const { ggml } = this.#parts;
-    const builder = new GraphBuilder(ggml, nodesOfExpert);
+    const builder = new GraphBuilder(this.#parts.ggml, nodesOfExpert);
     const { input, outputs } = lane.experts(builder);
     const context = {
       builder,
@@ -197,23 +173,7 @@ export class ExpertRunner implements Disposable {
     };
     const given = step.append(context, block, builder.getRows(input, builder.first(this.#tokens.tensor, columns)));
     builder.expand(builder.setRows(outputs, given, builder.first(this.#places.tensor, columns)));
-    this.#allocate(builder);
     return builder;
-  }
-
-  /** All graphs share one buffer: where it has to grow, those placed in it before are void. */
-  #allocate({ graph }: GraphBuilder): void {
-    const { ggml } = this.#parts;
-    const before = ggml.allocatorBytes(this.#allocator, 0);
-    const reserved = ggml.reserveGraph(this.#allocator, graph);
-    if (ggml.allocatorBytes(this.#allocator, 0) !== before) this.#forget();
-    if (reserved && ggml.allocateGraph(this.#allocator, graph)) return;
-    throw new StelliumError("NATIVE_FAILED", { operation: "making room for experts" });
-  }
-
-  #forget(): void {
-    for (const graph of this.#graphs.values()) graph[Symbol.dispose]();
-    this.#graphs.clear();
   }
 
   /** Tells the biases of all experts where those of a block lie. */

@@ -1,4 +1,3 @@
-import { StelliumError } from "../errors.ts";
 import {
   type Batch,
   type BatchLayout,
@@ -12,10 +11,9 @@ import {
 } from "../model/batch.ts";
 import type { PassResults } from "../model/blocks/block.ts";
 import { passedOn, windowsOf } from "../model/blocks/definitions.ts";
-import type { GraphBuilder } from "../model/graphBuilder.ts";
 import { type Hyperparameters, positionChannels } from "../model/hyperparameters.ts";
 import type { ComputeBackend } from "../native/backend.ts";
-import { type Ggml, type GraphAllocator, graphStatus, required, type Tensor } from "../native/ggml.ts";
+import type { Ggml, Tensor } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { noRecorder, type Recorder } from "../trace/recorder.ts";
 import { spanKind } from "../trace/spans.ts";
@@ -24,6 +22,7 @@ import type { Weights } from "../weights/weights.ts";
 import type { BlockChoice } from "./choices.ts";
 import { tokensOfLane } from "./division.ts";
 import { ExpertRunner } from "./expertRunner.ts";
+import { type BuiltGraphs, computeGraph, GraphCache } from "./graphCache.ts";
 import type { KvCache } from "./kvCache.ts";
 import { Lane } from "./lane.ts";
 import { OwnLogits } from "./logits.ts";
@@ -51,7 +50,7 @@ export interface ForwardParts {
 const keptShapes = 6;
 
 /** The graphs of one pass shape in one lane. */
-interface ShapedGraphs extends Disposable {
+interface ShapedGraphs extends BuiltGraphs {
   readonly segments: readonly Segment[];
   readonly results: PassResults;
 }
@@ -78,13 +77,10 @@ export class Forward implements Disposable {
   readonly #lanes: readonly Lane[];
   readonly #windows: readonly number[];
   readonly #recorder: Recorder;
-  readonly #allocator: GraphAllocator;
-  readonly #graphs = new Map<string, ShapedGraphs>();
+  readonly #graphs: GraphCache<string, ShapedGraphs>;
   /** Where the results of the current pass go. */
   #results: Float32Array = new Float32Array(0);
   #computeMs = 0;
-  /** Counts how often the buffer of the graphs has grown. */
-  #growth = 0;
   #aborted = false;
   /** True if ranks were found to have chosen different things, and while they agree before they go on. */
   #differed = false;
@@ -117,8 +113,7 @@ export class Forward implements Disposable {
       passed: passedOn(description.blocks, description.share),
     };
     this.#lanes = Array.from({ length: reducer.lanes }, (_, index) => new Lane(ggml, backend.device, size, index));
-    const type = ggml.deviceBufferType(backend.device);
-    this.#allocator = required(ggml.newGraphAllocator(type), "allocating graphs");
+    this.#graphs = new GraphCache(ggml, backend, keptShapes * reducer.lanes, "intermediate results");
   }
 
   /** Milliseconds spent in graphs. */
@@ -138,7 +133,7 @@ export class Forward implements Disposable {
 
   /** Bytes of intermediate results. */
   get computeBytes(): number {
-    return Number(this.#parts.ggml.allocatorBytes(this.#allocator, 0));
+    return this.#graphs.bytes;
   }
 
   /**
@@ -170,9 +165,8 @@ export class Forward implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#forget(0);
+    this.#graphs[Symbol.dispose]();
     this.#experts?.[Symbol.dispose]();
-    this.#parts.ggml.freeGraphAllocator(this.#allocator);
     disposeAll(this.#lanes);
   }
 
@@ -212,7 +206,7 @@ export class Forward implements Disposable {
 
   /** The graphs of all pieces. Where those of one made the buffer grow, those of the others are built again. */
   #group(pieces: readonly (BatchPiece & { layout: BatchLayout })[]): Group[] {
-    const growth = this.#growth;
+    const { growth } = this.#graphs;
     let [resultsFrom, logitsFrom] = [0, 0];
     const groups = pieces.map(({ step, layout }, lane) => {
       const group = { lane, step, layout, graphs: this.#graphsFor(lane, layout.shape), resultsFrom, logitsFrom };
@@ -220,7 +214,7 @@ export class Forward implements Disposable {
       logitsFrom += step.reduce((sum, { outputs, hidden }) => sum + (hidden ? 0 : outputs), 0);
       return group;
     });
-    return growth === this.#growth ? groups : this.#group(pieces);
+    return growth === this.#graphs.growth ? groups : this.#group(pieces);
   }
 
   /** Computes one segment of one group, once the sums it starts from are there. Returns false where those tell to stop. */
@@ -246,17 +240,14 @@ export class Forward implements Disposable {
   /** Computes a graph. Returns whether that came to its end. */
   #compute(group: Group, segment: Segment, index: number): boolean {
     const { ggml, backend } = this.#parts;
-    const { builder } = segment;
     const { subject } = this.#segments[index]!;
     const { tokens } = group.layout.shape;
     const [started, begun] = [performance.now() - this.#poolWaitMs, this.#recorder.now()];
     if (segment.experts !== undefined && !this.#blocks.attempt(segment.experts)) return false;
-    const status = ggml.compute(backend.backend, builder.graph);
+    const complete = computeGraph(ggml, backend, segment.builder);
     this.#recorder.end(spanKind.compute, begun, subject, tokens);
     this.#computeMs += performance.now() - this.#poolWaitMs - started;
-    if (status === graphStatus.aborted) return false;
-    if (status !== graphStatus.success)
-      throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
+    if (!complete) return false;
     if (index === group.graphs.segments.length - 1) this.#readResults(group);
     return true;
   }
@@ -317,46 +308,11 @@ export class Forward implements Disposable {
     this.#parts.ggml.getTensor(tensor, bytes, 4 * first, bytes.length);
   }
 
-  /** The graphs of a shape: those built before where possible, since decoding asks for the same shape again and again. */
   #graphsFor(lane: number, shape: BatchShape): ShapedGraphs {
-    const key = `${lane} ${shapeKey(shape, this.#windows)}`;
-    const known = this.#graphs.get(key);
-    const graphs = known ?? this.#build(this.#lanes[lane]!, shape);
-    this.#graphs.delete(key);
-    this.#graphs.set(key, graphs);
-    this.#forget(keptShapes * this.#lanes.length);
-    return graphs;
-  }
-
-  #forget(kept: number): void {
-    for (const [key, graphs] of this.#graphs) {
-      if (this.#graphs.size <= kept) return;
-      this.#graphs.delete(key);
-      graphs[Symbol.dispose]();
-    }
-  }
-
-  #build(lane: Lane, shape: BatchShape): ShapedGraphs {
-    const { segments, results } = buildSegments(this.#parts, this.#segments, lane, shape);
-    const builders = segments.map(({ builder }) => builder);
-    this.#allocate(builders);
-    return { segments, results, [Symbol.dispose]: () => disposeAll(builders) };
-  }
-
-  /**
-   * All graphs share one buffer. Where it has to grow, graphs placed in it before are void; and ggml places a graph only
-   * once, so the room is made before any is placed.
-   */
-  #allocate(builders: readonly GraphBuilder[]): void {
-    const { ggml } = this.#parts;
-    const before = this.computeBytes;
-    const reserved = builders.every(({ graph }) => ggml.reserveGraph(this.#allocator, graph));
-    if (this.computeBytes !== before) {
-      this.#forget(0);
-      this.#growth++;
-    }
-    if (reserved && builders.every(({ graph }) => ggml.allocateGraph(this.#allocator, graph))) return;
-    throw new StelliumError("NATIVE_FAILED", { operation: "making room for intermediate results" });
+    return this.#graphs.of(`${lane} ${shapeKey(shape, this.#windows)}`, () => {
+      const { segments, results } = buildSegments(this.#parts, this.#segments, this.#lanes[lane]!, shape);
+      return { segments, results, builders: segments.map(({ builder }) => builder) };
+    });
   }
 }
 

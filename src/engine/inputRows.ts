@@ -1,21 +1,13 @@
-import { StelliumError } from "../errors.ts";
 import { GraphBuilder } from "../model/graphBuilder.ts";
 import { type Hyperparameters, jointInputs } from "../model/hyperparameters.ts";
 import type { ComputeBackend } from "../native/backend.ts";
-import {
-  type Buffer,
-  type Context,
-  type Ggml,
-  type GraphAllocator,
-  graphStatus,
-  required,
-  type Tensor,
-} from "../native/ggml.ts";
+import { type Buffer, type Context, type Ggml, required, type Tensor } from "../native/ggml.ts";
 import { tensorTypes } from "../native/tensorTypes.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { describingContext } from "../weights/layout.ts";
 import type { Weights } from "../weights/weights.ts";
 import { Embedding } from "./embedding.ts";
+import { type BuiltGraphs, computeGraph, GraphCache } from "./graphCache.ts";
 
 /** What rank 0 makes the inputs of passes from. */
 export interface InputParts {
@@ -59,11 +51,8 @@ export class InputRows implements Disposable {
 
 const nodes = 32;
 
-/** A graph for a number of columns. */
-interface ColumnsGraph extends Disposable {
-  readonly columns: number;
-  readonly graph: GraphBuilder["graph"];
-}
+/** Decoding asks for the same number of columns again and again. */
+const keptGraphs = 1;
 
 /** Embeddings of tokens for each layer: rows of a table, and a projection of the ordinary embedding that is added. */
 class PerLayerRows implements Disposable {
@@ -75,9 +64,8 @@ class PerLayerRows implements Disposable {
   readonly #states: Tensor;
   /** (values for all layers, columns): rows of the table, which are replaced by the result. */
   readonly #rows: Tensor;
-  readonly #allocator: GraphAllocator;
-  /** That of the last number of columns: decoding asks for the same one again and again. */
-  #last: ColumnsGraph | undefined;
+  /** By number of columns. */
+  readonly #graphs: GraphCache<number, BuiltGraphs>;
 
   constructor(parts: InputParts, { table }: NonNullable<RankDescription["perLayer"]>) {
     const { ggml, backend, description } = parts;
@@ -90,7 +78,7 @@ class PerLayerRows implements Disposable {
     this.#rows = ggml.newTensor2d(this.#context, id, perLayerValues(h), jointInputs);
     const type = ggml.deviceBufferType(backend.device);
     this.#buffer = required(ggml.allocateTensors(this.#context, type), "making room for inputs");
-    this.#allocator = required(ggml.newGraphAllocator(type), "allocating graphs");
+    this.#graphs = new GraphCache(ggml, backend, keptGraphs, "inputs");
   }
 
   /** @param states - (embedding length, tokens) @param values - (values for all layers, tokens), to be filled in */
@@ -107,8 +95,7 @@ class PerLayerRows implements Disposable {
 
   [Symbol.dispose](): void {
     const { ggml } = this.#parts;
-    this.#last?.[Symbol.dispose]();
-    ggml.freeGraphAllocator(this.#allocator);
+    this.#graphs[Symbol.dispose]();
     ggml.freeBuffer(this.#buffer);
     ggml.free(this.#context);
     this.#table[Symbol.dispose]();
@@ -117,24 +104,15 @@ class PerLayerRows implements Disposable {
   /** One that is stopped leaves values that nothing uses: so is the pass that they are for. */
   #compute(columns: number, states: Float32Array, values: Float32Array): void {
     const { ggml, backend } = this.#parts;
-    const { graph } = this.#graphOf(columns);
+    const { builders } = this.#graphs.of(columns, () => ({ builders: [this.#build(columns)] }));
     ggml.setTensor(this.#states, bytesOf(states), 0, states.byteLength);
     ggml.setTensor(this.#rows, bytesOf(values), 0, values.byteLength);
-    const status = ggml.compute(backend.backend, graph);
-    if (status !== graphStatus.success && status !== graphStatus.aborted)
-      throw new StelliumError("ENGINE_FAILED", { reason: `ggml's status is ${status}` });
+    computeGraph(ggml, backend, builders[0]!);
     ggml.getTensor(this.#rows, bytesOf(values), 0, values.byteLength);
   }
 
-  #graphOf(columns: number): ColumnsGraph {
-    if (this.#last?.columns === columns) return this.#last;
-    this.#last?.[Symbol.dispose]();
-    this.#last = this.#build(columns);
-    return this.#last;
-  }
-
   /** In the order in which llama.cpp computes them. */
-  #build(columns: number): ColumnsGraph {
+  #build(columns: number): GraphBuilder {
     const { ggml, weights, description } = this.#parts;
     const h = description.hyperparameters;
     const builder = new GraphBuilder(ggml, nodes);
@@ -149,10 +127,7 @@ class PerLayerRows implements Disposable {
     const sum = builder.add(projected, own);
     const result = builder.reshape(builder.scale(sum, 1 / Math.sqrt(2)), length * layers, columns);
     builder.expand(builder.copy(result, rows));
-    const placed =
-      ggml.reserveGraph(this.#allocator, builder.graph) && ggml.allocateGraph(this.#allocator, builder.graph);
-    required(placed ? builder.graph : null, "making room for inputs");
-    return { columns, graph: builder.graph, [Symbol.dispose]: () => builder[Symbol.dispose]() };
+    return builder;
   }
 }
 
