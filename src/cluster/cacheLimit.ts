@@ -152,15 +152,18 @@ function isWritten(path: string): boolean {
   return owner !== undefined && isRunning(owner);
 }
 
+/** A folder that lists what cannot be looked at would otherwise be looked at forever. */
+const mostLooks = 100;
+
 /**
  * All that can be fetched or measured again; not what else lies there. Looks again if something is gone meanwhile: a file
  * that another process has finished, and given its name, would not be counted at all.
  */
 async function entriesIn(directory: string): Promise<Entry[]> {
-  for (;;) {
+  for (let looks = 1; ; looks++) {
     const paths = await pathsIn(directory);
     const entries = (await Promise.all(paths.map(entryAt))).filter((entry) => entry !== undefined);
-    if (entries.length === paths.length) return entries;
+    if (entries.length === paths.length || looks === mostLooks) return entries;
   }
 }
 

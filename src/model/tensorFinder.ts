@@ -22,7 +22,7 @@ export class TensorFinder {
   /** A tensor of this shape, in any type of weights or in `type`. Throws `MODEL_UNSUPPORTED`. */
   find(name: string, shape: readonly number[], type?: "F32"): GgufTensor {
     const tensor = this.findOptional(name, shape, type);
-    if (tensor === undefined) throw this.#unsupported(`it has no tensor ${name}`);
+    if (tensor === undefined) throw this.unsupported(`it has no tensor ${name}`);
     return tensor;
   }
 
@@ -33,10 +33,10 @@ export class TensorFinder {
     this.#known.add(name);
     const actual = tensor.shape.join(" x ");
     if (actual !== shape.join(" x ")) {
-      throw this.#unsupported(`its tensor ${name} is ${actual} where ${shape.join(" x ")} was expected`);
+      throw this.unsupported(`its tensor ${name} is ${actual} where ${shape.join(" x ")} was expected`);
     }
     const fits = type ? tensor.type === type : isWeightType(tensor.type);
-    if (!fits) throw this.#unsupported(`its tensor ${name} is ${tensor.type}, not ${type ?? "a type of weights"}`);
+    if (!fits) throw this.unsupported(`its tensor ${name} is ${tensor.type}, not ${type ?? "a type of weights"}`);
     return tensor;
   }
 
@@ -54,7 +54,7 @@ export class TensorFinder {
   refuseUnknown(layers: number): number {
     const unasked = [...this.#model.tensors.keys()].filter((name) => !this.#known.has(name) && !ignored.test(name));
     const unknown = unasked.find((name) => !isBesideText(name, layers));
-    if (unknown !== undefined) throw this.#unsupported(`it has an unknown tensor ${unknown}`);
+    if (unknown !== undefined) throw this.unsupported(`it has an unknown tensor ${unknown}`);
     return unasked.length;
   }
 
@@ -68,7 +68,8 @@ export class TensorFinder {
     return this.#model.tensors.has(name);
   }
 
-  #unsupported(reason: string): StelliumError {
+  /** The error that refuses the model for a reason. */
+  unsupported(reason: string): StelliumError {
     return new StelliumError("MODEL_UNSUPPORTED", { model: this.#model.files[0] ?? "the model", reason });
   }
 }
@@ -200,9 +201,13 @@ export class LayerFinder {
 
   /** The tensors of all experts, which have to be of one type. */
   #expertsApart(stem: string, inputs: number, outputs: number, count: number): GgufTensor[] {
-    return Array.from({ length: count }, (_, expert) =>
+    const tensors = Array.from({ length: count }, (_, expert) =>
       this.#finder.find(`${this.#prefix}${stem}.${expert}.weight`, [inputs, outputs]),
     );
+    const [first] = tensors;
+    const odd = tensors.find(({ type }) => type !== first!.type);
+    if (odd === undefined) return tensors;
+    throw this.#finder.unsupported(`its tensor ${odd.name} is ${odd.type}, where ${first!.name} is ${first!.type}`);
   }
 
   /** The norms of a block of whose units each has `unit`, by their roles, as far as the architecture has them. */

@@ -2,6 +2,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { StelliumError } from "#stellium/errors";
 import type { Architecture, ExpertFacts } from "#stellium/model/architecture";
 import { architectures } from "#stellium/model/architectures";
+import { supportOf } from "#stellium/model/support";
 import { readGguf } from "#stellium/weights/gguf/reader";
 import { moeShapes } from "../../bench/model/moeShapes.mjs";
 import { type DenseModel, ModelFiles, noticed } from "../engine/dense.ts";
@@ -104,4 +105,13 @@ describe.each(mixtures)("each fact of $name, with experts,", (architecture) => {
     }
     expect([...left.keys()]).toEqual([]);
   });
+});
+
+it("a model is refused if its experts have tensors of their own in different types", async () => {
+  const file = models.find(({ generator }) => generator!.shape === "tiny-mixtral-2023" && generator!.type === "Q8_0")!;
+  const model = await readGguf((await files.make(file)).path);
+  const name = "blk.1.ffn_up.3.weight";
+  const tensors = new Map(model.tensors).set(name, { ...model.tensors.get(name)!, type: "F16" });
+  const support = supportOf({ ...model, tensors });
+  expect(support).toMatchObject({ supported: false, reason: expect.stringContaining(`its tensor ${name} is F16`) });
 });
