@@ -1,5 +1,5 @@
 import type { ExpertsStep, RankBlock } from "../model/blocks/block.ts";
-import { expertsOf } from "../model/expertWeights.ts";
+import { expertCount } from "../model/expertWeights.ts";
 import { GraphBuilder } from "../model/graphBuilder.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import { type Buffer, type Context, type Ggml, required, type Tensor } from "../native/ggml.ts";
@@ -69,7 +69,7 @@ export class ExpertRunner implements Disposable {
     let [most, used] = [0, 0];
     for (const block of blocks) {
       this.#firstUnits.set(block, unit);
-      unit += expertsOf(block).length;
+      unit += expertCount(block);
       most = Math.max(most, block.experts?.count ?? 0);
       if (block.kind === "experts") used = Math.max(used, block.routing.used);
     }

@@ -1,6 +1,6 @@
 import type { GgufTensor } from "../weights/gguf/model.ts";
-import type { Range } from "../weights/slice.ts";
-import { hasUnits, partOf, type RankShare, type Weight } from "./split.ts";
+import { sliceBytes, type TensorStack } from "../weights/slice.ts";
+import { hasUnits, partOf, type RankShare, type Unit, type Weight } from "./split.ts";
 
 /** A matrix that each expert of a block has: its rows and its tensor are those of the first one. */
 export interface ExpertMatrix extends Weight {
@@ -36,27 +36,25 @@ export function weightsOfExpert({ matrices }: ExpertWeights, expert: number): We
     name: nameOfExpert(matrix.name, expert),
     role: nameOfExpert(matrix.role, expert),
     tensor: apart?.[expert] ?? matrix.tensor,
-    rows: { ...matrix.rows, start: matrix.rows.start + expert * stride } satisfies Range,
+    rows: { ...matrix.rows, start: matrix.rows.start + expert * stride },
   }));
 }
 
-/** A matrix of all experts of a block: their parts of tensors, and its own name. */
-export interface ExpertStack {
-  readonly name: string;
-  readonly experts: readonly Weight[];
-}
-
 /** The matrices of a block's experts. */
-export function stacksOf(block: WithWeights): ExpertStack[] {
+export function stacksOf(block: WithWeights): TensorStack[] {
   const experts = expertsOf(block);
   const matrices = block.experts?.matrices ?? [];
   return matrices.map(({ name }, i) => ({ name, experts: experts.map((weights) => weights[i]!) }));
 }
 
+/** How many experts of a block a rank has a share of: all or none. */
+export function expertCount({ experts }: Pick<WithWeights, "experts">): number {
+  return experts === undefined || experts.matrices.length === 0 ? 0 : experts.count;
+}
+
 /** The weights of each expert of a block; none if it has no experts, or the rank no share of them. */
-export function expertsOf({ experts }: WithWeights): Weight[][] {
-  if (experts === undefined || experts.matrices.length === 0) return [];
-  return Array.from({ length: experts.count }, (_, expert) => weightsOfExpert(experts, expert));
+export function expertsOf({ experts }: Pick<WithWeights, "experts">): Weight[][] {
+  return Array.from({ length: expertCount({ experts }) }, (_, expert) => weightsOfExpert(experts!, expert));
 }
 
 /** The experts of all blocks, in order: the units that are read and kept one by one. */
@@ -64,9 +62,23 @@ export function expertUnits(blocks: readonly (WithWeights & { readonly layer: nu
   return blocks.flatMap((block) => expertsOf(block).map((weights) => ({ layer: block.layer, weights })));
 }
 
-/** All weights of a block, those of its experts last. */
-export function allWeights(block: WithWeights): Weight[] {
-  return [...block.weights, ...expertsOf(block).flat()];
+/**
+ * Bytes of a block's weights in the plain layout, those of all its experts included.
+ *
+ * @param unit - counts only those that are divided by it, or copied with it; all if absent
+ */
+export function blockWeightBytes(block: WithWeights, unit?: Unit): number {
+  const bytes = (weights: readonly Weight[]) =>
+    weights.reduce(
+      (sum, weight) => sum + (unit === undefined || weight.split.unit === unit ? sliceBytes(weight) : 0),
+      0,
+    );
+  return bytes(block.weights) + expertCount(block) * bytes(block.experts?.matrices ?? []);
+}
+
+/** Bytes of one expert of a block in the plain layout. */
+export function expertBytes({ matrices }: ExpertWeights): number {
+  return matrices.reduce((sum, matrix) => sum + sliceBytes(matrix), 0);
 }
 
 /** A rank's part of experts; see `partOf`. */

@@ -376,7 +376,7 @@ function keysOf(model: GgufModel) {
 }
 
 /** The largest number that divides all of them. */
-function commonDivisor(counts: readonly number[]): number {
+export function commonDivisor(counts: readonly number[]): number {
   const ofTwo = (a: number, b: number): number => (b === 0 ? a : ofTwo(b, a % b));
   return counts.reduce(ofTwo, 0);
 }

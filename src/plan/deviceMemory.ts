@@ -1,6 +1,6 @@
-import type { BlockCost } from "../model/blocks/block.ts";
+import type { BlockCost, RankBlock } from "../model/blocks/block.ts";
 import { type BlockSum, costOf, sumsOf } from "../model/blocks/definitions.ts";
-import { expertsOf, expertUnits } from "../model/expertWeights.ts";
+import { expertBytes, expertCount } from "../model/expertWeights.ts";
 import { leastPoolBytes, planSlots, type SlotUnit, slotUnit } from "../weights/pool/slots.ts";
 import { sliceBytes } from "../weights/slice.ts";
 import { type MemoryDemand, planMemory } from "./memory.ts";
@@ -37,8 +37,7 @@ export interface ExpertMemory {
   /** Experts of all blocks, and slots for them. */
   readonly count: number;
   readonly slots: number;
-  /** Of all experts, in memory or not, and of those of each block. */
-  readonly bytes: number;
+  /** Of all experts of each block, in memory or not. */
   readonly blockBytes: readonly number[];
   readonly poolBytes: number;
   /** Part of a block's experts that one token gets; 0 if there are none. */
@@ -80,7 +79,7 @@ export function planDeviceMemory(description: RankDescription, demand: DeviceDem
   const { weights, compute } = planned;
   const runtime = planned.runtime + hostBytes;
   const { routing } = description.hyperparameters;
-  const rooms = demand.rooms ?? plainRooms(description, weights);
+  const rooms = demand.rooms ?? plainBytes(description, weights);
   const [blockBytes, otherBytes] = [rooms.blocks.slice(0, -1), rooms.blocks.at(-1)!];
   const units = slotUnitsOf(description, rooms);
   const leastPool = leastPoolBytes(units, leastSlots(description));
@@ -101,7 +100,6 @@ export function planDeviceMemory(description: RankDescription, demand: DeviceDem
     experts: {
       count: units.length,
       slots: sum(slots.classes.map((each) => each.slots)),
-      bytes: sum(rooms.experts),
       blockBytes: expertBytesOf(description, rooms),
       poolBytes: slots.bytes,
       usedPart: routing === undefined ? 0 : routing.used / routing.count,
@@ -131,9 +129,10 @@ function leastSlots({ hyperparameters: { routing } }: RankDescription): number {
   return routing?.used ?? 0;
 }
 
-function plainRooms({ blocks }: RankDescription, weightBytes: number): WeightRooms {
+/** What weights have in the plain layout. */
+function plainBytes({ blocks }: RankDescription, weightBytes: number): WeightRooms {
   const dense = blocks.map((block) => sum(block.weights.map(sliceBytes)));
-  const experts = expertUnits(blocks).map(({ weights }) => sum(weights.map(sliceBytes)));
+  const experts = blocks.flatMap((block) => ofExperts(block, ({ experts }) => expertBytes(experts!)));
   return { blocks: [...dense, weightBytes - sum(dense) - sum(experts)], experts };
 }
 
@@ -142,11 +141,19 @@ function expertBytesOf({ blocks }: RankDescription, { experts }: WeightRooms): n
   let unit = 0;
   return blocks.map((block) => {
     const first = unit;
-    unit += expertsOf(block).length;
+    unit += expertCount(block);
     return sum(experts.slice(first, unit));
   });
 }
 
+/** Experts of a block have the same shapes: those of the first one. */
 function slotUnitsOf({ blocks }: RankDescription, { experts }: WeightRooms): SlotUnit[] {
-  return expertUnits(blocks).map(({ weights }, unit) => slotUnit(experts[unit]!, weights));
+  const matrices = blocks.flatMap((block) => ofExperts(block, (own) => own.experts!.matrices));
+  return matrices.map((parts, unit) => slotUnit(experts[unit]!, parts));
+}
+
+/** The same value for each expert of a block. */
+function ofExperts<T>(block: RankBlock, value: (block: RankBlock) => T): T[] {
+  const count = expertCount(block);
+  return count === 0 ? [] : Array<T>(count).fill(value(block));
 }

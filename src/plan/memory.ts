@@ -1,6 +1,6 @@
 import { costOf, passedOn, windowsOf } from "../model/blocks/definitions.ts";
 import type { KvType } from "../model/cells.ts";
-import { allWeights } from "../model/expertWeights.ts";
+import { blockWeightBytes } from "../model/expertWeights.ts";
 import { inputValues, jointInputs } from "../model/hyperparameters.ts";
 import { sliceBytes } from "../weights/slice.ts";
 import { sum } from "./passTiming.ts";
@@ -51,8 +51,7 @@ export function planMemory(description: RankDescription, demand: MemoryDemand, k
 
 /** Bytes of all weights of all blocks; the embedding counts where the head is tied to it. */
 export function weightBytes({ blocks, shared }: RankDescription): number {
-  const slices = [...blocks.flatMap(allWeights), ...shared];
-  return slices.reduce((sum, slice) => sum + sliceBytes(slice), 0);
+  return sum([...blocks.map((block) => blockWeightBytes(block)), ...shared.map(sliceBytes)]);
 }
 
 /**

@@ -1,9 +1,10 @@
 import { StelliumError } from "../errors.ts";
 import type { ModelDescription } from "../model/describeModel.ts";
-import { allWeights } from "../model/expertWeights.ts";
+import { blockWeightBytes } from "../model/expertWeights.ts";
+import { commonDivisor } from "../model/hyperparameters.ts";
 import { isDivided, type RankShare, type Unit, unitNames } from "../model/split.ts";
 import { tensorTypes } from "../native/tensorTypes.ts";
-import { type Range, sliceBytes } from "../weights/slice.ts";
+import type { Range } from "../weights/slice.ts";
 
 /** Who has the output head: rank 0 alone, or every rank some rows of the vocabulary. */
 export type HeadPlacement = "coordinator" | "sharded";
@@ -94,7 +95,7 @@ function fractions(relative: readonly number[]): number[] {
 function groupOf(description: ModelDescription, unit: Unit, shares: readonly number[]): number {
   const parts = splitBy(description, unit);
   const columns = parts.filter(({ axis }) => axis === "columns");
-  const whole = columns.map(({ each, block }) => block / greatestDivisor(block, each)).reduce(leastMultiple, 1);
+  const whole = columns.map(({ each, block }) => block / commonDivisor([block, each])).reduce(leastMultiple, 1);
   const length = description.units[unit];
   return unit === "kvHeads" ? Math.min(whole, length) : unitFor(length, whole, shares);
 }
@@ -172,18 +173,13 @@ function levelled(shares: readonly number[], fixed: readonly number[], amount: n
 
 /** Bytes of all weights that go with a unit, copies and biases included. */
 function bytesBy({ blocks }: ModelDescription, unit: Unit): number {
-  const weights = blocks.flatMap(allWeights);
-  return total(weights.map((weight) => (weight.split.unit === unit ? sliceBytes(weight) : 0)));
+  return total(blocks.map((block) => blockWeightBytes(block, unit)));
 }
 
 function total(numbers: readonly number[]): number {
   return numbers.reduce((sum, value) => sum + value, 0);
 }
 
-function greatestDivisor(a: number, b: number): number {
-  return b === 0 ? a : greatestDivisor(b, a % b);
-}
-
 function leastMultiple(a: number, b: number): number {
-  return (a / greatestDivisor(a, b)) * b;
+  return (a / commonDivisor([a, b])) * b;
 }

@@ -1,7 +1,6 @@
 import { hostname } from "node:os";
-import { allWeights } from "../../model/expertWeights.ts";
+import { blockWeightBytes } from "../../model/expertWeights.ts";
 import { printable } from "../../weights/gguf/printable.ts";
-import { sliceBytes } from "../../weights/slice.ts";
 import { joinCommand } from "../clusterOptions.ts";
 import type { Team } from "../team.ts";
 import type { PlannedTeam, StatusBoard } from "./board.ts";
@@ -60,7 +59,6 @@ function stateOf({ planned, running }: StatusBoard, devices: readonly DeviceStat
 
 function modelOf({ model, description }: PlannedTeam, context: number | null): ClusterStatus["model"] {
   const { blockCount, headCount, headCountKv, feedForwardLength } = description.hyperparameters;
-  const weights = description.blocks.flatMap(allWeights);
   return {
     name: printable(String(model.metadata.get("general.name") ?? ""), { limit: 256 }),
     architecture: String(model.metadata.get("general.architecture")),
@@ -68,7 +66,7 @@ function modelOf({ model, description }: PlannedTeam, context: number | null): C
     heads: headCount,
     kvHeads: headCountKv,
     ffnColumns: feedForwardLength,
-    weightBytes: weights.reduce((sum, weight) => sum + sliceBytes(weight), 0),
+    weightBytes: description.blocks.reduce((sum, block) => sum + blockWeightBytes(block), 0),
     context,
   };
 }

@@ -1,12 +1,11 @@
 import type { ModelDescription } from "../../model/describeModel.ts";
-import { allWeights } from "../../model/expertWeights.ts";
+import { blockWeightBytes } from "../../model/expertWeights.ts";
 import { inputValues } from "../../model/hyperparameters.ts";
 import { describe } from "../../model/support.ts";
 import { readModelHeader } from "../../models/modelHeader.ts";
 import { type LinkFigures, type PlannedCluster, predictPrompt, predictStep } from "../../plan/latency.ts";
 import { getString, requireString } from "../../weights/gguf/metadata.ts";
 import type { GgufModel } from "../../weights/gguf/model.ts";
-import { sliceBytes } from "../../weights/slice.ts";
 import type { DeviceFigures } from "./deviceFigures.ts";
 import type { PlanFacts } from "./facts.ts";
 import { type PlannedModel, planModel, type WantedPlan } from "./plannedModel.ts";
@@ -44,12 +43,11 @@ export async function predictPlan(wanted: PredictionRequest, signal: AbortSignal
 }
 
 function modelFacts(model: GgufModel, { blocks }: ModelDescription): PlanFacts["model"] {
-  const weights = blocks.flatMap(allWeights);
   return {
     path: model.files[0]!,
     name: getString(model, "general.name") ?? null,
     architecture: requireString(model, "general.architecture"),
-    weight_bytes: weights.reduce((sum, weight) => sum + sliceBytes(weight), 0),
+    weight_bytes: blocks.reduce((sum, block) => sum + blockWeightBytes(block), 0),
   };
 }
 

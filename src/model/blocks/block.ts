@@ -3,7 +3,7 @@ import type { Architecture } from "../architecture.ts";
 import type { BatchShape } from "../batch.ts";
 import type { CellState, CellTensors } from "../cells.ts";
 import type { ExpertWeights } from "../expertWeights.ts";
-import type { GraphBuilder } from "../graphBuilder.ts";
+import type { GatedActivation, GraphBuilder } from "../graphBuilder.ts";
 import type { Hyperparameters, NormParameters } from "../hyperparameters.ts";
 import type { RankShare, Weight } from "../split.ts";
 import type { TensorFinder } from "../tensorFinder.ts";
@@ -260,3 +260,17 @@ export function project(context: BlockContext, block: RankBlock<BlockFacts>, ste
   const bias = context.weight(block, `${stem}.bias`);
   return bias === null ? product : context.builder.add(product, bias);
 }
+
+/** down(activation(gate(input)) * up(input)) */
+export function gatedNetwork(
+  builder: GraphBuilder,
+  activation: GatedActivation,
+  input: Tensor,
+  apply: (stem: GatedProjection, to: Tensor) => Tensor,
+): Tensor {
+  const [up, gate] = [apply("ffn_up", input), apply("ffn_gate", input)];
+  return apply("ffn_down", builder.gated(activation, gate, up));
+}
+
+/** Projections of a gated network, by the stem of their GGUF name. */
+export type GatedProjection = "ffn_gate" | "ffn_up" | "ffn_down";

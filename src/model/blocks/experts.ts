@@ -16,6 +16,8 @@ import {
   type ChosenInputs,
   type ExpertContext,
   type Flow,
+  type GatedProjection,
+  gatedNetwork,
   project,
   type RankBlock,
 } from "./block.ts";
@@ -194,13 +196,11 @@ function hasExperts(block: Experts): boolean {
 
 /** One expert, without its weight. */
 function appendExpert({ builder, matrix, bias }: ExpertContext, block: Experts, input: Tensor): Tensor {
-  const apply = (stem: string, to: Tensor) => {
+  return gatedNetwork(builder, block.activation, input, (stem, to) => {
     const product = builder.matMul(matrix(`${stem}_exps.weight`), to);
     const own = bias(`${stem}_exps.bias`);
     return own === null ? product : builder.add(product, own);
-  };
-  const [up, gate] = [apply("ffn_up", input), apply("ffn_gate", input)];
-  return apply("ffn_down", builder.gated(block.activation, gate, up));
+  });
 }
 
 /** What the chosen experts give, each times its weight; nothing on a rank without a share of them. */
@@ -279,22 +279,19 @@ function inChosenGroups({ builder }: BlockContext, { routing }: Experts, values:
 /** (embedding length, used, columns): what each chosen expert gives. */
 function expertOutputs(context: BlockContext, block: Experts, input: Tensor, ids: Tensor): Tensor {
   const { builder } = context;
-  const apply = (stem: string, to: Tensor) => {
+  return gatedNetwork(builder, block.activation, input, (stem, to) => {
     const product = builder.matMulId(context.experts(block, `${stem}_exps.weight`), to, ids);
     const bias = context.weight(block, `${stem}_exps.bias`);
     return bias === null ? product : builder.addId(product, bias, ids);
-  };
-  const [up, gate] = [apply("ffn_up", input), apply("ffn_gate", input)];
-  return apply("ffn_down", builder.gated(block.activation, gate, up));
+  });
 }
 
 /** What the shared expert gives; nothing if there is none, or the rank has no share of it. */
 function shared(context: BlockContext, block: Experts, input: Tensor): Tensor[] {
   const { builder } = context;
   if (context.weight(block, "ffn_up_shexp.weight") === null) return [];
-  const up = project(context, block, "ffn_up_shexp", input);
-  const gate = project(context, block, "ffn_gate_shexp", input);
-  const own = project(context, block, "ffn_down_shexp", builder.gated(block.activation, gate, up));
+  const apply = (stem: GatedProjection, to: Tensor) => project(context, block, `${stem}_shexp`, to);
+  const own = gatedNetwork(builder, block.activation, input, apply);
   const factors = context.weight(block, sharedGateRole);
   if (factors === null) return [own];
   // silu(x) / x is the sigmoid of x, with llama.cpp's rounding.

@@ -8,6 +8,7 @@ import {
   type BlockFacts,
   blockInput,
   type Flow,
+  gatedNetwork,
   joinParts,
   project,
   type RankBlock,
@@ -68,9 +69,7 @@ function appendFeedForward(context: BlockContext, block: RankBlock<FeedForwardBl
   if (block.empty) return flow;
   const { builder } = context;
   const input = blockInput(context, block, flow.hidden);
-  const up = project(context, block, "ffn_up", input);
-  const gate = project(context, block, "ffn_gate", input);
-  const own = project(context, block, "ffn_down", builder.gated(block.activation, gate, up));
+  const own = gatedNetwork(builder, block.activation, input, (stem, to) => project(context, block, stem, to));
   if (flow.partial === null) return { ...flow, partial: own };
   // What a norm or a factor is yet to change has to be summed first.
   const join = block.after === undefined && block.residualScale === 1 ? context.join : joinParts;
