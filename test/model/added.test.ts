@@ -18,6 +18,7 @@ import { Ranks } from "../engine/ranks.ts";
 import { cutDescribed, streamedRanks } from "../engine/slices.ts";
 import { agreedExperts, alikeExperts, coarseExperts } from "./added/chosen.ts";
 import { ExtendedTree } from "./extendedTree.ts";
+import { described, exact, followsPlain, text } from "./followsPlain.ts";
 import { PlainExperts } from "./plainExperts.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "stellium-test-"));
@@ -69,10 +70,6 @@ describe("an architecture that is added as docs/extending.md says", () => {
   });
 });
 
-const text = Array.from({ length: 96 }, (_, i) => (i * 53 + 7) % 300);
-/** F32 throughout, so that nothing but the order of sums differs from values computed one by one. */
-const exact: EngineOptions = { ...engineDefaults, kvType: "f32", context: 128, batch: 128, slots: 2, outputs: 4 };
-const rounding = 2e-3;
 /** Logits of two tokens that differ by no more, either of which may be written: what is added up travels as f16. */
 const nearTie = 0.05;
 
@@ -92,40 +89,13 @@ describe.each([
     whole = describeExtended(await readGguf(path));
   });
 
-  /** Prompts of two sequences in one pass, which ranks divide, and then tokens of both side by side. */
-  async function followsPlain(first: Engine): Promise<void> {
-    const starts = [70, 40];
-    const prompts = starts.map((end, slot) => ({ slot, tokens: text.slice(0, end), position: 0, outputs: 1 }));
-    compare(await first.step(prompts), starts);
-    for (let i = 0; i < 3; i++) {
-      const at = starts.map((start) => start + i);
-      const next = at.map((position, slot) => ({ slot, tokens: [text[position]!], position, outputs: 1 }));
-      compare(
-        await first.step(next),
-        at.map((position) => position + 1),
-      );
-    }
-  }
-
-  /** @param counts - of the tokens before each row of logits */
-  function compare(logits: Float32Array, counts: readonly number[]): void {
-    const width = logits.length / counts.length;
-    for (const [row, count] of counts.entries()) {
-      const differences = expected[count - 1]!.map((value, i) => Math.abs(value - logits[row * width + i]!));
-      expect(Math.max(...differences)).toBeLessThan(rounding);
-    }
-  }
-
-  const described = (shares: readonly number[]) =>
-    shares.map((_, rank) => ({ description: rankDescription(whole, planShares(whole, shares), rank) }));
-
   it.each(["whole", "block"] as const)("runs on one device, by graphs of %s", async (graphs) => {
-    await using one = await engine.start({ ...described([1])[0]!, options: { ...exact, graphs } });
-    await followsPlain(one);
+    await using one = await engine.start({ ...described(whole, [1])[0]!, options: { ...exact, graphs } });
+    await followsPlain(one, expected);
   });
 
   it.each([[[3, 1]], [[1, 2, 1]], [[1, 0]]])("runs on ranks with shares %j", async (shares) => {
-    await using ranks = await Ranks.of(described(shares), exact, { wire: "q8_0" }, engine);
+    await using ranks = await Ranks.of(described(whole, shares), exact, { wire: "q8_0" }, engine);
     const { collectives } = ranks.first.statistics;
     await ranks.first.step({ tokens: text.slice(0, 20), position: 0, outputs: 1 });
     const taken = ranks.first.statistics.collectives - collectives;
@@ -136,20 +106,20 @@ describe.each([
     else expect(taken).toBe(once);
     await ranks.unlink();
     await ranks.link({ wire: "f32" });
-    await followsPlain(ranks.first);
+    await followsPlain(ranks.first, expected);
   });
 
   it.each([[[1]], [[2, 1]], [[1, 1, 2]]])("is streamed on ranks with shares %j", async (shares) => {
     const cut = await cutDescribed(whole, shares, folder);
     await using ranks = await Ranks.of(await streamedRanks(cut, 2), { ...exact, graphs: "block" }, {}, engine);
     expect(ranks.first.statistics.windowBytes).toBeGreaterThan(0);
-    await followsPlain(ranks.first);
+    await followsPlain(ranks.first, expected);
   });
 
   if (!tied) return;
 
   it("is stopped at any time, and goes on", async () => {
-    await using ranks = await Ranks.of(described([1, 1]), exact, {}, engine);
+    await using ranks = await Ranks.of(described(whole, [1, 1]), exact, {}, engine);
     for (let turns = 0; turns < 12; turns++) {
       const stop = new AbortController();
       const step = ranks.first.step({ tokens: text, position: 0, outputs: 1 }, stop.signal);
@@ -161,7 +131,7 @@ describe.each([
       stop.abort();
       expect(await ended).toBe("ABORTED");
     }
-    await followsPlain(ranks.first);
+    await followsPlain(ranks.first, expected);
   });
 });
 
