@@ -11,7 +11,8 @@ import {
 } from "../model/batch.ts";
 import type { PassResults } from "../model/blocks/block.ts";
 import { passedOn, windowsOf } from "../model/blocks/definitions.ts";
-import { type Hyperparameters, positionChannels } from "../model/hyperparameters.ts";
+import type { Hyperparameters } from "../model/hyperparameters.ts";
+import { positionChannels } from "../model/rope.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import type { Ggml, Tensor } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";

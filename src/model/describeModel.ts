@@ -1,4 +1,4 @@
-import { StelliumError } from "../errors.ts";
+import { unsupportedModel } from "../weights/gguf/metadata.ts";
 import type { GgufModel, GgufTensor } from "../weights/gguf/model.ts";
 import type { Architecture } from "./architecture.ts";
 import type { Block } from "./blocks/block.ts";
@@ -68,7 +68,7 @@ export function describeModel(model: GgufModel, architecture: Architecture): Mod
 function checkMixture(model: GgufModel, blocks: readonly Block[], { routing }: Hyperparameters): void {
   if (routing === undefined || blocks.some(({ kind }) => kind === "experts")) return;
   const reason = `it is a mixture of ${routing.count} experts, and none of its layers has a router`;
-  throw new StelliumError("MODEL_UNSUPPORTED", { model: model.files[0] ?? "the model", reason });
+  throw unsupportedModel(model, reason);
 }
 
 function perLayerTensors(
@@ -122,5 +122,5 @@ function sameIn(model: GgufModel, blocks: readonly ExpertsBlock[], width: "width
   const widths = [...new Set(blocks.map((block) => block[width]))];
   if (widths.length <= 1) return widths[0] ?? 0;
   const reason = `its experts have ${widths.slice(0, 4).join(", ")} columns, not the same in all layers`;
-  throw new StelliumError("MODEL_UNSUPPORTED", { model: model.files[0] ?? "the model", reason });
+  throw unsupportedModel(model, reason);
 }

@@ -1,5 +1,6 @@
 import { type Context, type Ggml, type Graph, required, ropeModes, type Tensor } from "../native/ggml.ts";
-import type { NormParameters, RopeParameters } from "./hyperparameters.ts";
+import type { NormParameters } from "./hyperparameters.ts";
+import type { RopeParameters } from "./rope.ts";
 
 /** `GGML_PREC_F32`: attention accumulates in f32. */
 const precisionF32 = 10;

@@ -1,5 +1,5 @@
 import type { ModelDescription } from "./describeModel.ts";
-import type { RopeParameters } from "./hyperparameters.ts";
+import type { RopeParameters } from "./rope.ts";
 
 /** Chooses between the factors on RoPE's frequencies for long and short contexts, by cells, as in llama.cpp. */
 export function factorsFor({ originalContext }: RopeParameters, slotCells: number): "long" | "short" {

@@ -1,5 +1,6 @@
-import { StelliumError } from "../errors.ts";
+import type { StelliumError } from "../errors.ts";
 import { isWeightType } from "../native/tensorTypes.ts";
+import { unsupportedModel } from "../weights/gguf/metadata.ts";
 import type { GgufModel, GgufTensor } from "../weights/gguf/model.ts";
 import { type Range, wholeTensor } from "../weights/slice.ts";
 import type { Architecture, BiasedProjection } from "./architecture.ts";
@@ -70,7 +71,7 @@ export class TensorFinder {
 
   /** The error that refuses the model for a reason. */
   unsupported(reason: string): StelliumError {
-    return new StelliumError("MODEL_UNSUPPORTED", { model: this.#model.files[0] ?? "the model", reason });
+    return unsupportedModel(this.#model, reason);
   }
 }
 

@@ -1,7 +1,8 @@
 import type { Tensor } from "../../native/ggml.ts";
 import type { Architecture } from "../architecture.ts";
 import { type ColumnSpan, seenCells } from "../batch.ts";
-import { type Hyperparameters, keepsLast, type RopeParameters } from "../hyperparameters.ts";
+import { type Hyperparameters, keepsLast } from "../hyperparameters.ts";
+import type { RopeParameters } from "../rope.ts";
 import { factorsFor } from "../ropeFactors.ts";
 import type { RankShare, Weight } from "../split.ts";
 import type { LayerFinder, TensorFinder } from "../tensorFinder.ts";

@@ -2,7 +2,8 @@ import type { Tensor } from "../../native/ggml.ts";
 import type { Architecture } from "../architecture.ts";
 import type { ExpertMatrix } from "../expertWeights.ts";
 import type { GatedActivation } from "../graphBuilder.ts";
-import { type Hyperparameters, keepsLast, type Routing } from "../hyperparameters.ts";
+import { type Hyperparameters, keepsLast } from "../hyperparameters.ts";
+import type { Routing } from "../routing.ts";
 import type { Weight } from "../split.ts";
 import type { LayerFinder, TensorFinder } from "../tensorFinder.ts";
 import {

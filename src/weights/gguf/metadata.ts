@@ -88,7 +88,7 @@ function typed<T>(model: Metadata, key: string, wanted: string, convert: (value:
   if (value === undefined) return undefined;
   const converted = convert(value);
   if (converted !== undefined) return converted;
-  throw unsupported(model, `${key} is not ${wanted} but ${described(value)}`);
+  throw unsupportedModel(model, `${key} is not ${wanted} but ${described(value)}`);
 }
 
 function described(value: GgufValue): string {
@@ -96,10 +96,11 @@ function described(value: GgufValue): string {
 }
 
 function present<T>(model: Metadata, key: string, value: T | undefined): T {
-  if (value === undefined) throw unsupported(model, `it has no metadata key ${key}`);
+  if (value === undefined) throw unsupportedModel(model, `it has no metadata key ${key}`);
   return value;
 }
 
-function unsupported(model: Metadata, reason: string): StelliumError {
+/** The error that refuses a model for a reason. */
+export function unsupportedModel(model: Metadata, reason: string): StelliumError {
   return new StelliumError("MODEL_UNSUPPORTED", { model: model.files[0] ?? "the model", reason });
 }
