@@ -114,7 +114,7 @@ export class LiveCluster {
   }
 
   /**
-   * The next report of a type that nobody has had. Rejects after `patienceMs`, with what the coordinator waits for.
+   * Resolves with the next unread report of a type. Rejects after `patienceMs`, naming what the coordinator waits for.
    * @param {string} type
    */
   async next(type) {

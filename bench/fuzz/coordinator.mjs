@@ -49,7 +49,7 @@ async function tell() {
   say({ type: "working" });
 }
 
-/** How far its devices are, and what happened to them last. */
+/** Progress of its devices, and the last event of each. */
 function state() {
   const team = status.planned?.team;
   const members = team?.members.map((member) => member && `${member.name}: ${member.state}`);

@@ -43,7 +43,7 @@ export class Seating {
     for (const rank of ranks.keys()) yield this.#seat(rank, this.#waiting.shift()!);
   }
 
-  /** How many of those that wait are still connected. */
+  /** Drops waiting devices that have disconnected, and counts the others. */
   #stillWaiting(): number {
     this.#waiting = this.#waiting.filter(({ channel }) => channel.isOpen);
     return this.#waiting.length;

@@ -168,7 +168,7 @@ export class Team implements AsyncDisposable {
     await members.find(({ connection }) => !connection.channel.isOpen)?.lost;
   }
 
-  /** Has all workers open links to each other and to this device. Returns how this one is to open its own. */
+  /** Asks all workers to open links to each other and to this device. Returns the setup of this device's own links. */
   async #invite(members: readonly Member[], engine: Engine, attempt: AbortSignal): Promise<LinkSetup> {
     const own = { host: this.#listenHost(), port: await engine.listen(this.#listenHost()) };
     const addresses = [own, ...(await Promise.all(members.map((member) => member.listening(attempt))))];

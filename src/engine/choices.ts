@@ -10,10 +10,10 @@ export function checkedValues(values: number): number {
   return Math.ceil(values / checkValues) * checkValues + checkValues;
 }
 
-/** What a check adds to a sum at most. */
+/** Most values that a check adds to a sum. */
 export const mostCheckValues = 2 * checkValues - 1;
 
-/** What a choice is made from, and where it goes. */
+/** Inputs of a choice, and the memory for its result. */
 export interface ChoiceParts {
   readonly block: RankBlock;
   readonly step: ChooseStep<RankBlock>;
@@ -132,7 +132,7 @@ export class ChoiceCheck {
     for (let bit = 0; bit < checkValues; bit++) this.#signs[bit] = (digest >>> bit) & 1 ? 1 : -1;
   }
 
-  /** Whether all chose the same; valid after the sum. */
+  /** True if all ranks chose the same; valid after the sum. */
   get agreed(): boolean {
     for (let bit = 0; bit < checkValues; bit++) if (Math.abs(this.#signs[bit]!) < this.#ranks - 1) return false;
     return true;

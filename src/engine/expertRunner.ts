@@ -12,7 +12,6 @@ import type { Weights } from "../weights/weights.ts";
 import { type BuiltGraphs, computeGraph, GraphCache } from "./graphCache.ts";
 import type { Lane } from "./lane.ts";
 
-/** What experts are computed with. */
 export interface ExpertParts {
   readonly ggml: Ggml;
   readonly backend: ComputeBackend;
@@ -55,7 +54,7 @@ export class ExpertRunner implements Disposable {
   readonly #biases = new Map<string, BiasModel>();
   readonly #biasContext: Context;
   #repointing: ((tensor: Tensor) => Repoint) | undefined;
-  /** Of the block at hand: units that are wanted, pairs by expert, and where those of an expert start. */
+  /** For the current block: wanted units, pairs sorted by expert, and the first pair of each expert. */
   readonly #units: Int32Array;
   readonly #starts: Int32Array;
   readonly #pairs: Int32Array;

@@ -9,7 +9,6 @@ import type { Weights } from "../weights/weights.ts";
 import { Embedding } from "./embedding.ts";
 import { type BuiltGraphs, computeGraph, GraphCache } from "./graphCache.ts";
 
-/** What rank 0 makes the inputs of passes from. */
 export interface InputParts {
   readonly ggml: Ggml;
   readonly backend: ComputeBackend;

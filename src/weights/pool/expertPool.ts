@@ -5,7 +5,6 @@ import type { WindowMemory } from "../window/windowMemory.ts";
 import { type PoolMemory, poolCell, queuePlace, slotState, wakePool } from "./poolMemory.ts";
 import type { SlotClass } from "./slots.ts";
 
-/** What a pool is made of. */
 export interface PoolParts {
   readonly classes: readonly SlotClass[];
   /** Of the first slot of the first class. */
@@ -22,7 +21,7 @@ export interface PoolParts {
   readonly stopped: () => boolean;
 }
 
-/** Slots of one class: which of its units has which, those used longest ago first. */
+/** The slots of one class, and the units that they hold. */
 interface Shelf {
   readonly address: Pointer;
   readonly slotBytes: number;

@@ -31,7 +31,7 @@ export interface WindowPlacement {
   readonly cached: boolean;
 }
 
-/** What else weights of blocks are made with. */
+/** Optional parts of `BlockWeights`. */
 export interface BlockWeightsOptions {
   /** Where each reader records what it does; nowhere if absent. */
   readonly traces?: readonly ReaderTrace[];
