@@ -1,13 +1,12 @@
 import { defineConfig } from "vitest/config";
 
-/** Tests that measure time or depend on deadlines: they have the machine to themselves. */
+/** Tests that measure time or memory, or have a browser of their own: they have the machine to themselves. */
 const timed = [
-  "test/{cluster,collective,web}/**/*.test.ts",
-  "test/api/devices.test.ts",
-  "test/cli/{join,main,measure,trace}.test.ts",
-  "test/engine/{engine,linkSets,overlapFailures,stepProfile}.test.ts",
+  "test/web/**/*.test.ts",
+  "test/cli/measure.test.ts",
+  "test/engine/stepProfile.test.ts",
   "test/native/sockets.test.ts",
-  "test/weights/gguf{,.fuzz,.memory}.test.ts",
+  "test/weights/gguf.memory.test.ts",
 ];
 
 export default defineConfig({

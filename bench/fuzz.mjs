@@ -43,6 +43,27 @@ function tell(what, outcome) {
   process.stdout.write(`${what}: ${JSON.stringify(outcome)}\n`);
 }
 
+/** Milliseconds between two lines of progress. */
+const tellEvery = 30_000;
+
+/**
+ * Tells how many messages have been sent, until the work has ended.
+ * @param {EvilCoordinator} evil @param {number} count @param {Promise<void>} work
+ */
+async function whileTelling({ outcome }, count, work) {
+  const start = performance.now();
+  const timer = setInterval(() => {
+    const rate = outcome.sent / ((performance.now() - start) / 1000);
+    const left = Math.ceil((count - outcome.sent) / rate / 60);
+    process.stderr.write(`${outcome.sent} of ${count} messages, ${rate.toFixed(0)}/s, about ${left} min left\n`);
+  }, tellEvery);
+  try {
+    await work;
+  } finally {
+    clearInterval(timer);
+  }
+}
+
 /**
  * Strangers, and then devices that know the token, at the control port of a cluster at work.
  * @param {Amount} outside @param {Amount} inside
@@ -115,7 +136,7 @@ export async function attackAsCoordinator(amount, count = 1) {
   /** @type {LiveCluster | undefined} */
   let cluster;
   try {
-    await Promise.race([evil.send(amount.count), ended]);
+    await Promise.race([whileTelling(evil, amount.count, evil.send(amount.count)), ended]);
     await evil.close();
     const used = await Promise.all(devices.map((device) => device.used()));
     cluster = new LiveCluster(join(folder, "honest"), count, { token, port });

@@ -27,6 +27,8 @@ const waiting = /^tiny-gemma4-moe$/;
 const models = moe.models.filter(({ generator }) => !waiting.test(generator!.shape));
 const inF32 = models.filter(({ generator }) => generator!.type === "F32");
 const inQ8 = models.filter(({ generator }) => generator!.type === "Q8_0" && !generator!.shape.endsWith("-deep"));
+/** One of each way in which experts are stored: all in one tensor, in one with biases, and in a tensor each. */
+const stored = inF32.filter(({ generator }) => /^tiny-(qwen3moe|gpt-oss|mixtral-2023)$/.test(generator!.shape));
 /** Part of the experts that pools of these tests have room for. */
 const part = 0.3;
 const named = (some: readonly DenseModel[]) => some.map((model) => [model.generator!.shape, model] as const);
@@ -107,7 +109,7 @@ describe("with room for some of the experts", () => {
     expect(engine.statistics.expertMisses).toBeGreaterThan(0);
   });
 
-  it.each(named(inF32))("%s says the same from the model's file", async (_, model) => {
+  it.each(named(stored))("%s says the same from the model's file", async (_, model) => {
     const { path } = await files.make(model);
     const whole = describeModelFile(await readGguf(path));
     const description = rankDescription(whole, planShares(whole, [1]), 0);
