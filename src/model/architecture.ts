@@ -96,6 +96,11 @@ export interface ExpertFacts {
   readonly normalized?: boolean | "key";
   /** True if the key `expert_weights_scale` is a factor on the weights. Default false. */
   readonly scaled?: boolean;
+  /**
+   * True if the shared expert is an ordinary feed-forward network (`ffn_up`): it and the experts have norms of their own
+   * before and after, and the router a scale on the normed hidden states. Default false.
+   */
+  readonly beside?: boolean;
   /** Function of the gate. Default `silu`. */
   readonly activation?: GatedActivation;
 }

@@ -4,10 +4,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe as describeTests, expect, it } from "vitest";
 import type { Engine } from "#stellium/engine/engine";
 import type { EngineOptions } from "#stellium/engine/protocol";
-import { gemma4 } from "#stellium/model/architectures/gemma4";
 import { stateOf } from "#stellium/model/blocks/definitions";
 import { cellBytes } from "#stellium/model/cells";
-import { describeModel } from "#stellium/model/describeModel";
 import { describe } from "#stellium/model/support";
 import { planMemory } from "#stellium/plan/memory";
 import { rankDescription } from "#stellium/plan/rankDescription";
@@ -16,7 +14,7 @@ import type { GgufModel, GgufTensor, GgufValue } from "#stellium/weights/gguf/mo
 import { readGguf } from "#stellium/weights/gguf/reader";
 import { localHead } from "#stellium/weights/localHead";
 import { ModelSource } from "#stellium/weights/modelSource";
-import { generateModel, writeHeader } from "../../bench/generateModel.mjs";
+import { generateModel } from "../../bench/generateModel.mjs";
 import { engineDefaults, startEngine } from "../engine/oracle.ts";
 import { Ranks } from "../engine/ranks.ts";
 
@@ -82,15 +80,6 @@ describeTests("a Gemma 4 is refused", () => {
   ])("%s", async (_, metadata, reason) => {
     const model = await changed(small, metadata);
     expect(() => describe(model)).toThrow(reason);
-  });
-
-  it("that has experts", async () => {
-    const path = join(folder, "experts.gguf");
-    await writeHeader({ shape: "tiny-gemma4-moe", type: "F32", path });
-    const model = await readGguf(path);
-    expect(() => describeModel(model, gemma4)).toThrow(
-      "it is a mixture of 10 experts, which do not run in the architecture gemma4",
-    );
   });
 });
 

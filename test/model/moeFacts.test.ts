@@ -67,6 +67,7 @@ function otherExperts(facts: ExpertFacts): [string, ExpertFacts][] {
       ? []
       : [["normalized", { ...facts, normalized: normalized === false }] as [string, ExpertFacts]]),
     ...(facts.scaled ? [["scaled", without("scaled")] as [string, ExpertFacts]] : []),
+    ...(facts.beside ? [["beside", without("beside")] as [string, ExpertFacts]] : []),
     ["activation", { ...facts, activation: facts.activation === undefined ? "gelu" : "silu" }],
   ];
 }
@@ -82,10 +83,11 @@ function mutations(facts: Architecture): [string, Architecture][] {
   ];
 }
 
-/** Facts that only some models of an architecture show, by the tests of its dense ones. */
+/** Facts that only some models of an architecture show, by the tests of its dense ones, or that a norm after it undoes. */
 const shownElsewhere: Readonly<Record<string, readonly string[]>> = {
   llama: ["ropeFactors", "biases"],
   deepseek2: ["temperatureScale"],
+  gemma4: ["sharedCells", "normalized"],
 };
 
 const mixtures = architectures.filter(({ experts }) => experts !== undefined);

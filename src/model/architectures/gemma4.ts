@@ -2,7 +2,7 @@ import type { Architecture } from "../architecture.ts";
 
 export const gemma4: Architecture = {
   name: "gemma4",
-  models: "Gemma 4 without experts, its text part",
+  models: "Gemma 4, its text part",
   layer: ["attention", "ffn", "perLayer"],
   rope: "neox",
   ropeFactors: ["freqs"],
@@ -13,6 +13,7 @@ export const gemma4: Architecture = {
   keysAsValues: true,
   sharedCells: true,
   activation: "gelu",
+  experts: { activation: "gelu", normalized: true, beside: true },
   sliding: { ropeBase: 10_000, ropeUnscaled: "frequencies", ropeFactorless: true },
   embeddingScale: "root",
   softcaps: { logits: 0 },

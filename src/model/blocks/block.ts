@@ -245,7 +245,7 @@ export const addSum: ComputeStep<BlockFacts> = {
 };
 
 /** `input` under a block's norm of this role. */
-function normedBy(context: BlockContext, block: RankBlock<BlockFacts>, role: string, input: Tensor): Tensor {
+export function normedBy(context: BlockContext, block: RankBlock<BlockFacts>, role: string, input: Tensor): Tensor {
   return context.builder.norm(input, context.weight(block, role)!, block.norm);
 }
 

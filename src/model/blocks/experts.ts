@@ -1,7 +1,7 @@
 import type { Tensor } from "../../native/ggml.ts";
 import type { Architecture } from "../architecture.ts";
 import type { ExpertMatrix } from "../expertWeights.ts";
-import type { GatedActivation } from "../graphBuilder.ts";
+import type { GatedActivation, GraphBuilder } from "../graphBuilder.ts";
 import { type Hyperparameters, keepsLast } from "../hyperparameters.ts";
 import type { Routing } from "../routing.ts";
 import type { Weight } from "../split.ts";
@@ -15,10 +15,12 @@ import {
   blockInput,
   type ChooseStep,
   type ChosenInputs,
+  type ComputeStep,
   type ExpertContext,
   type Flow,
   type GatedProjection,
   gatedNetwork,
+  normedBy,
   project,
   type RankBlock,
 } from "./block.ts";
@@ -31,6 +33,8 @@ export interface ExpertsBlock extends BlockFacts {
   /** Columns of each expert and of the shared one, which all tokens pass through; 0 if there is none. */
   readonly width: number;
   readonly sharedWidth: number;
+  /** True if the shared expert has norms of its own; see `ExpertFacts.beside`. */
+  readonly beside: boolean;
   /** True if only tokens with outputs get here: no layer after it keeps keys. */
   readonly last: boolean;
 }
@@ -39,6 +43,11 @@ export interface ExpertsBlock extends BlockFacts {
 export const routerRole = "ffn_gate_inp.weight";
 const correctionRole = "exp_probs_b.bias";
 const sharedGateRole = "ffn_gate_inp_shexp.weight";
+/** Of a shared expert with norms of its own: its norms before and after, that of the experts after their sum, and two scales. */
+const besideRoles = {
+  ...{ before: "ffn_norm.weight", after: "post_ffw_norm_1.weight", afterExperts: "post_ffw_norm_2.weight" },
+  ...{ router: "ffn_gate_inp.scale", outputs: "ffn_down_exps.scale" },
+};
 
 function describeExperts(
   finder: TensorFinder,
@@ -47,22 +56,23 @@ function describeExperts(
   layer: number,
 ): ExpertsBlock {
   const from = finder.layer(layer, architecture);
-  const { feedForwardNorm = "ffn_norm", experts: { activation = "silu" } = {} } = architecture;
-  const norms = from.norms(feedForwardNorm, "post_ffw_norm", embeddingLength, undefined);
+  const { feedForwardNorm = "ffn_norm", experts: { activation = "silu", beside = false } = {} } = architecture;
+  const norms = from.norms(beside ? "pre_ffw_norm_2" : feedForwardNorm, "post_ffw_norm", embeddingLength, undefined);
   const matrices = expertMatrices(from, embeddingLength, routing!.count);
   const width = matrices.find(({ role }) => role === "ffn_up_exps.weight")!.rows.count;
-  const { weights: shared, sharedWidth } = sharedExpert(from, embeddingLength);
+  const { weights: shared, sharedWidth } = sharedExpert(from, embeddingLength, beside);
   const weights = [
     ...norms.weights,
     ...router(from, embeddingLength, routing!.count),
     ...expertBiases(from, embeddingLength, width, routing!.count),
     ...shared,
+    ...(beside ? besideVectors(from, embeddingLength, routing!.count) : []),
   ];
   const { before, after } = norms;
   const facts = { layer, weights, embeddingLength, norm, before, after, residualScale, activation };
   const experts = { count: routing!.count, matrices };
   const last = keepsLast({ cellLayers }, layer);
-  return { kind: "experts", ...facts, experts, routing: routing!, width, sharedWidth, last };
+  return { kind: "experts", ...facts, experts, routing: routing!, width, sharedWidth, beside, last };
 }
 
 /** The router: its matrix, and what it adds to its values, before and for the choice. */
@@ -99,53 +109,80 @@ function expertBiases(from: LayerFinder, embeddingLength: number, width: number,
 }
 
 /** The shared expert, as wide as its tensors are; no weights if there is none. */
-function sharedExpert(from: LayerFinder, embeddingLength: number): { weights: Weight[]; sharedWidth: number } {
+function sharedExpert(
+  from: LayerFinder,
+  embeddingLength: number,
+  beside: boolean,
+): { weights: Weight[]; sharedWidth: number } {
   const unit = "sharedFfn" as const;
-  if (!from.has("ffn_up_shexp.weight")) return { weights: [], sharedWidth: 0 };
-  const sharedWidth = from.lengthOf("ffn_up_shexp.weight", 1);
+  const role = (stem: GatedProjection) => `${sharedStem({ beside }, stem)}.weight`;
+  if (!from.has(role("ffn_up"))) return { weights: [], sharedWidth: 0 };
+  const sharedWidth = from.lengthOf(role("ffn_up"), 1);
   const rows = { axis: "rows", unit, each: 1 } as const;
   const columns = { axis: "columns", unit, each: 1 } as const;
   const gate = from.has(sharedGateRole)
     ? [from.vector(sharedGateRole, embeddingLength, { axis: "replicated", unit })]
     : [];
   const weights = [
-    from.matrix("ffn_gate_shexp.weight", embeddingLength, sharedWidth, rows),
-    from.matrix("ffn_up_shexp.weight", embeddingLength, sharedWidth, rows),
-    from.matrix("ffn_down_shexp.weight", sharedWidth, embeddingLength, columns),
+    from.matrix(role("ffn_gate"), embeddingLength, sharedWidth, rows),
+    from.matrix(role("ffn_up"), embeddingLength, sharedWidth, rows),
+    from.matrix(role("ffn_down"), sharedWidth, embeddingLength, columns),
     ...gate,
   ];
   return { weights, sharedWidth };
 }
 
+/** What a projection of the shared expert is called. */
+function sharedStem({ beside }: Pick<ExpertsBlock, "beside">, stem: GatedProjection): string {
+  return beside ? stem : `${stem}_shexp`;
+}
+
+/** Norms and scales of a layer whose shared expert has norms of its own. */
+function besideVectors(from: LayerFinder, embeddingLength: number, count: number): Weight[] {
+  const { before, after, afterExperts, router, outputs } = besideRoles;
+  const split = { axis: "replicated" } as const;
+  return [
+    from.vector(before, embeddingLength, { ...split, unit: "sharedFfn" }),
+    ...[after, afterExperts].map((role) => from.vector(role, embeddingLength, split, true)),
+    from.vector(router, embeddingLength, split),
+    ...(from.has(outputs) ? [from.vector(outputs, count, split)] : []),
+  ];
+}
+
 /** See `ExpertsBlock`. */
 export const experts: BlockDefinition<ExpertsBlock> = {
   describe: describeExperts,
-  steps: ({ routing, pooled = false, undivided }) => {
+  steps: ({ routing, pooled = false, undivided, beside, embeddingLength }) => {
     const nodes = nodesBesides + nodesPerChosen * routing.used;
+    const gives = { does: "compute", nodes, ...(beside && { leaves: 2 * embeddingLength }) } as const;
     const own: BlockStep<ExpertsBlock>[] =
       undivided && !pooled
-        ? [{ does: "compute", nodes, append: appendAll }]
+        ? [{ ...gives, append: appendAll }]
         : [
             { does: "compute", nodes, append: appendRouter },
             routed(routing),
             ...(pooled ? [{ does: "experts", used: routing.used, append: appendExpert } as const] : []),
-            { does: "compute", nodes, append: pooled ? appendOutputs : appendChosen },
+            { ...gives, append: pooled ? appendOutputs : appendChosen },
           ];
-    return [...own, { does: "sum" }, addSum];
+    return [...own, { does: "sum" }, beside ? addBoth : addSum];
   },
   state: () => undefined,
-  cost: ({ routing, embeddingLength, last, pooled = false }, { expertFfn, sharedFfn }) => ({
+  cost: ({ routing, embeddingLength, last, pooled = false, beside }, { expertFfn, sharedFfn }) => ({
     // The input, and room for what experts give.
     kept: [embeddingLength, ...(pooled ? [routing.used * embeddingLength] : [])],
     // Gate, up, their product and its quantized copy; what each expert gives, and that times its weight.
-    workingValues: routing.used * (4 * expertFfn.count + 2 * embeddingLength) + 4 * sharedFfn.count + 3 * routing.count,
+    workingValues:
+      routing.used * (4 * expertFfn.count + 2 * embeddingLength) +
+      4 * sharedFfn.count +
+      3 * routing.count +
+      (beside ? 4 * embeddingLength : 0),
     computes: last ? "outputs" : "tokens",
   }),
 };
 
 /** Operations and weights of a step: a view and a sum for each chosen expert, and all others. */
 const nodesPerChosen = 2;
-const nodesBesides = 64;
+const nodesBesides = 80;
 
 /** A choice that the graph before has made. */
 function routed({ count, used }: Routing): ChooseStep<ExpertsBlock> {
@@ -157,7 +194,7 @@ type Experts = RankBlock<ExpertsBlock>;
 function appendAll(context: BlockContext, block: Experts, flow: Flow): Flow {
   if (block.empty) return flow;
   const input = blockInput(context, block, flow.hidden);
-  const chosen = route(context, block, input, flow.columns);
+  const chosen = route(context, block, flow, input);
   return withParts(context, block, flow, input, chosenExperts(context, block, input, chosen, flow.columns));
 }
 
@@ -165,7 +202,7 @@ function appendAll(context: BlockContext, block: Experts, flow: Flow): Flow {
 function appendRouter(context: BlockContext, block: Experts, flow: Flow): Flow {
   if (block.empty) return { ...flow, partial: null };
   const input = blockInput(context, block, flow.hidden);
-  const routed = { ...route(context, block, input, flow.columns), used: block.routing.used };
+  const routed = { ...route(context, block, flow, input), used: block.routing.used };
   return { ...flow, kept: [input], routed };
 }
 
@@ -184,12 +221,34 @@ function appendOutputs(context: BlockContext, block: Experts, flow: Flow): Flow 
   return withParts(context, block, flow, input!, own);
 }
 
-/** Adds up what the rank has of the chosen experts and of the shared one. */
+/** Adds up what the rank has of the chosen experts and of the shared one, or puts one behind the other to be normed. */
 function withParts(context: BlockContext, block: Experts, flow: Flow, input: Tensor, own: Tensor[]): Flow {
-  const parts = [...own, ...shared(context, block, input)];
-  const partial = parts.reduce((sum, part) => context.builder.add(sum, part));
+  const { builder } = context;
+  const others = shared(context, block, flow, input);
+  const sum = () => [...own, ...others].reduce((all, part) => builder.add(all, part));
+  const partial = block.beside ? oneBehindTheOther(builder, input, others[0], own[0]) : sum();
   return { ...flow, kept: undefined, routed: undefined, partial };
 }
+
+/** (2 * embedding length, columns): of what the rank has no part of, zeros as many as there are in `like`. */
+function oneBehindTheOther(builder: GraphBuilder, like: Tensor, first?: Tensor, second?: Tensor): Tensor {
+  const zeros = () => builder.filled(like, 0);
+  return builder.concat(first ?? zeros(), second ?? zeros(), 0);
+}
+
+/** Adds up the norms of what the shared expert and the others have given, and adds that to the hidden states. */
+const addBoth: ComputeStep<BlockFacts> = {
+  does: "compute",
+  resident: true,
+  append(context, block, flow) {
+    const { builder } = context;
+    const { embeddingLength: length } = block;
+    const half = (role: string, skipped: number) =>
+      normedBy(context, block, role, builder.partOfColumns(flow.partial!, 2 * length, flow.columns, skipped, length));
+    const partial = builder.add(half(besideRoles.after, 0), half(besideRoles.afterExperts, length));
+    return addSum.append(context, block, { ...flow, partial });
+  },
+};
 
 function hasExperts(block: Experts): boolean {
   return block.experts!.matrices.length > 0;
@@ -240,10 +299,10 @@ function weightedSum(
 }
 
 /** The experts of each token and their weights. */
-function route(context: BlockContext, block: Experts, input: Tensor, columns: number): ChosenInputs {
+function route(context: BlockContext, block: Experts, { hidden, columns }: Flow, input: Tensor): ChosenInputs {
   const { builder } = context;
   const { count, used, gating, normalized, scale } = block.routing;
-  const logits = project(context, block, "ffn_gate_inp", input);
+  const logits = project(context, block, "ffn_gate_inp", block.beside ? routerInput(context, block, hidden) : input);
   const probabilities =
     gating === "softmax" ? builder.softmax(logits) : gating === "sigmoid" ? builder.sigmoid(logits) : logits;
   const ids = builder.largest(inChosenGroups(context, block, corrected(context, block, probabilities), columns), used);
@@ -251,7 +310,17 @@ function route(context: BlockContext, block: Experts, input: Tensor, columns: nu
   const weights = builder.reshape(chosen, used, columns);
   const shared = gating === "softmaxOfChosen" ? builder.softmax(weights) : weights;
   const scaled = builder.scale(normalized ? builder.normalized(shared, leastSum) : shared, scale);
-  return { ids, weights: scaled };
+  const outputScales = context.weight(block, besideRoles.outputs);
+  if (outputScales === null) return { ids, weights: scaled };
+  const ofAll = builder.multiply(builder.filled(logits, 1), outputScales);
+  const ofChosen = builder.getRows(builder.reshape(ofAll, 1, count, columns), ids);
+  return { ids, weights: builder.multiply(scaled, builder.reshape(ofChosen, used, columns)) };
+}
+
+/** What a router of its own scale takes, as Gemma 4 has it. */
+function routerInput({ builder, weight }: BlockContext, block: Experts, hidden: Tensor): Tensor {
+  const normed = builder.scale(builder.norm(hidden, null, block.norm), 1 / Math.sqrt(block.embeddingLength));
+  return builder.multiply(normed, weight(block, besideRoles.router)!);
 }
 
 /** Keeps a division from overflowing f16: as llama.cpp has it. */
@@ -288,10 +357,11 @@ function expertOutputs(context: BlockContext, block: Experts, input: Tensor, ids
 }
 
 /** What the shared expert gives; nothing if there is none, or the rank has no share of it. */
-function shared(context: BlockContext, block: Experts, input: Tensor): Tensor[] {
+function shared(context: BlockContext, block: Experts, { hidden }: Flow, experts: Tensor): Tensor[] {
   const { builder } = context;
-  if (context.weight(block, "ffn_up_shexp.weight") === null) return [];
-  const apply = (stem: GatedProjection, to: Tensor) => project(context, block, `${stem}_shexp`, to);
+  if (context.weight(block, `${sharedStem(block, "ffn_up")}.weight`) === null) return [];
+  const input = block.beside ? normedBy(context, block, besideRoles.before, hidden) : experts;
+  const apply = (stem: GatedProjection, to: Tensor) => project(context, block, sharedStem(block, stem), to);
   const own = gatedNetwork(builder, block.activation, input, apply);
   const factors = context.weight(block, sharedGateRole);
   if (factors === null) return [own];
