@@ -4,6 +4,7 @@ import { mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } f
 import { mkdtemp, rename, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { CacheLimit } from "#stellium/cluster/cacheLimit";
 import { Unheld } from "#stellium/weights/hold";
@@ -77,7 +78,10 @@ describe("a cache with a limit", () => {
     writeFileSync(names[0]!, new Uint8Array(1000));
     let counting = true;
     const renaming = (async () => {
-      for (let i = 0; counting; i++) await rename(names[i % 2]!, names[(i + 1) % 2]!);
+      for (let i = 0; counting; i++) {
+        await rename(names[i % 2]!, names[(i + 1) % 2]!);
+        await setTimeout(1);
+      }
     })();
     const counted = new Set<number>();
     for (let i = 0; i < 30; i++) counted.add((await new CacheLimit(cacheDir, 1e9).use()).usedBytes);
