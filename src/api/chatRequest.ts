@@ -65,8 +65,8 @@ export async function chatJob(model: ServedModel, body: ChatBody, defaults: Samp
 /** What is to be looked for in an answer: calls where functions are offered, and reasoning, which a prompt may open. */
 function formatOf({ chat, tokenizer }: ServedModel, prompt: Int32Array, offered: boolean): AnswerFormat {
   const last = Array.from(prompt.subarray(-8), (token) => tokenizer.pieceBytes(token, { special: true }));
-  const { tools, reasoning } = answerFormat(chat.source, Buffer.concat(last).toString("utf8"));
-  return offered ? { tools, reasoning } : { reasoning };
+  const { tools, ...format } = answerFormat(chat.source, Buffer.concat(last).toString("utf8"));
+  return offered ? { tools, ...format } : format;
 }
 
 /** The prompt of a conversation. Throws `TEMPLATE_FAILED`, `CONTEXT_EXCEEDED`. */

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { StelliumError } from "../errors.ts";
-import type { AnswerFormat } from "../serving/answer/format.ts";
+import { type AnswerFormat, beforeContent } from "../serving/answer/format.ts";
 import type { GrammarSource } from "../serving/grammar/compile.ts";
 import type { CompiledGrammar } from "../serving/grammar/constraint.ts";
 import { refuseUnless } from "./fields.ts";
@@ -38,7 +38,7 @@ export async function constraintOf(
   format: AnswerFormat = {},
   offered?: OfferedTools,
 ): Promise<CompiledGrammar | undefined> {
-  const { reasoning } = format;
+  const reasoning = beforeContent(format);
   const gbnf = body.grammar || undefined;
   const schema = wantedSchema(body.response_format);
   const compile = (param: string, source: GrammarSource) => about(param, model.compileGrammar(source));

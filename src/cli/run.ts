@@ -1,4 +1,5 @@
 import { StelliumError } from "../errors.ts";
+import { plainFormat } from "../serving/answer/format.ts";
 import { sandboxBytes } from "../serving/sandbox/sandbox.ts";
 import type { Values } from "./arguments/option.ts";
 import { Conversation } from "./chat/conversation.ts";
@@ -14,10 +15,11 @@ import { promptOf, readStdin } from "./textInput.ts";
 export async function run(values: Values<typeof runOptions>, interruption: Interruption): Promise<void> {
   const message = await messageOf(values);
   await using textModel = await loadModel(values, interruption.signal, { hostBytes: sandboxBytes });
-  const { template, stop } = await chooseTemplate(textModel, values.chatTemplateFile);
+  const { template, source, stop } = await chooseTemplate(textModel, values.chatTemplateFile);
   const conversation = new Conversation(textModel, template, values.system);
   const { predict, verbose } = values;
-  const options = { sampling: values, predict, verbose, stop: [...stop, ...values.stop] };
+  const format = plainFormat(source);
+  const options = { sampling: values, predict, verbose, stop: [...stop, ...values.stop], format };
   const session = new Session(textModel, conversation, options);
   if (message === undefined) await converse(session, interruption);
   else await session.answer(message, interruption.signal);

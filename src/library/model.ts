@@ -3,6 +3,7 @@ import { z } from "zod";
 import { StelliumError } from "../errors.ts";
 import type { PullProgress } from "../models/pull.ts";
 import { resolveModel } from "../models/resolveModel.ts";
+import { type AnswerFormat, plainFormat } from "../serving/answer/format.ts";
 import type { ChatMessage } from "../serving/chatTemplate.ts";
 import { encodeChat } from "../serving/encodeChat.ts";
 import { type ModelTemplate, modelTemplate } from "../serving/modelTemplate.ts";
@@ -108,9 +109,9 @@ export class Model implements AsyncDisposable {
    */
   chat(messages: readonly Message[], options: WritingOptions = {}): Writing {
     checkOptions("messages", messagesSchema, messages);
-    const { template, stop } = this.#template;
+    const { template, source, stop } = this.#template;
     const copies = messages.map((message): ChatMessage & Message => ({ ...message }));
-    return this.#write((textModel) => encodeChat(textModel, template, copies), options, stop);
+    return this.#write((textModel) => encodeChat(textModel, template, copies), options, stop, plainFormat(source));
   }
 
   /**
@@ -140,9 +141,9 @@ export class Model implements AsyncDisposable {
     await this.close();
   }
 
-  #write(encode: PromptOf, options: WritingOptions, stop: readonly string[]): Writing {
+  #write(encode: PromptOf, options: WritingOptions, stop: readonly string[], format?: AnswerFormat): Writing {
     checkOptions("options", writingSchema, options);
-    return new Writing(() => continueText(this.#opened(), encode, options, stop));
+    return new Writing(() => continueText(this.#opened(), encode, options, stop, format));
   }
 
   /** What is freed must not be touched. */

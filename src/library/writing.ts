@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { StelliumError } from "../errors.ts";
+import { type AnswerFormat, beforeContent, visibleMarkers } from "../serving/answer/format.ts";
+import { type AnswerDelta, type AnswerParser, createAnswerParser } from "../serving/answer/parser.ts";
 import type { GeneratedToken, GenerationResult } from "../serving/generation.ts";
 import type { GrammarSource } from "../serving/grammar/compile.ts";
 import { defaultSampling, type SamplingParameters } from "../serving/samplingParameters.ts";
@@ -42,7 +44,7 @@ export const writingFields = {
 export type PromptOf = (textModel: TextModel) => Promise<Int32Array>;
 
 /**
- * Writes after a prompt. Throws `GRAMMAR_INVALID`, `SCHEMA_UNSUPPORTED`, `BAD_USAGE`, what `prompt` throws, and what
+ * Writes after a prompt; of an answer in channels, its content only. Throws `GRAMMAR_INVALID`, `SCHEMA_UNSUPPORTED`, `BAD_USAGE`, what `prompt` throws, and what
  * `TextModel.generate` throws.
  */
 export async function* continueText(
@@ -50,16 +52,40 @@ export async function* continueText(
   prompt: PromptOf,
   options: WritingOptions,
   stop: readonly string[],
+  format: AnswerFormat = {},
 ): AsyncGenerator<GeneratedToken, GenerationResult> {
-  const source = grammarOf(options);
+  const source = grammarOf(options, format);
   const request = {
     grammar: source && (await textModel.compileGrammar(source)),
     prompt: await prompt(textModel),
     maxTokens: options.maxTokens,
     sampling: samplingFrom(options),
     stop: [...stop, ...(options.stop ?? [])],
+    visible: visibleMarkers(format),
   };
-  return yield* textModel.generate(request, options.signal);
+  const tokens = textModel.generate(request, options.signal);
+  return yield* format.channels ? contentOf(tokens, createAnswerParser(format)) : tokens;
+}
+
+/** The content of an answer, without its reasoning. */
+async function* contentOf(
+  tokens: AsyncGenerator<GeneratedToken, GenerationResult>,
+  parser: AnswerParser,
+): AsyncGenerator<GeneratedToken, GenerationResult> {
+  const text = (deltas: readonly AnswerDelta[]) =>
+    deltas.map((delta) => (delta.kind === "content" ? delta.text : "")).join("");
+  let token = -1;
+  try {
+    for (;;) {
+      const { done, value } = await tokens.next();
+      if (!done) token = value.token;
+      const shown = text(done ? parser.end() : parser.push(value.text));
+      if (shown !== "") yield { token, text: shown };
+      if (done) return value;
+    }
+  } finally {
+    await tokens.return(undefined as never);
+  }
 }
 
 /** How tokens are chosen, with what is absent as `stellium run` has it. */
@@ -68,12 +94,16 @@ export function samplingFrom(given: Partial<Readonly<SamplingParameters>>): Samp
   return { ...defaultSampling, ...Object.fromEntries(chosen) };
 }
 
-function grammarOf({ grammar: gbnf, jsonSchema: schema }: WritingOptions): GrammarSource | undefined {
+function grammarOf(
+  { grammar: gbnf, jsonSchema: schema }: WritingOptions,
+  format: AnswerFormat,
+): GrammarSource | undefined {
+  const reasoning = beforeContent(format);
   if (gbnf !== undefined && schema !== undefined) {
     throw new StelliumError("BAD_USAGE", { detail: "grammar and jsonSchema were both given; give one" });
   }
-  if (schema !== undefined) return { kind: "schema", schema };
-  return gbnf === undefined ? undefined : { kind: "gbnf", gbnf };
+  if (schema !== undefined) return { kind: "schema", schema, reasoning };
+  return gbnf === undefined ? undefined : { kind: "gbnf", gbnf, reasoning };
 }
 
 /** How a text ended. */

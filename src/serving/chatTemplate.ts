@@ -1,4 +1,5 @@
 import { StelliumError } from "../errors.ts";
+import { hasChannels } from "./answer/format.ts";
 import type { TemplateSource } from "./jinja/render.ts";
 import type { Sandbox } from "./sandbox/sandbox.ts";
 
@@ -47,5 +48,22 @@ export const fallbackChatTemplate =
 export async function openChatTemplate(sandbox: Sandbox, template: TemplateSource): Promise<ChatTemplate> {
   const overLimit = (reason: string) => new StelliumError("TEMPLATE_FAILED", { template: template.name, reason });
   await sandbox.run("parseTemplate", template, overLimit);
-  return { render: (input) => sandbox.run("renderTemplate", { template, input }, overLimit) };
+  const adapted = hasChannels(template.source) ? inChannels : (input: ChatTemplateInput) => input;
+  return { render: (input) => sandbox.run("renderTemplate", { template, input: adapted(input) }, overLimit) };
+}
+
+/** What templates of models that answer in channels demand: thoughts before a call only, by their name, and in place of text. */
+function inChannels({ messages, tools, ...rest }: ChatTemplateInput): ChatTemplateInput {
+  return { ...rest, messages: messages.map(messageInChannels), tools: tools?.map(describedTool) };
+}
+
+function messageInChannels({ content, reasoning_content, ...rest }: ChatMessage): ChatMessage {
+  const calls = rest["tool_calls"] !== undefined;
+  if (calls && reasoning_content) return { ...rest, thinking: reasoning_content };
+  return calls && content == null ? rest : { ...rest, content: content ?? "" };
+}
+
+function describedTool(tool: unknown): unknown {
+  const { function: given, ...rest } = tool as { function?: object };
+  return given === undefined ? tool : { ...rest, function: { description: "", ...given } };
 }

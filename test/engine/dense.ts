@@ -66,10 +66,10 @@ export function differenceTo(run: ReferenceRun, rows: readonly Float64Array[]): 
 
 /**
  * Largest difference of log-probabilities where tokens differ: on the reference's CPU, and on another one, which rounds
- * activations in another way. Rounding adds up over layers: ggml's x64 variant makes 0.87 of it in the 46 layers of
+ * activations in another way: ggml's piledriver variant makes 0.39 of it in Q4_K. Rounding adds up over layers: ggml's x64 variant makes 0.87 of it in the 46 layers of
  * `tiny-gemma2-deep`.
  */
-export const nearTie = { F32: 1e-3, quantized: 1e-2, elsewhere: 0.35, deepElsewhere: 1.5 };
+export const nearTie = { F32: 1e-3, quantized: 1e-2, elsewhere: 0.5, deepElsewhere: 1.5 };
 /**
  * Sums over ranks and products of batches round differently, and more so the products of quantized activations: the most
  * that this makes of the log-probabilities of the five most likely tokens, at all positions. If no more does, other tokens

@@ -40,6 +40,11 @@ const usual = 0.3;
 /** Keys and values are cached as f16: what is computed in another order may differ by a last bit of those. */
 const cacheRounding = 0.01;
 
+/** Difference of log-probabilities where tokens differ; on another CPU than the reference's, as far as its rounding reaches. */
+function tieInF32(engine: Engine): number {
+  return sameInstructions(engine, moe.made) ? nearTie.F32 : cacheRounding;
+}
+
 /** The difference that nine of ten are below, or another part of them. */
 function ninthTenth(differences: readonly number[], part = 0.9): number {
   return [...differences].sort((a, b) => a - b)[Math.floor(part * differences.length)]!;
@@ -96,7 +101,7 @@ describe("with room for some of the experts", () => {
     const { description } = cut!;
     const origin = await streamed(cut!, 2, (block) => block % 2 === 0, part);
     await using engine = await Engine.start({ description, options: decoding, origin });
-    await writes(engine, model, nearTie.F32);
+    await writes(engine, model, tieInF32(engine));
     const { prompt, tokens } = model.runs[0]!;
     await using resident = await startEngine(path, decoding);
     const expected = await sideBySideRows(resident, [...prompt, ...tokens], [60, 40]);
@@ -124,7 +129,7 @@ describe("on ranks with uneven shares", () => {
   it.each(named(inF32))("%s writes the same", async (_, model) => {
     const { path } = await files.make(model);
     await using ranks = await Ranks.start(path, [3, 1], engineDefaults);
-    await writes(ranks.first, model, nearTie.F32);
+    await writes(ranks.first, model, tieInF32(ranks.first));
   });
 
   it.each(named(inQ8))("%s says about the same on three, each with room for some of the experts", async (_, model) => {

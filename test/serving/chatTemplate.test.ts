@@ -1,8 +1,14 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { type ChatMessage, type ChatTemplateInput, fallbackChatTemplate } from "#stellium/serving/chatTemplate";
+import {
+  type ChatMessage,
+  type ChatTemplateInput,
+  fallbackChatTemplate,
+  openChatTemplate,
+} from "#stellium/serving/chatTemplate";
 import { renderTemplate } from "#stellium/serving/jinja/render";
 import { strftime } from "#stellium/serving/jinja/strftime";
+import { Sandbox } from "#stellium/serving/sandbox/sandbox";
 import { absentData, sharedData, skipIf } from "../skip.ts";
 
 const file = sharedData("templates/chat-templates.json");
@@ -79,5 +85,31 @@ describe("chat template", () => {
     expect(strftime(now, "%A, %B %-d, %Y %H:%M:%S %I:%M %p %j %y %% %Q")).toBe(
       "Tuesday, February 3, 2026 15:04:05 03:04 PM 034 26 % %Q",
     );
+  });
+});
+
+describe("a template of a model that answers in channels", () => {
+  const source =
+    "{% for m in messages %}[{{ m.role }}" +
+    "{% if 'content' in m %} content={{ m.content }}{% endif %}{% if m.thinking %} thinking={{ m.thinking }}{% endif %}]" +
+    "{% endfor %}{% for t in tools %}// {{ t.function.name + t.function.description }}{% endfor %}" +
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}{# <|channel|> #}";
+  const calls = { tool_calls: [{ function: { name: "f", arguments: {} } }] };
+
+  it.each<[string, ChatMessage, string]>([
+    [
+      "a thought before a call",
+      { ...calls, role: "assistant", content: "Well.", reasoning_content: "hm" },
+      " thinking=hm",
+    ],
+    ["a call without text", { ...calls, role: "assistant", content: null }, ""],
+    ["text before a call", { ...calls, role: "assistant", content: "Well." }, " content=Well."],
+    ["a thought of another turn", { role: "assistant", content: "So.", reasoning_content: "hm" }, " content=So."],
+  ])("is given %s as it wants it", async (_, message, shown) => {
+    await using sandbox = new Sandbox(60_000);
+    const template = await openChatTemplate(sandbox, { name: "x", source, ...specials });
+    const tools = [{ type: "function", function: { name: "f" } }];
+    const input = { messages: [message], tools, addGenerationPrompt: true };
+    expect(await template.render(input)).toBe(`[assistant${shown}]// f<|start|>assistant`);
   });
 });

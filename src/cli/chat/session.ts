@@ -1,4 +1,6 @@
 import { StelliumError } from "../../errors.ts";
+import { type AnswerFormat, visibleMarkers } from "../../serving/answer/format.ts";
+import { type AnswerDelta, createAnswerParser } from "../../serving/answer/parser.ts";
 import type { GenerationResult, Timings } from "../../serving/generation.ts";
 import type { SamplingParameters } from "../../serving/samplingParameters.ts";
 import type { TextModel } from "../../serving/textModel.ts";
@@ -11,6 +13,7 @@ export interface AnswerOptions {
   /** Most tokens of an answer; as many as the context holds if absent. */
   readonly predict: number | undefined;
   readonly stop: readonly string[];
+  readonly format: AnswerFormat;
   /** Tells the speed after each answer. */
   readonly verbose: boolean;
 }
@@ -39,8 +42,9 @@ export class Session {
     if (dropped > 0)
       notice(`The context is full: the oldest ${dropped === 1 ? "turn was" : `${dropped} turns were`} dropped.`);
     const output = new TextOutput();
+    const shown = new ShownAnswer(output);
     try {
-      const result = await this.#write(tokens, output, signal);
+      const result = await this.#write(tokens, shown, signal);
       this.#finish(result, output);
       return true;
     } catch (error) {
@@ -48,15 +52,18 @@ export class Session {
       output.endLine({ always: true });
       return false;
     } finally {
-      this.conversation.answer(output.text);
+      this.conversation.answer(shown.content);
     }
   }
 
-  #write(prompt: Int32Array, output: TextOutput, signal: AbortSignal): Promise<GenerationResult> {
-    const { sampling, predict = Infinity, stop } = this.#options;
+  async #write(prompt: Int32Array, shown: ShownAnswer, signal: AbortSignal): Promise<GenerationResult> {
+    const { sampling, predict = Infinity, stop, format } = this.#options;
     const maxTokens = Math.min(predict, this.textModel.context - prompt.length);
-    const generation = this.textModel.generate({ prompt, maxTokens, sampling, stop }, signal);
-    return follow(generation, (piece) => output.write(piece));
+    const request = { prompt, maxTokens, sampling, stop, visible: visibleMarkers(format) };
+    const parser = createAnswerParser(format);
+    const result = await follow(this.textModel.generate(request, signal), (piece) => shown.add(parser.push(piece)));
+    shown.add(parser.end());
+    return result;
   }
 
   #finish({ timings, finishReason }: GenerationResult, output: TextOutput): void {
@@ -65,6 +72,28 @@ export class Session {
     const full = timings.prompt_n + timings.cache_n + timings.predicted_n >= this.textModel.context;
     if (finishReason === "length" && full) notice("The answer ends here because the context is full.");
     if (this.#options.verbose) notice(describeTimings(timings));
+  }
+}
+
+/** Shows an answer: its content after its reasoning, if there is such. */
+class ShownAnswer {
+  readonly #output: TextOutput;
+  #last: AnswerDelta["kind"] | undefined;
+  /** The answer without its reasoning. */
+  content = "";
+
+  constructor(output: TextOutput) {
+    this.#output = output;
+  }
+
+  add(deltas: readonly AnswerDelta[]): void {
+    for (const delta of deltas) {
+      if (delta.kind === "toolCall") continue;
+      if (this.#last !== undefined && delta.kind !== this.#last) this.#output.write("\n\n");
+      this.#last = delta.kind;
+      this.#output.write(delta.text);
+      if (delta.kind === "content") this.content += delta.text;
+    }
   }
 }
 

@@ -1,3 +1,5 @@
+import { channelMarkers } from "./channels.ts";
+
 /** How a model writes calls of tools. */
 export type ToolSyntax =
   /** `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`: Qwen, Hermes. */
@@ -7,12 +9,16 @@ export type ToolSyntax =
   /** `[TOOL_CALLS][{"name": ..., "arguments": {...}}, ...]`. */
   | "mistral"
   /** `[TOOL_CALLS]name[ARGS]{...}`, newer Mistral models. */
-  | "mistralNamed";
+  | "mistralNamed"
+  /** `<|channel|>commentary to=functions.name<|message|>{...}`: gpt-oss. */
+  | "harmony";
 
 /** What stands around reasoning. */
 export interface ReasoningMarkers {
   readonly open: string;
   readonly close: string;
+  /** What closes it as well. */
+  readonly alsoCloses?: string;
   /** Whether the prompt ends with `open`, so that the answer begins within the reasoning. */
   readonly opened: boolean;
 }
@@ -22,6 +28,8 @@ export interface AnswerFormat {
   /** Undefined where calls are not to be looked for: they would be text. */
   readonly tools?: ToolSyntax | undefined;
   readonly reasoning?: ReasoningMarkers | undefined;
+  /** True if each part of an answer names its channel; see `channelMarkers`. */
+  readonly channels?: true;
 }
 
 const reasoningMarkers = [
@@ -35,7 +43,29 @@ const reasoningMarkers = [
  * @param renderedPrompt tells whether the template has begun the reasoning already
  */
 export function answerFormat(template: string, renderedPrompt = ""): AnswerFormat {
+  if (hasChannels(template)) return { tools: "harmony", reasoning: analysis, channels: true };
   return { tools: toolSyntax(template), reasoning: reasoningOf(template, renderedPrompt) };
+}
+
+const { start, channel, message, end } = channelMarkers;
+const analysis = { open: `${channel}analysis${message}`, close: end, opened: false };
+const final = `${channel}final`;
+
+/** Whether a chat template is of a model that answers in channels. */
+export function hasChannels(template: string): boolean {
+  return template.includes(channel) && template.includes(`${start}assistant`);
+}
+
+/** How a model answers where nothing but channels is looked for: reasoning of other models is shown as they write it. */
+export function plainFormat(template: string): AnswerFormat {
+  return hasChannels(template) ? { reasoning: analysis, channels: true } : {};
+}
+
+/** What comes before content that is held to a form. */
+export function beforeContent({ reasoning, channels }: AnswerFormat): ReasoningMarkers | undefined {
+  if (channels === undefined) return reasoning;
+  const json = `${final} ${channelMarkers.constrain}json${message}`;
+  return { open: "", close: `${final}${message}`, alsoCloses: json, opened: true };
 }
 
 /** Templates of other syntaxes share some of the markers. */
@@ -56,12 +86,14 @@ function reasoningOf(template: string, prompt: string): ReasoningMarkers | undef
  * Spellings of the control tokens that an answer's text has to show for its calls and reasoning to be found. Those that
  * a vocabulary has no token for are ordinary text.
  */
-export function visibleMarkers({ tools, reasoning }: AnswerFormat): string[] {
+export function visibleMarkers({ tools, reasoning, channels }: AnswerFormat): string[] {
   const ofTools: Readonly<Record<ToolSyntax, readonly string[]>> = {
     hermes: ["<tool_call>", "</tool_call>"],
     llama3: ["<|python_tag|>"],
     mistral: ["[TOOL_CALLS]"],
     mistralNamed: ["[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"],
+    harmony: [],
   };
+  if (channels) return Object.values(channelMarkers);
   return [...(tools ? ofTools[tools] : []), ...(reasoning ? [reasoning.open, reasoning.close] : [])];
 }

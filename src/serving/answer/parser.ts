@@ -1,4 +1,5 @@
 import { type CallListener, type CallParts, type CallReader, NamedCallReader, ObjectCallReader } from "./callReader.ts";
+import { type ChannelListener, ChannelReader } from "./channels.ts";
 import type { AnswerFormat, ToolSyntax } from "./format.ts";
 import { MarkerScanner } from "./markerScanner.ts";
 
@@ -31,6 +32,7 @@ export interface AnswerParser {
  * what cannot be part of it is content again. White space around reasoning and calls is left out.
  */
 export function createAnswerParser(format: AnswerFormat): AnswerParser {
+  if (format.channels) return new ChannelParser(format.tools !== undefined);
   return format.tools === undefined && format.reasoning === undefined ? allContent : new Parser(format);
 }
 
@@ -59,18 +61,73 @@ interface Unread {
 /** Characters in which reasoning has to open, white space included. */
 const mostOpening = 64;
 
-const markers: Readonly<Record<ToolSyntax, readonly string[]>> = {
+const markers: Readonly<Record<Exclude<ToolSyntax, "harmony">, readonly string[]>> = {
   hermes: ["<tool_call>"],
   llama3: ["<|python_tag|>"],
   mistral: ["[TOOL_CALLS]"],
   mistralNamed: ["[TOOL_CALLS]"],
 };
 
+/** Pieces of an answer that nobody has taken. Those that belong together are joined. */
+class Deltas {
+  #deltas: AnswerDelta[] = [];
+
+  add(delta: AnswerDelta): void {
+    const last = this.#deltas.at(-1);
+    const joined = last && join(last, delta);
+    if (joined === undefined) this.#deltas.push(delta);
+    else this.#deltas[this.#deltas.length - 1] = joined;
+  }
+
+  take(): AnswerDelta[] {
+    const deltas = this.#deltas;
+    this.#deltas = [];
+    return deltas;
+  }
+}
+
+/** Of answers in channels. */
+class ChannelParser implements AnswerParser, ChannelListener {
+  readonly #deltas = new Deltas();
+  readonly #reader: ChannelReader;
+  #calls = 0;
+
+  constructor(calls: boolean) {
+    this.#reader = new ChannelReader(this, calls);
+  }
+
+  push(text: string): AnswerDelta[] {
+    for (let i = 0; i < text.length; i++) this.#reader.push(text.charAt(i));
+    return this.#deltas.take();
+  }
+
+  end(): AnswerDelta[] {
+    this.#reader.end();
+    return this.#deltas.take();
+  }
+
+  text(kind: "reasoning" | "content", text: string): void {
+    this.#deltas.add({ kind, text });
+  }
+
+  begin({ name }: CallParts): void {
+    this.#deltas.add({ kind: "toolCall", index: this.#calls, name, arguments: "" });
+  }
+
+  argument(text: string): void {
+    this.#deltas.add({ kind: "toolCall", index: this.#calls, arguments: text });
+  }
+
+  endCall(): void {
+    this.#calls++;
+  }
+}
+
 class Parser implements AnswerParser, CallListener {
   readonly #format: AnswerFormat;
   readonly #scanner = new MarkerScanner();
   #mode: Mode;
-  #deltas: AnswerDelta[] = [];
+  readonly #deltas = new Deltas();
   /** Texts to be taken, the next one last. */
   readonly #unread: Unread[] = [];
   /** Where the next call began: what stands before it, and what was read of it, until it is certain to be one. */
@@ -98,7 +155,7 @@ class Parser implements AnswerParser, CallListener {
       if (next.at + 1 < next.text.length) this.#unread.push({ ...next, at: next.at + 1 });
       this.#take(next.text.charAt(next.at));
     }
-    return this.#taken();
+    return this.#deltas.take();
   }
 
   end(): AnswerDelta[] {
@@ -107,15 +164,15 @@ class Parser implements AnswerParser, CallListener {
     else if (this.#mode === "reasoning") this.#reasoning(this.#scanner.flush().trimEnd());
     else if (!this.#reader?.begun && !this.#isBetweenCalls) this.#content(this.#head + this.#raw);
     this.#mode = "content";
-    return this.#taken();
+    return this.#deltas.take();
   }
 
   begin({ id, name }: CallParts): void {
-    this.#emit({ kind: "toolCall", index: this.#calls, ...(id !== undefined && { id }), name, arguments: "" });
+    this.#deltas.add({ kind: "toolCall", index: this.#calls, ...(id !== undefined && { id }), name, arguments: "" });
   }
 
   argument(text: string): void {
-    this.#emit({ kind: "toolCall", index: this.#calls, arguments: text });
+    this.#deltas.add({ kind: "toolCall", index: this.#calls, arguments: text });
   }
 
   #take(character: string): void {
@@ -151,7 +208,7 @@ class Parser implements AnswerParser, CallListener {
 
   #markers(): readonly string[] {
     const { tools } = this.#format;
-    if (tools === undefined) return [];
+    if (tools === undefined || tools === "harmony") return [];
     const bare = tools === "llama3" && this.#atStart ? ["{"] : [];
     return [...(this.#closing === "" ? [] : [this.#closing]), ...markers[tools], ...bare];
   }
@@ -242,7 +299,7 @@ class Parser implements AnswerParser, CallListener {
 
   #reasoning(text: string): void {
     const shown = this.#trimmed(text);
-    if (shown !== "") this.#emit({ kind: "reasoning", text: shown });
+    if (shown !== "") this.#deltas.add({ kind: "reasoning", text: shown });
   }
 
   #content(text: string): void {
@@ -250,7 +307,7 @@ class Parser implements AnswerParser, CallListener {
     if (shown === "") return;
     if (shown.trim() !== "") this.#atStart = false;
     this.#closing = "";
-    this.#emit({ kind: "content", text: shown });
+    this.#deltas.add({ kind: "content", text: shown });
   }
 
   #trimmed(text: string): string {
@@ -258,19 +315,6 @@ class Parser implements AnswerParser, CallListener {
     const left = text.trimStart();
     if (left !== "") this.#trim = false;
     return left;
-  }
-
-  #emit(delta: AnswerDelta): void {
-    const last = this.#deltas.at(-1);
-    const joined = last && join(last, delta);
-    if (joined === undefined) this.#deltas.push(delta);
-    else this.#deltas[this.#deltas.length - 1] = joined;
-  }
-
-  #taken(): AnswerDelta[] {
-    const deltas = this.#deltas;
-    this.#deltas = [];
-    return deltas;
   }
 }
 

@@ -26,7 +26,8 @@ export class Phases {
   /** The first phase behind reasoning. */
   readonly #answer: Phase;
   readonly #open: string;
-  readonly #close: string;
+  readonly #closes: readonly string[];
+  readonly #longestClose: number;
 
   constructor(matcher: Matcher, triggers: Triggers | undefined, reasoning: ReasoningMarkers | undefined) {
     this.#matcher = matcher;
@@ -34,7 +35,8 @@ export class Phases {
     this.#triggers = triggers;
     this.#answer = triggers ? { kind: "waiting", tail: "", head: "" } : { kind: "gap", length: 0 };
     this.#open = bytesOf(reasoning?.open ?? "");
-    this.#close = bytesOf(reasoning?.close ?? "");
+    this.#closes = [reasoning?.close ?? "", ...(reasoning?.alsoCloses ? [reasoning.alsoCloses] : [])].map(bytesOf);
+    this.#longestClose = Math.max(...this.#closes.map(({ length }) => length));
     this.first = this.#firstPhase(reasoning);
   }
 
@@ -51,7 +53,7 @@ export class Phases {
       case "opening":
         return this.#opening(phase.text + character);
       case "reasoning":
-        return this.#reasoning((phase.tail + character).slice(-this.#close.length));
+        return this.#reasoning((phase.tail + character).slice(-this.#longestClose));
       case "gap":
         if (trimmed(character) === "" && phase.length < widestGap) return { kind: "gap", length: phase.length + 1 };
         return this.#matching(this.#start, byte);
@@ -86,7 +88,7 @@ export class Phases {
   }
 
   #reasoning(tail: string): Phase {
-    return tail === this.#close ? this.#answer : { kind: "reasoning", tail };
+    return this.#closes.some((close) => tail.endsWith(close)) ? this.#answer : { kind: "reasoning", tail };
   }
 }
 

@@ -22,6 +22,8 @@ interface Syntax {
   call(name: string, parameters: string): string;
   /** `most` is the repetition of further calls: as many as there are, or none. */
   calls(call: string, most: "*" | "{0}"): string;
+  /** An answer without calls; just that, if absent. */
+  answer?(answer: string): string;
   readonly triggers: readonly string[];
 }
 
@@ -46,7 +48,25 @@ const syntaxes: Readonly<Record<ToolSyntax, Syntax>> = {
     calls: (call, most) => `${call} ${call}${most}`,
     triggers: ["[TOOL_CALLS]"],
   },
+  // The end of a call ends the answer, so that there is one at most.
+  harmony: {
+    call: (name, parameters) =>
+      `(${inChannel("commentary", name)} | ${beforeChannel(name)}) "<|message|>" ws ${parameters} ws`,
+    calls: (call) => call,
+    answer: (answer) => `"<|start|>assistant"? "<|channel|>final" ${asJson} "<|message|>" ${answer}`,
+    triggers: ["<|channel|>commentary to=functions.", "<|start|>assistant to=functions.", "^to=functions."],
+  },
 };
+
+const asJson = `(" "? "<|constrain|>json" | " json")?`;
+
+function inChannel(channel: string, name: string): string {
+  return `"<|start|>assistant"? "<|channel|>${channel} to=functions." ${literal(name)} ${asJson}`;
+}
+
+function beforeChannel(name: string): string {
+  return `("<|start|>assistant ")? " "? "to=functions." ${literal(name)} "<|channel|>commentary" ${asJson}`;
+}
 
 function object(name: string, key: string, parameters: string): string {
   return `"{" ws "\\"name\\":" ws ${literal(JSON.stringify(name))} "," ws "\\"${key}\\":" ws ${parameters} ws "}"`;
@@ -72,11 +92,12 @@ export function toolsGrammar(
   if (syntax === undefined) throw usage("the chat template of this model has no calls of tools that can be demanded");
   const callable = typeof choice === "string" ? tools : tools.filter(({ name }) => name === choice.name);
   if (callable.length === 0) throw usage("the tool that is to be called is not among the tools");
-  const { call, calls, triggers } = syntaxes[syntax];
+  const { call, calls, answer: answering = (rule) => rule, triggers } = syntaxes[syntax];
   const writer = jsonWriter();
   const parts = callable.map((tool) => writer.add("call", call(tool.name, parametersOf(writer, tool))));
   const called = writer.add("calls", calls(writer.add("call", anyOf(parts)), parallel ? "*" : "{0}"));
-  const answers = free && answer !== undefined ? [writer.add("answer", schemaExpression(writer, answer))] : [];
+  const answers =
+    free && answer !== undefined ? [answering(writer.add("answer", schemaExpression(writer, answer)))] : [];
   writer.set("root", anyOf([called, ...answers]));
   return { gbnf: writer.toString(), triggers: free && answers.length === 0 ? triggers : [], reasoning };
 }

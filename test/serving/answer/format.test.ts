@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { answerFormat, visibleMarkers } from "#stellium/serving/answer/format";
+import { answerFormat, plainFormat, visibleMarkers } from "#stellium/serving/answer/format";
 import { absentData, sharedData, skipIf } from "../../skip.ts";
 
 const file = sharedData("templates/chat-templates.json");
@@ -41,6 +41,15 @@ describe("the format of answers", () => {
     const template = "[AVAILABLE_TOOLS]{{ tools }}[TOOL_CALLS]{{ name }}[ARGS]{{ arguments }} [THINK]";
     const reasoning = { open: "[THINK]", close: "[/THINK]", opened: false };
     expect(answerFormat(template)).toEqual({ tools: "mistralNamed", reasoning });
+  });
+
+  it("tells answers in channels, which are looked for without tools as well", () => {
+    const template = "<|start|>assistant<|channel|>final<|message|>{{ content }}<|end|>";
+    const reasoning = { open: "<|channel|>analysis<|message|>", close: "<|end|>", opened: false };
+    expect(answerFormat(template)).toEqual({ tools: "harmony", reasoning, channels: true });
+    expect(plainFormat(template)).toEqual({ reasoning, channels: true });
+    expect(plainFormat("<think>")).toEqual({});
+    expect(visibleMarkers(plainFormat(template))).toContain("<|constrain|>");
   });
 
   it.each([

@@ -28,12 +28,15 @@ const formats: AnswerFormat[] = [
   { reasoning: think },
   {},
 ];
+const harmony: AnswerFormat = { tools: "harmony", channels: true };
 /** What answers are made of, right and wrong. */
 const fragments = fc.constantFrom(
   ...["<think>", "</think>", "<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"],
   ...['{"name": "f", "arguments": {"a": [1, "}"]}}', '{"name":"g","parameters":{}}', '{"arguments":{},"name":"h"}'],
   ...['{"name"', '"arguments"', "{}", "null", "12", "é", "😀", ...':{}[],;"\\ \n<f'],
   ...['{"name":"s","arguments":"{\\"x\\":1}","id":"abc"}', '{"a":1}', "Hello. "],
+  ...["<|start|>", "<|end|>", "<|call|>", "<|message|>", "<|channel|>", "analysis", "to=functions.f", "<|"],
+  "<|start|>assistant<|channel|>final<|message|>",
 );
 const answers = fc.array(fragments, { maxLength: 14 }).map((parts) => parts.join(""));
 const cuts = fc.array(fc.nat(200), { maxLength: 12 });
@@ -46,7 +49,7 @@ const anyFormat = fc.constantFrom(...formats);
 describe("any answer", () => {
   it("gives the same, however it is cut", () => {
     fc.assert(
-      fc.property(anyFormat, answers, cuts, (format, text, places) => {
+      fc.property(fc.constantFrom(...formats, harmony), answers, cuts, (format, text, places) => {
         const whole = read(format, [text]);
         expect(read(format, cutAt(text, places))).toEqual(whole);
         expect(read(format, text.split(""))).toEqual(whole);
@@ -106,8 +109,9 @@ describe("any answer", () => {
     const markers = ["<tool_call>", '{"name":"<tool_call>', '<tool_call>{"id":"', "[TOOL_CALLS]", "[TOOL_CALLS]f["];
     const hostile = [...markers, " ", "<", "{"];
     const [hermes, , llama3, mistral, named] = formats;
-    for (const format of [hermes!, llama3!, mistral!, named!]) {
-      for (const part of hostile) read(format, [part.repeat(200_000 / part.length)]);
+    const parts = [...hostile, "<|start|>", "<|channel|>analysis<|message|>", "to=", "<|end|>"];
+    for (const format of [hermes!, llama3!, mistral!, named!, harmony]) {
+      for (const part of parts) read(format, [part.repeat(200_000 / part.length)]);
     }
   });
 });
@@ -127,6 +131,36 @@ describe("reasoning", () => {
 
   it("goes on where the prompt opened it", () => {
     expect(read({ reasoning: { ...think, opened: true } }, ["a\n</think>\nb"])).toEqual([reasoning("a"), content("b")]);
+  });
+});
+
+describe("channels", () => {
+  const [analysis, final] = ["<|channel|>analysis<|message|>", "<|channel|>final<|message|>"];
+  const next = "<|end|><|start|>assistant";
+  it.each<[string, AnswerDelta[]]>([
+    [`${analysis}hm <|x${next}${final}So.<|return|>`, [reasoning("hm <|x"), content("So.")]],
+    [`${final}So.\n`, [content("So.\n")]],
+    [`${analysis}a${next}${analysis}b`, [reasoning("a\n\nb")]],
+    [`<|channel|>commentary<|message|>First${next}${final}Second`, [content("First\n\nSecond")]],
+    [
+      `${analysis}hm${next}<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a": 1}<|call|>`,
+      [reasoning("hm"), call(0, "f", '{"a": 1}')],
+    ],
+    [' to=functions.g.h<|channel|>commentary json<|message|>{"b"', [call(0, "g.h", '{"b"')]],
+    ["<|start|>assistant to=functions.f<|channel|>commentary<|message|> <|call|>", [call(0, "f", "{}")]],
+    [`<|channel|>final <|constrain|>json<|message|>{}`, [content("{}")]],
+    [`${analysis}hm<|end|>{}`, [reasoning("hm"), content("{}")]],
+    [`${analysis}hm${next}<|channel|>fin`, [reasoning("hm")]],
+    ["So it goes.", [content("So it goes.")]],
+    ["to be", [content("to be")]],
+    ["", []],
+  ])("%j", (text, wanted) => {
+    expect(read(harmony, [text])).toEqual(wanted);
+    expect(read(harmony, text.split(""))).toEqual(wanted);
+  });
+
+  it("have no calls where none are looked for", () => {
+    expect(read({ channels: true }, ["<|channel|>commentary to=functions.f<|message|>{}"])).toEqual([content("{}")]);
   });
 });
 

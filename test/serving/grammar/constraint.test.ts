@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { answerFormat, beforeContent } from "#stellium/serving/answer/format";
 import { createTokenConstraint, type GrammarRequest } from "#stellium/serving/grammar/constraint";
 import { jsonObjectGrammar } from "#stellium/serving/grammar/json";
 import { createSampler, defaultSampling } from "#stellium/serving/sampler";
@@ -208,6 +209,16 @@ describe("reasoning", () => {
     expect(goes(opened, "{x} hm</think>{1}")).toBe("complete");
     expect(goes(opened, "{1}")).toBe(true);
     expect(goes(opened, `</think>${" \n".repeat(20)}`)).toBe(false);
+  });
+
+  it("is all but the last channel, where an answer has channels", () => {
+    const [analysis, final] = ["<|channel|>analysis<|message|>", "<|channel|>final"];
+    const template = "<|start|>assistant<|channel|>final<|message|>";
+    const request = { ...closed, reasoning: beforeContent(answerFormat(template)) };
+    expect(goes(request, `${analysis}{x}<|end|><|start|>assistant${final}<|message|>{1}`)).toBe("complete");
+    expect(goes(request, `${final} <|constrain|>json<|message|>{1}`)).toBe("complete");
+    expect(goes(request, `${final}<|message|>no`)).toBe(false);
+    expect(goes(request, `${analysis}{1}`)).toBe(true);
   });
 
   it("hides triggers", () => {

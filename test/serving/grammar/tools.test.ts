@@ -26,10 +26,10 @@ const tools: ToolDefinition[] = [
   },
   { name: "now" },
 ];
-const formats: ToolSyntax[] = ["hermes", "llama3", "mistral", "mistralNamed"];
+const formats: ToolSyntax[] = ["hermes", "llama3", "mistral", "mistralNamed", "harmony"];
 
 describe.each(formats)("%s", (syntax) => {
-  const format: AnswerFormat = { tools: syntax };
+  const format: AnswerFormat = { tools: syntax, ...(syntax === "harmony" && { channels: true }) };
 
   it("makes a model with random logits write calls that are read as such", async () => {
     const request = toolsGrammar(tools, "required", format)!;
