@@ -30,7 +30,8 @@ export class ChannelReader {
   #place: "head" | "reasoning" | "content" | "call" = "head";
   /** What was read of a head, or what may become the marker that ends a body. */
   #held = "";
-  #hasArguments = false;
+  /** Of a call whose arguments have not begun. */
+  #name: string | undefined;
   /** Kinds of text that there have been: a further part of one is a further paragraph. */
   readonly #told = new Set<string>();
   #isNew = true;
@@ -47,14 +48,14 @@ export class ChannelReader {
     else this.#readBody();
   }
 
-  /** Takes what is held. A head that was cut off is no text. */
+  /** Takes what is held. A head that was cut off is no text, and a call whose arguments have not begun is none. */
   end(): void {
     if (this.#place === "head") {
-      if (this.#held.trimStart().startsWith("<|") || this.#held.trim() === "") return;
+      if (/^\s*($|<\||to=functions\.)/.test(this.#held)) return;
       this.#begin("content");
     }
     this.#tell(this.#held);
-    if (this.#place === "call") this.#endCall();
+    if (this.#place === "call" && this.#name === undefined) this.#listener.endCall();
   }
 
   #readHead(): void {
@@ -62,8 +63,10 @@ export class ChannelReader {
       const head = this.#held;
       this.#held = "";
       const [, name] = /\bto=functions\.([\w.-]+)/.exec(head) ?? [];
-      if (name !== undefined && this.#calls) this.#beginCall(name);
-      else this.#begin(/<\|channel\|>\s*analysis/.test(head) ? "reasoning" : "content");
+      if (name !== undefined && this.#calls) {
+        this.#name = name;
+        this.#begin("call");
+      } else this.#begin(/<\|channel\|>\s*analysis/.test(head) ? "reasoning" : "content");
       return;
     }
     const begun = this.#held.trimStart();
@@ -88,12 +91,6 @@ export class ChannelReader {
     for (const character of held) this.push(character);
   }
 
-  #beginCall(name: string): void {
-    this.#begin("call");
-    this.#hasArguments = false;
-    this.#listener.begin({ id: undefined, name });
-  }
-
   /** Tells what becomes none of the markers. */
   #readBody(): void {
     while (this.#held !== "") {
@@ -113,8 +110,9 @@ export class ChannelReader {
     this.#held = marker === start ? start : "";
   }
 
+  /** A call that ends without arguments has none. */
   #endCall(): void {
-    if (!this.#hasArguments) this.#listener.argument("{}");
+    if (this.#name !== undefined) this.#argument("{}");
     this.#listener.endCall();
   }
 
@@ -125,8 +123,11 @@ export class ChannelReader {
   }
 
   #argument(text: string): void {
-    if (!this.#hasArguments && text.trim() === "") return;
-    this.#hasArguments = true;
+    if (this.#name !== undefined) {
+      if (text.trim() === "") return;
+      this.#listener.begin({ id: undefined, name: this.#name });
+      this.#name = undefined;
+    }
     this.#listener.argument(text);
   }
 

@@ -148,6 +148,7 @@ describe("channels", () => {
     ],
     [' to=functions.g.h<|channel|>commentary json<|message|>{"b"', [call(0, "g.h", '{"b"')]],
     ["<|start|>assistant to=functions.f<|channel|>commentary<|message|> <|call|>", [call(0, "f", "{}")]],
+    [`${analysis}hm${next} to=functions.f<|channel|>commentary json<|message|> `, [reasoning("hm")]],
     [`<|channel|>final <|constrain|>json<|message|>{}`, [content("{}")]],
     [`${analysis}hm<|end|>{}`, [reasoning("hm"), content("{}")]],
     [`${analysis}hm${next}<|channel|>fin`, [reasoning("hm")]],
