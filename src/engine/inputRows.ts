@@ -16,7 +16,7 @@ export interface InputParts {
   readonly weights: Weights;
 }
 
-/** What enters a pass with each token, on rank 0: see `read`. */
+/** Rows that rank 0 reads for each token of a pass: see `read`. */
 export class InputRows implements Disposable {
   readonly #embeddingLength: number;
   readonly #embedding: Embedding;

@@ -48,7 +48,7 @@ interface PlannedExperts {
 
 /** Steps that are computed by one graph: neighbours with nothing between them, no sum, no choice and no reading of weights. */
 export interface SegmentPlan {
-  /** What is chosen before it, and the experts that are computed then, if any. */
+  /** The choice that precedes it, and the experts that are computed after that choice, if any. */
   readonly choice: PlannedChoice | undefined;
   readonly experts: PlannedExperts | undefined;
   readonly steps: readonly PlannedStep[];

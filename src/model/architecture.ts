@@ -48,7 +48,7 @@ export interface Architecture {
   readonly valueNorm?: boolean;
   /** True if a layer without `attn_v` takes what `attn_k` gives for values. Default false. */
   readonly keysAsValues?: boolean;
-  /** True if the key `attention.shared_kv_layers` lets so many last layers read earlier ones' cells. Default false. */
+  /** True if the last layers read the cells of earlier ones; the key `attention.shared_kv_layers` says how many do. Default false. */
   readonly sharedCells?: boolean;
   /** True if each head has one more score, of no value, in its softmax (`attn_sinks.weight`). Default false. */
   readonly sinks?: boolean;

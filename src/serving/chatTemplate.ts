@@ -52,7 +52,10 @@ export async function openChatTemplate(sandbox: Sandbox, template: TemplateSourc
   return { render: (input) => sandbox.run("renderTemplate", { template, input: adapted(input) }, overLimit) };
 }
 
-/** What templates of models that answer in channels demand: thoughts before a call only, by their name, and in place of text. */
+/**
+ * Changes messages to what templates of models that answer in channels expect: reasoning only before a call, in the field
+ * `thinking`, and without text beside it.
+ */
 function inChannels({ messages, tools, ...rest }: ChatTemplateInput): ChatTemplateInput {
   return { ...rest, messages: messages.map(messageInChannels), tools: tools?.map(describedTool) };
 }

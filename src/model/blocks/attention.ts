@@ -113,7 +113,7 @@ function headsIn(h: Hyperparameters, layer: number): Heads {
   return { headCount: h.headCount, headCountKv: h.headCountsKv[layer]!, units: h.headCountKv, keyLength, valueLength };
 }
 
-/** What a layer projects from its input. */
+/** The projections of a layer's input. */
 function partsOf(keeps: boolean, valuesFrom: AttentionBlock["valuesFrom"]): readonly ("q" | "k" | "v")[] {
   if (!keeps) return ["q"];
   return valuesFrom === "attn_v" ? ["q", "k", "v"] : ["q", "k"];

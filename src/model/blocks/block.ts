@@ -100,11 +100,11 @@ export interface Flow {
   readonly kept?: readonly Tensor[] | undefined;
   /** What was chosen before this step. */
   readonly chosen?: ChosenInputs | undefined;
-  /** What the block has chosen for its experts, if it goes on with those. */
+  /** The block's choice of experts, if they are computed next. */
   readonly routed?: RoutedOutputs | undefined;
 }
 
-/** What a graph leaves of a choice for `used` experts of each token; see `ChosenInputs`. */
+/** A graph's choice of `used` experts for each token; see `ChosenInputs`. */
 export interface RoutedOutputs extends ChosenInputs {
   readonly used: number;
 }
@@ -186,7 +186,7 @@ export interface ChooseStep<B extends BlockFacts> {
   choose(block: RankBlock<B>, partial: Float32Array, chosen: ChosenValues): void;
 }
 
-/** What one expert is built from. */
+/** The parts from which the graph of one expert is built. */
 export interface ExpertContext {
   readonly builder: GraphBuilder;
   /** Its matrix of this role among those of all experts. */
@@ -204,7 +204,7 @@ export interface ExpertsStep<B extends BlockFacts> {
   readonly does: "experts";
   /** Experts of each token. */
   readonly used: number;
-  /** What one expert gives, (embedding length, columns), for some of its input's columns. */
+  /** Appends one expert, applied to some columns of the input. Returns its output, (embedding length, columns). */
   append(context: ExpertContext, block: RankBlock<B>, input: Tensor): Tensor;
 }
 

@@ -132,7 +132,7 @@ function sharedExpert(
   return { weights, sharedWidth };
 }
 
-/** What a projection of the shared expert is called. */
+/** The name of one of the shared expert's projections. */
 function sharedStem({ beside }: Pick<ExpertsBlock, "beside">, stem: GatedProjection): string {
   return beside ? stem : `${stem}_shexp`;
 }
@@ -206,14 +206,14 @@ function appendRouter(context: BlockContext, block: Experts, flow: Flow): Flow {
   return { ...flow, kept: [input], routed };
 }
 
-/** What the chosen experts give. */
+/** Computes the chosen experts. */
 function appendChosen(context: BlockContext, block: Experts, flow: Flow): Flow {
   if (block.empty) return flow;
   const [input] = flow.kept!;
   return withParts(context, block, flow, input!, chosenExperts(context, block, input!, flow.chosen!, flow.columns));
 }
 
-/** What they gave that were computed one by one. */
+/** Takes the outputs of experts that were computed one by one. */
 function appendOutputs(context: BlockContext, block: Experts, flow: Flow): Flow {
   if (block.empty) return flow;
   const [input, outputs] = flow.kept!;
@@ -263,7 +263,7 @@ function appendExpert({ builder, matrix, bias }: ExpertContext, block: Experts, 
   });
 }
 
-/** What the chosen experts give, each times its weight; nothing on a rank without a share of them. */
+/** The weighted sum of the chosen experts' outputs; empty on a rank without a share of them. */
 function chosenExperts(
   context: BlockContext,
   block: Experts,
@@ -317,7 +317,7 @@ function route(context: BlockContext, block: Experts, { hidden, columns }: Flow,
   return { ids, weights: builder.multiply(scaled, builder.reshape(ofChosen, used, columns)) };
 }
 
-/** What a router of its own scale takes, as Gemma 4 has it. */
+/** The input of a router that has its own scale (Gemma 4). */
 function routerInput({ builder, weight }: BlockContext, block: Experts, hidden: Tensor): Tensor {
   const normed = builder.scale(builder.norm(hidden, null, block.norm), 1 / Math.sqrt(block.embeddingLength));
   return builder.multiply(normed, weight(block, besideRoles.router)!);
@@ -356,7 +356,7 @@ function expertOutputs(context: BlockContext, block: Experts, input: Tensor, ids
   });
 }
 
-/** What the shared expert gives; nothing if there is none, or the rank has no share of it. */
+/** The shared expert's output; empty if there is none, or the rank has no share of it. */
 function shared(context: BlockContext, block: Experts, { hidden }: Flow, experts: Tensor): Tensor[] {
   const { builder } = context;
   if (context.weight(block, `${sharedStem(block, "ffn_up")}.weight`) === null) return [];

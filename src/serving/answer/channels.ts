@@ -16,9 +16,9 @@ export interface ChannelListener extends CallListener {
 }
 
 const { start, channel, message } = channelMarkers;
-/** What a head begins with, white space aside. */
+/** Beginnings of a head, white space aside. */
 const heads = [start, channel, "to="];
-/** What ends a body; the start of the next part does as well. */
+/** Markers that end a body. The start of the next part ends one, too. */
 const ends: readonly string[] = [channelMarkers.end, channelMarkers.call, channelMarkers.return, start];
 /** Characters of a head. What is longer is content. */
 const longestHead = 256;
@@ -28,7 +28,7 @@ export class ChannelReader {
   readonly #listener: ChannelListener;
   readonly #calls: boolean;
   #place: "head" | "reasoning" | "content" | "call" = "head";
-  /** What was read of a head, or what may become the marker that ends a body. */
+  /** A head as far as it has been read, or text that may become the marker that ends a body. */
   #held = "";
   /** Of a call whose arguments have not begun. */
   #name: string | undefined;
@@ -75,14 +75,14 @@ export class ChannelReader {
     else if (this.#held.length > longestHead) this.#tellAll();
   }
 
-  /** What is held is too long for a head. */
+  /** Tells the held text, which is too long for a head, as content. */
   #tellAll(): void {
     this.#place = "content";
     this.#tell(this.#held);
     this.#held = "";
   }
 
-  /** What is held was no head, and is read as the body's beginning. */
+  /** Begins a body. Text that is held was no head, and is read again as part of it. */
   #begin(place: "reasoning" | "content" | "call"): void {
     this.#place = place;
     this.#isNew = true;

@@ -17,7 +17,7 @@ export type ToolSyntax =
 export interface ReasoningMarkers {
   readonly open: string;
   readonly close: string;
-  /** What closes it as well. */
+  /** Another marker that closes it. */
   readonly alsoCloses?: string;
   /** Whether the prompt ends with `open`, so that the answer begins within the reasoning. */
   readonly opened: boolean;
@@ -61,7 +61,7 @@ export function plainFormat(template: string): AnswerFormat {
   return hasChannels(template) ? { reasoning: analysis, channels: true } : {};
 }
 
-/** What comes before content that is held to a form. */
+/** The part of an answer that precedes content which a grammar or schema holds to a form. */
 export function beforeContent({ reasoning, channels }: AnswerFormat): ReasoningMarkers | undefined {
   if (channels === undefined) return reasoning;
   const json = `${final} ${channelMarkers.constrain}json${message}`;

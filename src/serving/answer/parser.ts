@@ -1,4 +1,4 @@
-import { type CallListener, type CallParts, type CallReader, NamedCallReader, ObjectCallReader } from "./callReader.ts";
+import { type CallParts, type CallReader, NamedCallReader, ObjectCallReader } from "./callReader.ts";
 import { type ChannelListener, ChannelReader } from "./channels.ts";
 import type { AnswerFormat, ToolSyntax } from "./format.ts";
 import { MarkerScanner } from "./markerScanner.ts";
@@ -69,14 +69,24 @@ const markers: Readonly<Record<Exclude<ToolSyntax, "harmony">, readonly string[]
 };
 
 /** Pieces of an answer that nobody has taken. Those that belong together are joined. */
-class Deltas {
+class Deltas implements ChannelListener {
   #deltas: AnswerDelta[] = [];
+  #calls = 0;
 
-  add(delta: AnswerDelta): void {
-    const last = this.#deltas.at(-1);
-    const joined = last && join(last, delta);
-    if (joined === undefined) this.#deltas.push(delta);
-    else this.#deltas[this.#deltas.length - 1] = joined;
+  text(kind: "reasoning" | "content", text: string): void {
+    this.#add({ kind, text });
+  }
+
+  begin({ id, name }: CallParts): void {
+    this.#add({ kind: "toolCall", index: this.#calls, ...(id !== undefined && { id }), name, arguments: "" });
+  }
+
+  argument(text: string): void {
+    this.#add({ kind: "toolCall", index: this.#calls, arguments: text });
+  }
+
+  endCall(): void {
+    this.#calls++;
   }
 
   take(): AnswerDelta[] {
@@ -84,16 +94,22 @@ class Deltas {
     this.#deltas = [];
     return deltas;
   }
+
+  #add(delta: AnswerDelta): void {
+    const last = this.#deltas.at(-1);
+    const joined = last && join(last, delta);
+    if (joined === undefined) this.#deltas.push(delta);
+    else this.#deltas[this.#deltas.length - 1] = joined;
+  }
 }
 
-/** Of answers in channels. */
-class ChannelParser implements AnswerParser, ChannelListener {
+/** Reads answers in channels. */
+class ChannelParser implements AnswerParser {
   readonly #deltas = new Deltas();
   readonly #reader: ChannelReader;
-  #calls = 0;
 
   constructor(calls: boolean) {
-    this.#reader = new ChannelReader(this, calls);
+    this.#reader = new ChannelReader(this.#deltas, calls);
   }
 
   push(text: string): AnswerDelta[] {
@@ -105,25 +121,9 @@ class ChannelParser implements AnswerParser, ChannelListener {
     this.#reader.end();
     return this.#deltas.take();
   }
-
-  text(kind: "reasoning" | "content", text: string): void {
-    this.#deltas.add({ kind, text });
-  }
-
-  begin({ name }: CallParts): void {
-    this.#deltas.add({ kind: "toolCall", index: this.#calls, name, arguments: "" });
-  }
-
-  argument(text: string): void {
-    this.#deltas.add({ kind: "toolCall", index: this.#calls, arguments: text });
-  }
-
-  endCall(): void {
-    this.#calls++;
-  }
 }
 
-class Parser implements AnswerParser, CallListener {
+class Parser implements AnswerParser {
   readonly #format: AnswerFormat;
   readonly #scanner = new MarkerScanner();
   #mode: Mode;
@@ -134,7 +134,6 @@ class Parser implements AnswerParser, CallListener {
   #head = "";
   #raw = "";
   #reader: CallReader | undefined;
-  #calls = 0;
   #inArray = false;
   /** Whether white space counts: not in front of what follows a marker. */
   #trim = false;
@@ -165,14 +164,6 @@ class Parser implements AnswerParser, CallListener {
     else if (!this.#reader?.begun && !this.#isBetweenCalls) this.#content(this.#head + this.#raw);
     this.#mode = "content";
     return this.#deltas.take();
-  }
-
-  begin({ id, name }: CallParts): void {
-    this.#deltas.add({ kind: "toolCall", index: this.#calls, ...(id !== undefined && { id }), name, arguments: "" });
-  }
-
-  argument(text: string): void {
-    this.#deltas.add({ kind: "toolCall", index: this.#calls, arguments: text });
   }
 
   #take(character: string): void {
@@ -221,7 +212,7 @@ class Parser implements AnswerParser, CallListener {
       this.#mode = "calls";
       return;
     }
-    this.#read(new ObjectCallReader(this, this.#format.tools === "llama3"));
+    this.#read(new ObjectCallReader(this.#deltas, this.#format.tools === "llama3"));
     if (marker === "{") this.#reader?.push(marker);
   }
 
@@ -240,7 +231,7 @@ class Parser implements AnswerParser, CallListener {
     } else if (character === "]" && this.#isBetweenCalls) this.#enter("content");
     else if (this.#mode === "calls" || character === "{") {
       this.#readNext(character);
-      this.#read(character === "{" ? new ObjectCallReader(this, false) : new NamedCallReader(this));
+      this.#read(character === "{" ? new ObjectCallReader(this.#deltas, false) : new NamedCallReader(this.#deltas));
     } else {
       this.#raw += character;
       this.#giveUp();
@@ -264,7 +255,7 @@ class Parser implements AnswerParser, CallListener {
   }
 
   #endCall(next: Mode): void {
-    this.#calls++;
+    this.#deltas.endCall();
     this.#reader = undefined;
     this.#enter(next);
     this.#atStart = true;
@@ -299,7 +290,7 @@ class Parser implements AnswerParser, CallListener {
 
   #reasoning(text: string): void {
     const shown = this.#trimmed(text);
-    if (shown !== "") this.#deltas.add({ kind: "reasoning", text: shown });
+    if (shown !== "") this.#deltas.text("reasoning", shown);
   }
 
   #content(text: string): void {
@@ -307,7 +298,7 @@ class Parser implements AnswerParser, CallListener {
     if (shown === "") return;
     if (shown.trim() !== "") this.#atStart = false;
     this.#closing = "";
-    this.#deltas.add({ kind: "content", text: shown });
+    this.#deltas.text("content", shown);
   }
 
   #trimmed(text: string): string {

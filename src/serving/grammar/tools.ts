@@ -50,8 +50,7 @@ const syntaxes: Readonly<Record<ToolSyntax, Syntax>> = {
   },
   // The end of a call ends the answer, so that there is one at most.
   harmony: {
-    call: (name, parameters) =>
-      `(${inChannel("commentary", name)} | ${beforeChannel(name)}) "<|message|>" ws ${parameters} ws`,
+    call: (name, parameters) => `(${inChannel(name)} | ${beforeChannel(name)}) "<|message|>" ws ${parameters} ws`,
     calls: (call) => call,
     answer: (answer) => `"<|start|>assistant"? "<|channel|>final" ${asJson} "<|message|>" ${answer}`,
     triggers: ["<|channel|>commentary to=functions.", "<|start|>assistant to=functions.", "^to=functions."],
@@ -60,8 +59,8 @@ const syntaxes: Readonly<Record<ToolSyntax, Syntax>> = {
 
 const asJson = `(" "? "<|constrain|>json" | " json")?`;
 
-function inChannel(channel: string, name: string): string {
-  return `"<|start|>assistant"? "<|channel|>${channel} to=functions." ${literal(name)} ${asJson}`;
+function inChannel(name: string): string {
+  return `"<|start|>assistant"? "<|channel|>commentary to=functions." ${literal(name)} ${asJson}`;
 }
 
 function beforeChannel(name: string): string {

@@ -48,8 +48,6 @@ class PoolReader implements Disposable {
   run(): void {
     const { memory, pool, cached } = this.#setup;
     this.#pieces.open(cached);
-    announce(memory, windowCell.opened);
-    announce(memory, windowCell.news);
     for (;;) {
       const seen = Atomics.load(pool.cells, poolCell.wake);
       if (Atomics.load(memory.cells, windowCell.stop) !== 0) return;

@@ -39,12 +39,14 @@ export class PieceReader implements Disposable {
   }
 
   /**
-   * Opens the files, once. Throws `FILE_UNREADABLE`.
+   * Opens the files, once, and announces that. Throws `FILE_UNREADABLE`.
    *
    * @param cached - whether to read through the system's cache and leave there what was read
    */
   open(cached: boolean): void {
     for (const path of this.#map.files) this.#files.push(new WeightFile(path, cached));
+    announce(this.#memory, windowCell.opened);
+    announce(this.#memory, windowCell.news);
   }
 
   /** What a block is read in; the pieces of one may be read by several readers, in any order. */

@@ -54,8 +54,6 @@ class Reader implements Disposable {
 
   open(): void {
     this.#pieces.open(this.#setup.cached);
-    announce(this.#memory, windowCell.opened);
-    announce(this.#memory, windowCell.news);
   }
 
   readPinned(): void {
