@@ -10,6 +10,7 @@ import { loadCounter } from "../weights/loader.ts";
 import { beginReading } from "../weights/weightFile.ts";
 import type { CellPlace } from "./cellFile.ts";
 import { EngineCalls, engineFailure } from "./engineCalls.ts";
+import { fewObjects } from "./links/communication.ts";
 import type { LinkSetup, RankNetwork } from "./links/rankLinks.ts";
 import {
   type CellBringing,
@@ -66,7 +67,8 @@ export class Engine implements AsyncDisposable {
     const sums = description.blocks.flatMap(sumsOf).length;
     const memory = engineMemory(options, { ...description.hyperparameters, sums });
     const setup: EngineSetup = { description, options, origin: from, shared: memory };
-    const worker = new Worker(new URL("./engineThread.js", import.meta.url), { workerData: setup });
+    const settings = { workerData: setup, resourceLimits: fewObjects };
+    const worker = new Worker(new URL("./engineThread.js", import.meta.url), settings);
     const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
     const readied = readiness(worker, memory);
     readied.catch(() => {});

@@ -114,7 +114,8 @@ function newestLike(name: string, provided: readonly string[]): string {
 
 /** By their numbers, from left to right: 2.9 comes before 2.34. */
 function compareVersions(a: string, b: string): number {
-  return a.localeCompare(b, "en", { numeric: true });
+  const [first, second] = [a, b].map((version) => version.replace(/\d+/g, (number) => number.padStart(9, "0")));
+  return first! < second! ? -1 : Number(first! > second!);
 }
 
 /** Instructions that ggml's builds for x86-64 need, as Linux calls them; those of a build include the ones before it. */

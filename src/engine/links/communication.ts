@@ -18,8 +18,8 @@ import {
 import { sumDeadline } from "./linkSets.ts";
 import type { ReductionChoice } from "./reduction.ts";
 
-/** V8 keeps this much for objects that die young, in a thread that makes few. */
-const youngGenerationMb = 2;
+/** Of threads that make few objects: V8 keeps this much, in MB, for those that die young. */
+export const fewObjects = { maxYoungGenerationSizeMb: 2 };
 /** How much longer than the communication thread's own deadlines this thread waits for it: it may have to start. */
 const patienceMs = 8_000;
 
@@ -37,8 +37,8 @@ export class Communication implements Disposable {
   /** Starts the thread, and does not wait for it. */
   constructor(trace: TraceMemory | undefined) {
     const workerData: CommunicationStart = { memory: this.#memory, trace };
-    const resourceLimits = { maxYoungGenerationSizeMb: youngGenerationMb };
-    const worker = new Worker(new URL("./communicationThread.js", import.meta.url), { workerData, resourceLimits });
+    const options = { workerData, resourceLimits: fewObjects };
+    const worker = new Worker(new URL("./communicationThread.js", import.meta.url), options);
     // What it fails by it says in shared memory: this thread has no time for events.
     worker.on("error", () => {});
   }
