@@ -63,6 +63,11 @@ const commands = {
               of local devices take and send`,
     run: restart,
   },
+  routing: {
+    about: `FILE...: how often experts are among those used last, for pools of several sizes, by records of
+              \`stellium generate --record-routing\``,
+    run: routing,
+  },
   serve: {
     about: `[--shape tinyllama-1.1b] [--type Q4_0] [--threads 2] [--streams 8] [--tokens 48] [--prefix 1000] [--rounds 3]
               [--dir DIR] [--json FILE]: many streams of a server against one, llama.cpp, and no HTTP; cached prefixes`,
@@ -178,6 +183,12 @@ async function perplexity(args) {
 /** @param {string[]} args */
 async function restart(args) {
   const { run } = await import("./restart.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function routing(args) {
+  const { run } = await import("./routing.mjs");
   await run(args);
 }
 

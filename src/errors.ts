@@ -169,6 +169,11 @@ const table = {
     message: "there is no room for {model} at {path}: it needs {needed}, and {available} may be used",
     hint: "Make room, for example by `stellium rm`, choose a smaller quantization, or set HF_HUB_CACHE to another disk.",
   },
+  ROUTING_INVALID: {
+    status: 400,
+    message: "{path} is no record of which experts tokens got: {reason}",
+    hint: "Make one with `stellium generate --record-routing FILE`.",
+  },
   SLICE_INVALID: {
     status: 500,
     message: "the slice {path} cannot be used: {reason}",

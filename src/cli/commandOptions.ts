@@ -38,6 +38,11 @@ export const generateOptions = {
   stop: stopOption,
   ...grammarOptions,
   ignoreEos: toggle({ flag: "ignore-eos", summary: "go on where the model would end" }),
+  recordRouting: text({
+    flag: "record-routing",
+    value: "FILE",
+    summary: "write down which experts tokens get, for `stellium plan --routing`",
+  }),
   json: jsonOption,
 };
 
@@ -158,6 +163,11 @@ export const planOptions = {
     min: 1,
     max: 1024,
     whole: true,
+  }),
+  routing: text({
+    flag: "routing",
+    value: "FILE",
+    summary: "which experts tokens get, from `generate --record-routing` (default: all equally likely)",
   }),
   promptTokens: number({
     flag: "prompt-tokens",

@@ -1,5 +1,6 @@
 import type { GenerationRequest, GenerationResult } from "../serving/generation.ts";
 import type { TextModel } from "../serving/textModel.ts";
+import { outputPath } from "../system/outputFile.ts";
 import type { Values } from "./arguments/option.ts";
 import type { generateOptions } from "./commandOptions.ts";
 import { deviceReports } from "./deviceReport.ts";
@@ -15,7 +16,8 @@ type GenerateValues = Values<typeof generateOptions>;
 export async function generate(values: GenerateValues, { signal }: Interruption): Promise<void> {
   const prompt = (await promptOf(values)) ?? "";
   const grammar = await grammarOf(values);
-  await using textModel = await loadModel(values, signal);
+  const recordRouting = values.recordRouting && outputPath(values.recordRouting);
+  await using textModel = await loadModel(values, signal, { recordRouting });
   const request = { ...requestOf(values, await textModel.encodePrompt(prompt)), grammar };
   const generation = textModel.generate(request, signal);
   if (values.json) {

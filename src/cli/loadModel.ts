@@ -16,7 +16,7 @@ import { traceFile } from "./traceFile.ts";
 /** How many requests a model takes at a time, what it keeps of them, and who is told what there is to see. */
 export type RequestOptions = Pick<
   TextModelOptions,
-  "parallel" | "queue" | "prefixBytes" | "prefixFile" | "hostBytes" | "status"
+  "parallel" | "queue" | "prefixBytes" | "prefixFile" | "hostBytes" | "status" | "recordRouting"
 >;
 
 /** Loaded while local devices start. */

@@ -1,8 +1,8 @@
 import { threadsText } from "../cluster/threads.ts";
 import type { PlanFacts } from "../library/planning/facts.ts";
 import type { Source } from "../library/planning/rates.ts";
-import { limitOfDevice } from "../library/planning/report.ts";
-import type { StepPrediction } from "../plan/latency.ts";
+import { hasExperts, limitOfDevice } from "../library/planning/report.ts";
+import type { PlannedCluster, StepPrediction } from "../plan/latency.ts";
 import { printable } from "../weights/gguf/printable.ts";
 import { formatBytes } from "./format.ts";
 
@@ -46,12 +46,16 @@ function from(source: Source, several: boolean): string {
 }
 
 function memoryHead(facts: PlanFacts): string[] {
-  const weights = ["device", "heads", "ffn", "weights", "pinned", "window", ...(hasExperts(facts) ? ["experts"] : [])];
+  const weights = [
+    "device",
+    "heads",
+    "ffn",
+    "weights",
+    "pinned",
+    "window",
+    ...(hasExperts(facts.planned) ? ["experts"] : []),
+  ];
   return [...weights, "KV", "compute", "links", "runtime", "total", "cap"];
-}
-
-function hasExperts({ planned }: PlanFacts): boolean {
-  return planned.ranks.some(({ memory }) => memory.experts.count > 0);
 }
 
 function memoryRow(facts: PlanFacts, rank: number): string[] {
@@ -61,7 +65,7 @@ function memoryRow(facts: PlanFacts, rank: number): string[] {
   return [
     ...[String(rank), String(share.kvHeads.count), String(share.ffn.count || share.expertFfn.count)],
     ...[formatBytes(memory.weightBytes), formatBytes(window.pinnedBytes), formatBytes(window.windowBytes)],
-    ...(hasExperts(facts) ? [`${formatBytes(experts.poolBytes)}, ${experts.slots} of ${experts.count}`] : []),
+    ...(hasExperts(facts.planned) ? [`${formatBytes(experts.poolBytes)}, ${experts.slots} of ${experts.count}`] : []),
     ...[memory.kvBytes, memory.computeBytes].map(formatBytes),
     ...[memory.linkBytes, memory.runtimeBytes, memory.totalBytes].map(formatBytes),
     fits ? cap : `${cap}: too small, at least ${formatCap(leastCapBytes)}`,
@@ -80,13 +84,13 @@ function timeRow({ planned, decode }: PlanFacts, rank: number): string[] {
   ];
 }
 
-function summary({ decode, prompt, fits }: PlanFacts): [string, string][] {
+function summary({ decode, prompt, fits, cluster }: PlanFacts): [string, string][] {
   const rate = (perSecond: number) => `${Number(perSecond.toPrecision(3))} tokens/s`;
   const steps = prompt.steps === 1 ? "1 step" : `${prompt.steps} steps`;
   return [
     ["a token", `${duration(decode.stepMs)} (${rate(1000 / decode.stepMs)}): ${parts(decode)}`],
     ["its limit", limits[decode.limit]],
-    ["streaming", streaming(decode)],
+    ["streaming", streaming(decode, cluster)],
     [
       "a prompt",
       `of ${prompt.tokens} tokens ${duration(prompt.totalMs)} (${rate((prompt.tokens * 1000) / prompt.totalMs)}) ` +
@@ -107,9 +111,17 @@ const limits = {
   window: "the window: the disk is fast enough on average, but too little of it is read ahead; more memory helps",
 } as const;
 
-function streaming({ diskMs, expertMs, steady, tightlySteady }: StepPrediction): string {
+function streaming(
+  { diskMs, expertMs, experts, steady, tightlySteady }: StepPrediction,
+  { hitRate }: PlannedCluster,
+): string {
   if (diskMs === 0) return "none: all weights stay in memory";
-  if (expertMs > 0) return `${duration(expertMs)} of a token are reads of experts, if all are equally likely`;
+  if (expertMs > 0) {
+    const rates = experts.map((device) => `${(100 * device.hitRate).toFixed(0)} %`);
+    const whence = hitRate === undefined ? "if all are equally likely" : "as recorded";
+    const memory = `${[...new Set(rates)].join(", ")} of those wanted are in memory, ${whence}`;
+    return `${duration(expertMs)} of a token are reads of experts: ${memory}`;
+  }
   if (!steady) return "devices wait for their disks (the loose steady condition does not hold)";
   return `no device waits for its disk (the ${tightlySteady ? "tight" : "loose"} steady condition holds)`;
 }

@@ -4,6 +4,7 @@ import { Engine } from "../engine/engine.ts";
 import type { CellBringing, CellKeeping } from "../engine/protocol.ts";
 import type { CellMove } from "../engine/rankCommand.ts";
 import type { StepRequest } from "../engine/stepRequest.ts";
+import { StelliumError } from "../errors.ts";
 import { log } from "../log.ts";
 import type { ModelDescription } from "../model/describeModel.ts";
 import { describe } from "../model/support.ts";
@@ -51,6 +52,8 @@ export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptio
   /** Told the bytes of weights read so far and in all. */
   readonly onProgress?: (bytes: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
+  /** Where to take down which experts tokens get, as `outputPath` returns it; nowhere if absent. */
+  readonly recordRouting?: string | undefined;
   /** Has all threads of all ranks record what they do, and is told in the end, before anything is closed. */
   readonly onTrace?: ((ranks: readonly RankTrace[]) => void) | undefined;
 }
@@ -79,6 +82,7 @@ export class Coordinator implements AsyncDisposable {
    */
   static async start(source: ModelSource, options: CoordinatorOptions): Promise<Coordinator> {
     const whole = describe(source.model);
+    if (options.recordRouting !== undefined) demandChoices(whole);
     if (whole.leftOut > 0) log("info", `${whole.leftOut} tensors that do not touch text are left out`);
     const { cluster, threads, onTrace, status } = options;
     const connection = new Lingering(options.signal, onTrace === undefined ? 0 : lingerMs);
@@ -234,9 +238,25 @@ export class Coordinator implements AsyncDisposable {
 }
 
 /** What rank 0 has of the model. Of one behind an URL, the embedding is read from the local files. */
-function ownDescription(whole: ModelDescription, shares: SharePlan, { files }: CoordinatorOptions): RankDescription {
+function ownDescription(
+  whole: ModelDescription,
+  shares: SharePlan,
+  { files, recordRouting }: CoordinatorOptions,
+): RankDescription {
   const description = rankDescription(whole, shares, 0);
+  if (recordRouting !== undefined) demandChoices(description);
   return { ...description, files: files ?? description.files };
+}
+
+/** Throws `BAD_USAGE` where this rank chooses no experts, so that there is nothing to take down. */
+function demandChoices({ blocks }: ModelDescription | RankDescription): void {
+  const mixtures = blocks.filter(({ kind }) => kind === "experts");
+  if (mixtures.some((block) => !("empty" in block && block.empty))) return;
+  const detail =
+    mixtures.length === 0
+      ? "the model has no experts whose use could be recorded"
+      : "this device has no share of the experts, so that it cannot record their use";
+  throw new StelliumError("BAD_USAGE", { detail });
 }
 
 /** Has all workers take their places; where one cannot, nobody reads on for it. It may fail before it is waited for. */
@@ -288,9 +308,9 @@ function startEngine(
   shared: SharedEngineOptions,
   { origin, memory }: OwnWeights,
   threads: number,
-  { onProgress, signal }: CoordinatorOptions,
+  { onProgress, signal, recordRouting }: CoordinatorOptions,
 ): Promise<Engine> {
-  const options = planEngine(shared, { threads, streaming: streamsWeights(memory) });
+  const options = planEngine(shared, { threads, streaming: streamsWeights(memory), recordRouting });
   return Engine.start({
     description,
     options,

@@ -43,6 +43,8 @@ const streamingPoll = 0;
 /** How one device computes. */
 export interface Computing {
   readonly threads: number;
+  /** See `EngineOptions.recordRouting`. */
+  readonly recordRouting?: string | undefined;
   /** Whether blocks are brought from the disk for every step. */
   readonly streaming: boolean;
 }
@@ -71,9 +73,12 @@ export function plannedKvBytes(description: RankDescription, shared: SharedEngin
 }
 
 /** Options of the engine of rank 0, which gives logits. */
-export function planEngine(shared: SharedEngineOptions, { threads, streaming }: Computing): EngineOptions {
+export function planEngine(
+  shared: SharedEngineOptions,
+  { threads, streaming, recordRouting }: Computing,
+): EngineOptions {
   const poll = streaming ? streamingPoll : defaultPoll;
-  return { ...shared, threads, poll, outputs: shared.slots, graphs: "whole" };
+  return { ...shared, threads, poll, outputs: shared.slots, graphs: "whole", ...(recordRouting && { recordRouting }) };
 }
 
 /** Bytes of one cell in all layers, on the rank itself or one with another share. */

@@ -1,5 +1,6 @@
 import { StelliumError } from "../errors.ts";
 import type { ChooseStep, ChosenValues, RankBlock } from "../model/blocks/block.ts";
+import type { RoutingRecorder } from "../trace/routing.ts";
 import type { Reducer } from "./reducer.ts";
 
 /** Values of a check, one for each bit of a digest: as many as a block of q8_0 holds, so that no other value is in theirs. */
@@ -57,6 +58,12 @@ export class BlockChoice {
   choose(): void {
     const { block, step, partial, chosen } = this.#parts;
     if (!block.empty) step.choose(block, partial, chosen);
+  }
+
+  /** Has taken down what this rank works on, if it has a share of the block. */
+  record(routing: RoutingRecorder): void {
+    const { block, chosen } = this.#parts;
+    if (block.recorded && !block.empty) routing.choose(block.layer, chosen.ids);
   }
 
   /**

@@ -7,6 +7,7 @@ import type { Ggml } from "../native/ggml.ts";
 import { closeSocket, listenOn } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { openRecorder, type Recorder } from "../trace/recorder.ts";
+import type { RoutingRecorder } from "../trace/routing.ts";
 import { spanKind } from "../trace/spans.ts";
 import type { Weights } from "../weights/weights.ts";
 import { readCells, writeCells } from "./cellFile.ts";
@@ -43,6 +44,7 @@ export interface EngineLoopParts {
   readonly kv: KvCache;
   readonly options: EngineOptions;
   readonly shared: EngineMemory;
+  readonly routing: RoutingRecorder;
 }
 
 const noRows = new Float32Array(0);
@@ -179,11 +181,13 @@ export class EngineLoop implements Disposable {
   }
 
   #compute(step: Batch, rows: Float32Array, results: Float32Array): boolean {
-    const before = this.#forward.computeMs;
+    const computeBefore = this.#forward.computeMs;
+    const expertsBefore = this.#parts.weights.pool?.bytesRead ?? 0;
     try {
       return this.#forward.run(step, rows, results);
     } finally {
-      this.#count(this.#forward.computeMs - before);
+      this.#count(this.#forward.computeMs - computeBefore);
+      if (countTokens(step) === step.length) this.#countDecoded(step.length, expertsBefore);
       this.#profiler.end();
     }
   }
@@ -260,6 +264,13 @@ export class EngineLoop implements Disposable {
     this.#listener = undefined;
   }
 
+  /** @param expertsBefore - bytes of experts that were read before the pass */
+  #countDecoded(tokens: number, expertsBefore: number): void {
+    const { statistics } = this.#shared;
+    statistics[statistic.decodedTokens]! += tokens;
+    statistics[statistic.decodedExpertBytes]! += (this.#parts.weights.pool?.bytesRead ?? 0) - expertsBefore;
+  }
+
   #count(computeMs: number): void {
     const { statistics } = this.#shared;
     const links = this.#links?.statistics;
@@ -270,6 +281,7 @@ export class EngineLoop implements Disposable {
     statistics[statistic.diskWaitMs] = window.waitMs + (pool?.waitMs ?? 0);
     statistics[statistic.expertHits] = pool?.hits ?? 0;
     statistics[statistic.expertMisses] = pool?.misses ?? 0;
+    statistics[statistic.expertBytes] = pool?.bytesRead ?? 0;
     statistics[statistic.diskBytes] = window.bytesRead;
     statistics[statistic.windowFilled] = window.filled;
     if (links === undefined) return;

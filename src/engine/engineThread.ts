@@ -5,6 +5,7 @@ import { cpuDevice, type Device, type Ggml, openGgml } from "../native/ggml.ts";
 import { viewNative } from "../native/memory.ts";
 import { plainMap } from "../plan/rankDescription.ts";
 import { openRecorder } from "../trace/recorder.ts";
+import { noRouting, type RoutingRecorder, recordRouting } from "../trace/routing.ts";
 import { otherSubject, readerThreads, spanKind } from "../trace/spans.ts";
 import { Layouts } from "../weights/layout.ts";
 import { loadCounter } from "../weights/loader.ts";
@@ -34,6 +35,7 @@ async function main(): Promise<void> {
   if (Atomics.load(shared.loading, loadCounter.stop) !== 0) return;
   const ggml = openGgml();
   const device = cpuDevice(ggml);
+  using routing = openRouting();
   using weights = openWeights(ggml, device, setup.origin);
   shared.statistics[statistic.weightBytes] = weights.bytes;
   shared.statistics[statistic.pinnedBytes] = weights.pinnedBytes;
@@ -43,10 +45,17 @@ async function main(): Promise<void> {
   shared.statistics[statistic.diskBytes] = weights.window.bytesRead;
   using backend = openBackend(device, { ...options, abortFlag: shared.abortFlag[0]! });
   using kv = new KvCache(ggml, device, description, options.kvType, options);
-  using loop = new EngineLoop({ ggml, backend, description, weights, kv, options, shared });
+  using loop = new EngineLoop({ ggml, backend, description, weights, kv, options, shared, routing });
   const ready = { device: ggml.deviceDescription(device), features: deviceFeatures(device), layouts: weights.layouts };
   parentPort!.postMessage(ready satisfies EngineReady);
   loop.run();
+}
+
+function openRouting(): RoutingRecorder {
+  if (options.recordRouting === undefined) return noRouting;
+  const { count, used } = description.hyperparameters.routing!;
+  const layers = description.blocks.filter(({ kind }) => kind === "experts").map(({ layer }) => layer);
+  return recordRouting(options.recordRouting, { layers, experts: count, used });
 }
 
 async function load(weights: Weights): Promise<void> {

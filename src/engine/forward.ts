@@ -9,7 +9,7 @@ import {
   resultsOf,
   shapeKey,
 } from "../model/batch.ts";
-import type { PassResults } from "../model/blocks/block.ts";
+import type { PassResults, RankBlock } from "../model/blocks/block.ts";
 import { passedOn, windowsOf } from "../model/blocks/definitions.ts";
 import type { Hyperparameters } from "../model/hyperparameters.ts";
 import { positionChannels } from "../model/rope.ts";
@@ -17,8 +17,8 @@ import type { ComputeBackend } from "../native/backend.ts";
 import type { Ggml, Tensor } from "../native/ggml.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { noRecorder, type Recorder } from "../trace/recorder.ts";
+import { noRouting, type RoutingRecorder } from "../trace/routing.ts";
 import { spanKind } from "../trace/spans.ts";
-import type { ExpertPool } from "../weights/pool/expertPool.ts";
 import type { Weights } from "../weights/weights.ts";
 import type { BlockChoice } from "./choices.ts";
 import { tokensOfLane } from "./division.ts";
@@ -45,6 +45,7 @@ export interface ForwardParts {
   /** One graph for each block, or for all where nothing happens between them. */
   readonly graphs: "whole" | "block";
   readonly recorder?: Recorder | undefined;
+  readonly routing?: RoutingRecorder | undefined;
 }
 
 /** Graphs kept for further passes of the same shape: those of decoding, and of full and last batches of a prompt. */
@@ -78,6 +79,7 @@ export class Forward implements Disposable {
   readonly #lanes: readonly Lane[];
   readonly #windows: readonly number[];
   readonly #recorder: Recorder;
+  readonly #routing: RoutingRecorder;
   readonly #graphs: GraphCache<string, ShapedGraphs>;
   /** Where the results of the current pass go. */
   #results: Float32Array = new Float32Array(0);
@@ -92,7 +94,9 @@ export class Forward implements Disposable {
 
   constructor(parts: ForwardParts) {
     const { ggml, backend, reducer, batch, kv } = parts;
-    const description = withPool(parts.description, parts.weights.pool);
+    this.#routing = parts.routing ?? noRouting;
+    const facts = { pooled: parts.weights.pool !== undefined, recorded: this.#routing !== noRouting };
+    const description = withExperts(parts.description, facts);
     const { embeddingLength, perLayerLength, blockCount, vocabularySize } = description.hyperparameters;
     const vocabulary = description.share.vocabulary.count;
     const tokens = tokensOfLane(batch, reducer.lanes);
@@ -155,11 +159,13 @@ export class Forward implements Disposable {
     this.#agrees = false;
     let complete = this.#pass(step, inputs);
     if (this.#differed) {
+      this.#routing.end(false);
       this.#agrees = true;
       complete = this.#pass(step, inputs);
     }
     this.#settled = true;
     this.#sound = complete;
+    this.#routing.end(complete && !this.#aborted);
     this.#recorder.end(spanKind.step, started, 0, countTokens(step));
     if (this.#blocks.failure !== undefined) throw this.#blocks.failure;
     return this.#sound && !this.#aborted;
@@ -236,6 +242,7 @@ export class Forward implements Disposable {
   #choose(choice: BlockChoice): void {
     if (!this.#aborted) choice.choose();
     if (this.#agrees) choice.agree(this.#parts.reducer, this.#aborted);
+    if (!this.#aborted) choice.record(this.#routing);
   }
 
   /** Computes a graph. Returns whether that came to its end. */
@@ -326,9 +333,11 @@ function disposeAll(resources: readonly Disposable[]): void {
   for (const resource of resources) resource[Symbol.dispose]();
 }
 
-/** A description whose blocks know that their experts are not all in memory. */
-function withPool(description: RankDescription, pool: ExpertPool | undefined): RankDescription {
-  if (pool === undefined) return description;
-  const blocks = description.blocks.map((block) => (block.experts === undefined ? block : { ...block, pooled: true }));
+/** A description whose blocks know what is to become of their experts. */
+function withExperts(
+  description: RankDescription,
+  facts: Required<Pick<RankBlock, "pooled" | "recorded">>,
+): RankDescription {
+  const blocks = description.blocks.map((block) => (block.experts === undefined ? block : { ...block, ...facts }));
   return { ...description, blocks };
 }

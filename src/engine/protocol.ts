@@ -32,6 +32,8 @@ export interface EngineOptions {
   readonly graphs: "whole" | "block";
   /** True if its threads record what they do; not if absent. */
   readonly trace?: boolean | undefined;
+  /** Where to take down which experts tokens get; see `recordRouting`. Of a model with experts only; nowhere if absent. */
+  readonly recordRouting?: string | undefined;
 }
 
 /**
@@ -136,7 +138,12 @@ export const statistic = {
   /** Experts of blocks that were wanted and in memory, and those that had to be read. */
   expertHits: 17,
   expertMisses: 18,
-  length: 19,
+  /** Bytes of experts that had to be read. */
+  expertBytes: 19,
+  /** Passes of a token for each sequence: their tokens, and the bytes of experts that were read for them. */
+  decodedTokens: 20,
+  decodedExpertBytes: 21,
+  length: 22,
 } as const;
 
 /** Bytes of `EngineMemory.message`: addresses and keys of 63 peers fit. */

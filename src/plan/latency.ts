@@ -40,6 +40,11 @@ export interface PlannedCluster {
   readonly collective: CollectiveName | "auto";
   /** How many prompt tokens are computed in the time of one token that is written. */
   readonly promptSpeedup: number;
+  /**
+   * Part of the experts that tokens get which is in memory where so large a part of all is (0 to 1); the same part if
+   * absent, as if all were equally likely.
+   */
+  readonly hitRate?: ((part: number) => number) | undefined;
 }
 
 /** What holds a pass back; `window`: the disk would be fast enough, but the window holds too little. */
@@ -54,13 +59,19 @@ export interface StepPrediction extends PassBounds {
   readonly steady: boolean;
   readonly tightlySteady: boolean;
   readonly network: NetworkPrediction;
-  /**
-   * Of `stepMs`: waiting for experts that are not in memory. Experts are taken for equally likely, so that as large a part
-   * of those that are wanted is in memory as there is room for.
-   */
+  /** Of `stepMs`: waiting for experts that are not in memory. */
   readonly expertMs: number;
   /** By rank. */
+  readonly experts: readonly ExpertReads[];
+  /** By rank. */
   readonly devices: readonly DeviceTimes[];
+}
+
+/** What a device reads of experts in a pass. */
+export interface ExpertReads {
+  /** Part of the experts wanted that is in memory, 0 to 1. */
+  readonly hitRate: number;
+  readonly bytes: number;
 }
 
 /** How the partial sums of a pass travel. */
@@ -79,28 +90,43 @@ export function predictStep(cluster: PlannedCluster, tokens: number, rule: Windo
   const step = stepOf(cluster, tokens, network);
   const { diskMs, leastMs, ...bounds } = stepBounds(step);
   const { stepMs, devices } = simulate(step, rule);
-  const expertMs = expertReadMs(cluster.devices, tokens);
+  const reads = cluster.devices.map((device) => expertReads(device, tokens, cluster.hitRate));
+  const expertMs = expertReadMs(cluster.devices, reads);
   const disk = { diskMs: diskMs + expertMs, leastMs: Math.max(leastMs, diskMs + expertMs) };
   const limit = expertMs > stepMs ? "disk" : limitOf({ ...bounds, diskMs, leastMs }, stepMs);
   return {
     ...bounds,
     ...disk,
     ...{ tokens, stepMs: stepMs + expertMs, limit, network, expertMs, devices },
+    experts: reads.map(({ hitRate, blockBytes }) => ({ hitRate, bytes: sum(blockBytes) })),
     steady: isSteady(step, rule),
     tightlySteady: isTightlySteady(step),
   };
 }
 
 /** Milliseconds in which, block after block, the slowest device reads the experts that are not in memory. */
-function expertReadMs(devices: readonly PlannedDevice[], tokens: number): number {
-  const ofBlock =
-    (i: number) =>
-    ({ memory: { experts, blockWork }, rates }: PlannedDevice) => {
-      const missing = experts.count === 0 ? 0 : 1 - experts.slots / experts.count;
-      const chosen = distinctPart(experts, tokensIn(blockWork[i]!, tokens));
-      return (experts.blockBytes[i]! * chosen * missing * 1000) / rates.diskBytesPerSecond;
-    };
+function expertReadMs(devices: readonly PlannedDevice[], reads: readonly BlockReads[]): number {
+  const ofBlock = (i: number) => (device: PlannedDevice, rank: number) =>
+    (reads[rank]!.blockBytes[i]! * 1000) / device.rates.diskBytesPerSecond;
   return sum(devices[0]!.memory.blockBytes.map((_, i) => Math.max(...devices.map(ofBlock(i)))));
+}
+
+/** What a device reads of each block's experts in a pass. */
+interface BlockReads {
+  readonly hitRate: number;
+  readonly blockBytes: readonly number[];
+}
+
+/** A prompt gets nearly all experts, whatever single tokens get: for it, all are equally likely. */
+function expertReads(
+  { memory: { experts, blockWork } }: PlannedDevice,
+  tokens: number,
+  hitRateOf: PlannedCluster["hitRate"],
+): BlockReads {
+  const part = experts.count === 0 ? 1 : experts.slots / experts.count;
+  const hitRate = tokens === 1 ? (hitRateOf?.(part) ?? part) : part;
+  const wanted = (i: number) => experts.blockBytes[i]! * distinctPart(experts, tokensIn(blockWork[i]!, tokens));
+  return { hitRate, blockBytes: experts.blockBytes.map((_, i) => wanted(i) * (1 - hitRate)) };
 }
 
 /** Part of a block's experts that some token of a pass gets. */

@@ -49,6 +49,19 @@ describe("samples", () => {
     expect(samples.rates.sent).toBe(0);
   });
 
+  it("tell how experts were found, and keep that while none are wanted", () => {
+    const samples = new RankSamples(undefined);
+    const of = (expertHits: number, expertMisses: number, decodedTokens: number, decodedExpertBytes: number) => ({
+      ...{ expertHits, expertMisses, decodedTokens, decodedExpertBytes },
+    });
+    samples.take(of(100, 100, 5, 1e6), [], 0);
+    expect(samples.experts).toEqual({ hitRate: null, bytesPerToken: null });
+    samples.take(of(130, 110, 15, 6e6), [], 1000);
+    expect(samples.experts).toEqual({ hitRate: 0.75, bytesPerToken: 5e5 });
+    samples.take(of(130, 110, 15, 6e6), [], 2000);
+    expect(samples.experts).toEqual({ hitRate: 0.75, bytesPerToken: 5e5 });
+  });
+
   it("give the speed of the last seconds", () => {
     const samples = new SpeedSamples();
     const totals = (count: number) => ({ generatedTokens: count, promptTokens: 0, steps: count, seconds: count / 10 });

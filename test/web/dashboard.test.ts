@@ -229,7 +229,8 @@ describe("the dashboard", absent, () => {
     const step = { computeMs: 1, diskMs: 1, networkMs: 1, cipherMs: 0, waitMs: 1 };
     const share = { heads: 4, kvHeads: 4, ffnColumns: 384, weightBytes: 1e6, weightFraction: 0.5 };
     const rates = { bytesSentPerSecond: 0, bytesReceivedPerSecond: 0, diskBytesPerSecond: 0 };
-    const device = { name, host, threads: 1, share, memory: {}, limit: "compute", step, ...rates } as const;
+    const experts = { count: 6144, slots: 2048, hitRate: 0.81, bytesPerToken: 34e6 };
+    const device = { name, host, threads: 1, share, memory: {}, experts, limit: "compute", step, ...rates } as const;
     const table = [
       [0, 1],
       [1, 0],
@@ -271,6 +272,8 @@ describe("the dashboard", absent, () => {
       const page = await open({}, server.url);
       await page.getByRole("link", { name: "Cluster" }).click();
       await page.getByRole("heading", { level: 3, name: marked("a lost one") }).waitFor();
+      expect(await page.getByText("81 % found in memory").count()).toBe(2);
+      expect(await page.getByText(/^room for 2,048 of 6,144; 34\sMB read per token$/).count()).toBe(2);
       for (const each of [text, name, host, marked("a model"), marked("an address")])
         expect(await page.getByText(each).count(), each).toBeGreaterThan(0);
       expect(await page.locator("[data-test]").count()).toBe(0);

@@ -11,6 +11,12 @@ export interface TrafficRates {
   readonly disk: number;
 }
 
+/** How experts were found lately: see `clusterStatus`. */
+export interface ExpertRates {
+  readonly hitRate: number | null;
+  readonly bytesPerToken: number | null;
+}
+
 interface Sample {
   /** Milliseconds, by `performance.now`. */
   readonly at: number;
@@ -25,6 +31,7 @@ export class RankSamples {
   #profile: ArrayLike<number> = [];
   #times: Omit<CountedTimes, "rank"> | undefined;
   #rates: TrafficRates = { sent: 0, received: 0, disk: 0 };
+  #experts: ExpertRates = { hitRate: null, bytesPerToken: null };
 
   constructor(of: unknown) {
     this.of = of;
@@ -43,6 +50,11 @@ export class RankSamples {
     return this.#rates;
   }
 
+  /** As they were when experts were wanted last. */
+  get experts(): ExpertRates {
+    return this.#experts;
+  }
+
   get profile(): ArrayLike<number> {
     return this.#profile;
   }
@@ -57,6 +69,7 @@ export class RankSamples {
     this.#rates = { sent: perSecond("bytesSent"), received: perSecond("bytesReceived"), disk: perSecond("diskBytes") };
     // A step may take longer than the time between two samples.
     if (since("steps") > 0) this.#times = timesOf(since);
+    this.#experts = expertRates(since, this.#experts);
   }
 }
 
@@ -68,6 +81,14 @@ function timesOf(since: (name: string) => number): Omit<CountedTimes, "rank"> {
     wireMs: since(stepFigure("wire")),
     cipherMs: since(stepFigure("cipher")),
     waitMs: since(stepFigure("wait")),
+  };
+}
+
+function expertRates(since: (name: string) => number, before: ExpertRates): ExpertRates {
+  const [hits, misses, tokens] = [since("expertHits"), since("expertMisses"), since("decodedTokens")];
+  return {
+    hitRate: hits + misses > 0 ? hits / (hits + misses) : before.hitRate,
+    bytesPerToken: tokens > 0 ? since("decodedExpertBytes") / tokens : before.bytesPerToken,
   };
 }
 

@@ -49,6 +49,18 @@ const deviceStatus = z.object({
     windowBytes: bytes.optional(),
     kvBytes: bytes.optional(),
   }),
+  /** Where not all experts are in memory. What was not measured yet is null. */
+  experts: z
+    .object({
+      /** Those that it has a share of, and how many of them have room in memory at a time. */
+      count: z.int(),
+      slots: z.int(),
+      /** Of those that were wanted lately, the part that was in memory. */
+      hitRate: z.number().nullable(),
+      /** Read lately for each token that was written. */
+      bytesPerToken: bytes.nullable(),
+    })
+    .optional(),
   /** Of its slice, while it is sent. */
   transfer: z.object({ bytes, total: bytes }).optional(),
   limit: z.enum(limitNames),

@@ -1,5 +1,5 @@
 import { hostname } from "node:os";
-import { blockWeightBytes } from "../../model/expertWeights.ts";
+import { blockWeightBytes, expertCount } from "../../model/expertWeights.ts";
 import { printable } from "../../weights/gguf/printable.ts";
 import { joinCommand } from "../clusterOptions.ts";
 import type { Team } from "../team.ts";
@@ -83,6 +83,7 @@ function deviceStatuses(
   busy: boolean,
 ): DeviceStatus[] {
   const { shares } = board;
+  const experts = planned.description.blocks.reduce((sum, block) => sum + expertCount(block), 0);
   return shares.map((share, rank) => {
     const sample = samples.get(rank);
     const figures = sample?.figures ?? {};
@@ -95,6 +96,7 @@ function deviceStatuses(
       threads: figures["threads"] ?? whose.threads,
       share,
       memory: memoryOf(figures),
+      ...(sample && (figures["expertSlots"] ?? 0) > 0 && { experts: expertsOf(sample, experts) }),
       limit: busy && limit !== undefined ? limit.limit : "idle",
       ...(limit && { step: limit.step }),
       bytesSentPerSecond: sample?.rates.sent ?? 0,
@@ -136,6 +138,10 @@ function memoryOf(figures: Readonly<Record<string, number>>): DeviceStatus["memo
   });
   const pinned = figures["pinnedBytes"] ?? figures["weightBytes"];
   return { ...Object.fromEntries(known), ...(pinned !== undefined && { pinnedBytes: pinned }) };
+}
+
+function expertsOf({ experts, figures = {} }: RankSamples, count: number): NonNullable<DeviceStatus["experts"]> {
+  return { count, slots: figures["expertSlots"] ?? 0, ...experts };
 }
 
 function networkOf({ planned, running }: StatusBoard): NetworkStatus | null {

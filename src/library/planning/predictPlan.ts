@@ -1,15 +1,18 @@
+import { StelliumError } from "../../errors.ts";
 import type { ModelDescription } from "../../model/describeModel.ts";
 import { blockWeightBytes } from "../../model/expertWeights.ts";
 import { inputValues } from "../../model/hyperparameters.ts";
 import { describe } from "../../model/support.ts";
 import { readModelHeader } from "../../models/modelHeader.ts";
 import { type LinkFigures, type PlannedCluster, predictPrompt, predictStep } from "../../plan/latency.ts";
+import type { RoutingFacts } from "../../trace/routing.ts";
 import { getString, requireString } from "../../weights/gguf/metadata.ts";
 import type { GgufModel } from "../../weights/gguf/model.ts";
 import type { DeviceFigures } from "./deviceFigures.ts";
 import type { PlanFacts } from "./facts.ts";
 import { type PlannedModel, planModel, type WantedPlan } from "./plannedModel.ts";
 import { type PlanningRates, ratesOf } from "./rates.ts";
+import { recordedCurve } from "./recordedCurve.ts";
 
 /** What is to be foretold, of which devices. */
 export interface PredictionRequest extends WantedPlan {
@@ -26,20 +29,43 @@ export interface PredictionRequest extends WantedPlan {
   readonly promptTokens: number;
   /** Prompt tokens that are computed in the time of one that is written. */
   readonly promptSpeedup: number;
+  /** Path of a routing record; all experts are equally likely if absent. */
+  readonly routing?: string | undefined;
 }
 
 /**
  * Tells how a model would be shared out, what each device's memory would hold, and how long a token would take. Nothing is
- * loaded: its header is enough. Throws `SHARES_INVALID`, and what `readModelHeader` throws.
+ * loaded: its header is enough. Throws `SHARES_INVALID`, what `readModelHeader` throws, and for a routing record
+ * `ROUTING_INVALID`, `FILE_UNREADABLE`, and `BAD_USAGE` where it is of another model.
  */
 export async function predictPlan(wanted: PredictionRequest, signal: AbortSignal | undefined): Promise<PlanFacts> {
   const { model: name, offline } = wanted;
   const model = await readModelHeader(name, { offline, signal, dataMayBeMissing: true });
   const description = describe(model);
   const planned = planModel(description, wanted);
+  const hitRate = wanted.routing === undefined ? undefined : await recordedHitRate(wanted.routing, description);
   const measured = { ...wanted, path: model.files[0]!, weightBytes: mostWeightBytes(planned) };
   const rates = await ratesOf(measured, planned.ranks.length);
-  return { model: modelFacts(model, description), ...predict(wanted, description, planned, rates) };
+  return { model: modelFacts(model, description), ...predict({ ...wanted, hitRate }, description, planned, rates) };
+}
+
+/** See `PlannedCluster.hitRate`. */
+async function recordedHitRate(path: string, { blocks }: ModelDescription): Promise<PlannedCluster["hitRate"]> {
+  const mixtures = blocks.filter(({ kind }) => kind === "experts");
+  const own = { layers: mixtures.map(({ layer }) => layer), count: mixtures[0]?.experts?.count ?? 0 };
+  const { curve } = await recordedCurve(path, (recorded) => demandSame(path, recorded, own));
+  return (part) => curve.hitRate(part * own.layers.length * own.count);
+}
+
+function demandSame(
+  path: string,
+  { layers, experts }: RoutingFacts,
+  own: { layers: readonly number[]; count: number },
+) {
+  if (experts === own.count && String(layers) === String(own.layers)) return;
+  const of = (count: number, { length }: readonly number[]) => `${count} experts in each of ${length} layers`;
+  const detail = `${path} was recorded of another model: that has ${of(experts, layers)}, this one ${of(own.count, own.layers)}`;
+  throw new StelliumError("BAD_USAGE", { detail });
 }
 
 function modelFacts(model: GgufModel, { blocks }: ModelDescription): PlanFacts["model"] {
@@ -56,7 +82,13 @@ function mostWeightBytes({ ranks }: PlannedModel): number {
 }
 
 function predict(
-  { wire, collective = "auto", promptTokens, promptSpeedup }: PredictionRequest,
+  {
+    wire,
+    collective = "auto",
+    promptTokens,
+    promptSpeedup,
+    hitRate,
+  }: PredictionRequest & Pick<PlannedCluster, "hitRate">,
   { hyperparameters }: ModelDescription,
   planned: PlannedModel,
   rates: PlanningRates,
@@ -64,7 +96,7 @@ function predict(
   const devices = planned.ranks.map(({ memory }, rank) => ({ memory, rates: rates.devices[rank]! }));
   const { embeddingLength } = hyperparameters;
   const sent = { embeddingLength, inputValues: inputValues(hyperparameters) };
-  const cluster = { devices, ...sent, link: rates.link, wire, collective, promptSpeedup };
+  const cluster = { devices, ...sent, link: rates.link, wire, collective, promptSpeedup, hitRate };
   const { batch, context } = planned.engine;
   return {
     planned,

@@ -1,6 +1,7 @@
 import type { ThreadChoice } from "../../cluster/threads.ts";
 import type { PromptPrediction, StepPrediction } from "../../plan/latency.ts";
 import type { PlanFacts } from "./facts.ts";
+import type { PlannedModel } from "./plannedModel.ts";
 
 /** The plan as `--json` gives it. Times are in milliseconds per token, or per step of a prompt. */
 export function planReport(facts: PlanFacts) {
@@ -12,13 +13,18 @@ export function planReport(facts: PlanFacts) {
     kv: planned.engine.kvType,
     wire: cluster.wire,
     fits: facts.fits,
-    sources: rates.sources,
+    sources: { ...rates.sources, ...(hasExperts(planned) && { experts: cluster.hitRate ? "given" : "assumed" }) },
     threads: threadsReport(rates.threads),
     link: { latency_ms: rates.link.latencyMs, bytes_per_second: rates.link.bytesPerSecond },
     decode: { ...stepReport(decode), tokens_per_second: 1000 / decode.stepMs },
     prompt: promptReport(prompt),
     devices: planned.ranks.map((_, rank) => deviceReport(facts, rank)),
   };
+}
+
+/** True if a device has a share of experts. */
+export function hasExperts({ ranks }: PlannedModel): boolean {
+  return ranks.some(({ memory }) => memory.experts.count > 0);
 }
 
 function stepReport(step: StepPrediction) {
@@ -72,6 +78,8 @@ function deviceReport({ planned, rates, decode }: PlanFacts, rank: number) {
       experts: memory.experts.count,
       expert_slots: memory.experts.slots,
       expert_bytes: memory.experts.poolBytes,
+      expert_hit_rate: decode.experts[rank]!.hitRate,
+      expert_bytes_per_token: decode.experts[rank]!.bytes,
     }),
     kv_bytes: memory.kvBytes,
     compute_bytes: memory.computeBytes,

@@ -49,6 +49,8 @@ export type RankBlock<B extends BlockFacts = Block> = B & {
   readonly resident: readonly Weight[];
   /** True if its experts are not all in memory: they are computed one by one. */
   readonly pooled?: boolean;
+  /** True if its choices are taken down, for which they are made between two graphs. */
+  readonly recorded?: boolean;
 };
 
 /** Inputs of a forward pass besides weights and hidden states. */

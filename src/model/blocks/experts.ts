@@ -152,11 +152,11 @@ function besideVectors(from: LayerFinder, embeddingLength: number, count: number
 /** See `ExpertsBlock`. */
 export const experts: BlockDefinition<ExpertsBlock> = {
   describe: describeExperts,
-  steps: ({ routing, pooled = false, undivided, beside, embeddingLength }) => {
+  steps: ({ routing, pooled = false, recorded = false, undivided, beside, embeddingLength }) => {
     const nodes = nodesBesides + nodesPerChosen * routing.used;
     const gives = { does: "compute", nodes, ...(beside && { leaves: 2 * embeddingLength }) } as const;
     const own: BlockStep<ExpertsBlock>[] =
-      undivided && !pooled
+      undivided && !pooled && !recorded
         ? [{ ...gives, append: appendAll }]
         : [
             { does: "compute", nodes, append: appendRouter },

@@ -37,6 +37,7 @@ function Device({ device, model }: { device: DeviceStatus; model: Model }): JSX.
       <div class="facts">
         <Share device={device} model={model} />
         <Memory memory={device.memory} />
+        {device.experts && <Experts experts={device.experts} />}
         <LastSteps step={device.step} />
         <Traffic device={device} />
       </div>
@@ -99,6 +100,24 @@ function Memory({ memory }: { memory: DeviceStatus["memory"] }): JSX.Element {
       </h4>
       <StackedBar total={Math.max(capBytes ?? 0, rssBytes)} parts={known ? parts : []} />
       <Legend parts={known ? parts : []} text={bytesText} />
+    </div>
+  );
+}
+
+function Experts({ experts }: { experts: NonNullable<DeviceStatus["experts"]> }): JSX.Element {
+  const { count, slots, hitRate, bytesPerToken } = experts;
+  const found = hitRate === null ? "–" : `${Math.round(hitRate * 100)} % found in memory`;
+  const read = bytesPerToken === null ? "" : `; ${bytesText(bytesPerToken)} read per token`;
+  return (
+    <div class="fact">
+      <h4>
+        Experts <span class="value">{found}</span>
+      </h4>
+      <StackedBar total={count} parts={[{ kind: "pinned", name: "in memory", value: slots }]} />
+      <p class="note">
+        room for {slots.toLocaleString("en")} of {count.toLocaleString("en")}
+        {read}
+      </p>
     </div>
   );
 }

@@ -52,6 +52,7 @@ export class ExpertPool {
   readonly #inUse = new Set<number>();
   #hits = 0;
   #misses = 0;
+  #bytesRead = 0;
   #waitMs = 0;
 
   constructor(parts: PoolParts) {
@@ -76,6 +77,11 @@ export class ExpertPool {
 
   get misses(): number {
     return this.#misses;
+  }
+
+  /** Bytes of experts that were asked for from the disk. */
+  get bytesRead(): number {
+    return this.#bytesRead;
   }
 
   /** Milliseconds that experts were waited for. */
@@ -168,6 +174,7 @@ export class ExpertPool {
     const { cells, queue, states } = this.#parts.memory;
     const shelf = this.#shelfOf[unit]!;
     shelf.held.set(unit, slot);
+    this.#bytesRead += shelf.slotBytes;
     this.#inUse.add(unit);
     this.#reading.push(unit);
     Atomics.store(states, shelf.first + slot, slotState.reading);
