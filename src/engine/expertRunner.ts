@@ -54,6 +54,8 @@ export class ExpertRunner implements Disposable {
   readonly #biases = new Map<string, BiasModel>();
   readonly #biasContext: Context;
   #repointing: ((tensor: Tensor) => Repoint) | undefined;
+  /** Blocks with experts. */
+  readonly #mixtures: number;
   /** For the current block: wanted units, pairs sorted by expert, and the first pair of each expert. */
   readonly #units: Int32Array;
   readonly #starts: Int32Array;
@@ -72,6 +74,7 @@ export class ExpertRunner implements Disposable {
       most = Math.max(most, block.experts?.count ?? 0);
       if (block.kind === "experts") used = Math.max(used, block.routing.used);
     }
+    this.#mixtures = blocks.filter((block) => expertCount(block) > 0).length;
     this.#units = new Int32Array(most);
     this.#starts = new Int32Array(most + 1);
     this.#pairs = new Int32Array(used * tokens);
@@ -103,7 +106,8 @@ export class ExpertRunner implements Disposable {
   run(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, ids: Int32Array): boolean {
     const wanted = this.#sort(block, ids);
     this.#placeBiases(block);
-    this.#pool.begin(this.#units, wanted);
+    const passes = wanted > step.used && wanted * this.#mixtures > this.#pool.slots;
+    this.#pool.begin(this.#units, wanted, passes);
     for (let done = 0; done < wanted; done++) {
       const unit = this.#pool.next();
       if (unit < 0 || !this.#compute(block, step, lane, unit)) return false;

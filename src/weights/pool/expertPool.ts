@@ -31,12 +31,22 @@ interface Shelf {
   readonly free: number[];
   /** Slot of a unit, in the order of their last use. */
   readonly held: Map<number, number>;
+  /** Units of `held` that took another's place while a prompt passed through, and were not used otherwise since. */
+  readonly passing: Set<number>;
 }
 
 /**
+ * Slots that a prompt passes through. More would only take the place of what is wanted again: readers have enough to do with
+ * so many.
+ */
+const passingSlots = 8;
+
+/**
  * Slots for experts that do not all fit memory. What was used longest ago makes room for what is missing, whatever layer
- * it is of. For one block at a time: `begin` names the experts that are wanted, `next` tells which can be computed from,
- * those in memory first, and `release` lets their slots go.
+ * it is of. A prompt, which wants more in turn than there are slots, would find nothing then: of its experts, a few slots
+ * hold one after the other, and what the others hold stays for its next batch and for what is written after it. For one
+ * block at a time: `begin` names the experts that are wanted, `next` tells which can be computed from, those in memory
+ * first, and `release` lets their slots go.
  */
 export class ExpertPool {
   readonly slots: number;
@@ -50,6 +60,7 @@ export class ExpertPool {
   /** Wanted units that were not told yet. */
   readonly #ready: number[] = [];
   readonly #inUse = new Set<number>();
+  #passes = false;
   #hits = 0;
   #misses = 0;
   #bytesRead = 0;
@@ -60,7 +71,14 @@ export class ExpertPool {
     let first = 0;
     this.#shelves = parts.classes.map(({ offset, slotBytes, slots }) => {
       const free = Array.from({ length: slots }, (_, slot) => slots - 1 - slot);
-      const shelf = { address: parts.address + BigInt(offset), slotBytes, first, free, held: new Map() };
+      const shelf = {
+        address: parts.address + BigInt(offset),
+        slotBytes,
+        first,
+        free,
+        held: new Map(),
+        passing: new Set<number>(),
+      };
       first += slots;
       return shelf;
     });
@@ -94,8 +112,14 @@ export class ExpertPool {
     return this.#shelves.indexOf(this.#shelfOf[unit]!);
   }
 
-  /** Begins to bring units into memory. What was begun before is over. @param count - of the first ones in `units` */
-  begin(units: Int32Array, count: number): void {
+  /**
+   * Begins to bring units into memory. What was begun before is over.
+   *
+   * @param count - of the first ones in `units`
+   * @param passes - true if a pass wants more of all blocks than there are slots, so that they only pass through
+   */
+  begin(units: Int32Array, count: number, passes = false): void {
+    this.#passes = passes;
     this.#inUse.clear();
     this.#ready.length = this.#missing.length = this.#reading.length = 0;
     for (let i = 0; i < count; i++) this.#want(units[i]!);
@@ -132,7 +156,7 @@ export class ExpertPool {
   }
 
   #want(unit: number): void {
-    const { held } = this.#shelfOf[unit]!;
+    const { held, passing } = this.#shelfOf[unit]!;
     const slot = held.get(unit);
     if (slot === undefined) {
       this.#misses++;
@@ -140,9 +164,12 @@ export class ExpertPool {
       return;
     }
     this.#inUse.add(unit);
-    // The last one of a map is the one that was used last.
-    held.delete(unit);
-    held.set(unit, slot);
+    if (!this.#passes) {
+      // The last one of a map is the one that was used last.
+      held.delete(unit);
+      held.set(unit, slot);
+      passing.delete(unit);
+    }
     this.#hits++;
     (this.#stateOf(unit) === slotState.ready ? this.#ready : this.#reading).push(unit);
   }
@@ -151,21 +178,37 @@ export class ExpertPool {
   #readMissing(): void {
     while (this.#missing.length > 0) {
       const unit = this.#missing[0]!;
-      const slot = this.#freeSlot(this.#shelfOf[unit]!);
+      const slot = this.#slotFor(unit, this.#shelfOf[unit]!);
       if (slot === undefined) return;
       this.#missing.shift();
       this.#read(unit, slot);
     }
   }
 
-  #freeSlot(shelf: Shelf): number | undefined {
-    const free = shelf.free.pop();
-    if (free !== undefined) return free;
-    for (const [unit, slot] of shelf.held) {
+  /** A slot for a unit that is to be read; undefined while all are in use that may be. */
+  #slotFor(wanted: number, shelf: Shelf): number | undefined {
+    const { free, held, passing } = shelf;
+    const empty = free.pop();
+    if (empty !== undefined) return empty;
+    const replaced =
+      this.#replaceable(passing) ?? (this.#passesFully(shelf) ? undefined : this.#replaceable(held.keys()));
+    if (replaced === undefined) return undefined;
+    const slot = held.get(replaced)!;
+    held.delete(replaced);
+    passing.delete(replaced);
+    if (this.#passes) passing.add(wanted);
+    return slot;
+  }
+
+  #passesFully({ passing }: Shelf): boolean {
+    return this.#passes && passing.size >= passingSlots;
+  }
+
+  /** The first of some units whose slot may be used for another. */
+  #replaceable(units: Iterable<number>): number | undefined {
+    for (const unit of units) {
       // A read that nobody wants any more ends before its slot is used again.
-      if (this.#inUse.has(unit) || this.#stateOf(unit) === slotState.reading) continue;
-      shelf.held.delete(unit);
-      return slot;
+      if (!this.#inUse.has(unit) && this.#stateOf(unit) !== slotState.reading) return unit;
     }
     return undefined;
   }
@@ -223,10 +266,11 @@ export class ExpertPool {
    * others are done again.
    */
   #fail(unit: number): void {
-    const { free, held } = this.#shelfOf[unit]!;
+    const { free, held, passing } = this.#shelfOf[unit]!;
     const { failure } = this.#parts.memory;
     free.push(held.get(unit)!);
     held.delete(unit);
+    passing.delete(unit);
     const reason = readerFailure(failure);
     if (reason !== undefined) {
       clearFailure(failure);

@@ -82,9 +82,9 @@ class Bench {
   }
 
   /** Has units computed from, in any order. Returns that order. */
-  compute(units: readonly number[]): number[] {
+  compute(units: readonly number[], passes = false): number[] {
     const told: number[] = [];
-    this.pool.begin(Int32Array.from(units), units.length);
+    this.pool.begin(Int32Array.from(units), units.length, passes);
     for (;;) {
       this.read();
       const next = this.pool.next();
@@ -117,6 +117,29 @@ describe("a pool of experts", () => {
     const wanted = Array.from({ length: 40 }, (_, i) => i);
     expect(bench.compute(wanted).sort((a, b) => a - b)).toEqual(wanted);
     expect(bench.reads).toEqual(wanted);
+  });
+
+  it("keeps what it has while more passes through than it can hold", () => {
+    const bench = new Bench(60, 20);
+    const blocks = Array.from({ length: 6 }, (_, block) => Array.from({ length: 10 }, (_, i) => 10 * block + i));
+    for (let batch = 0; batch < 4; batch++) {
+      const { hits } = bench.pool;
+      for (const block of blocks) expect([...bench.compute(block, true)].sort((a, b) => a - b)).toEqual(block);
+      // All slots but the eight that the others pass through.
+      if (batch > 0) expect(bench.pool.hits - hits).toBe(12);
+    }
+    // What is written after it takes the places of what passed and was not used again.
+    const { hits } = bench.pool;
+    bench.compute([58, 8, 9]);
+    bench.compute([20, 21, 22, 23, 24, 25, 26]);
+    bench.compute([58, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
+    expect(bench.pool.hits - hits).toBe(3 + 13);
+  });
+
+  it("lets a prompt pass through as few slots as one token needs", () => {
+    const bench = new Bench(30, 2);
+    const wanted = Array.from({ length: 30 }, (_, i) => i);
+    for (let batch = 0; batch < 2; batch++) expect(bench.compute(wanted, true).length).toBe(30);
   });
 
   it("lets no expert go that is wanted and not computed from", () => {
