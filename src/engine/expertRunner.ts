@@ -106,8 +106,7 @@ export class ExpertRunner implements Disposable {
   run(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, ids: Int32Array): boolean {
     const wanted = this.#sort(block, ids);
     this.#placeBiases(block);
-    const passes = wanted > step.used && wanted * this.#mixtures > this.#pool.slots;
-    this.#pool.begin(this.#units, wanted, passes);
+    this.#pool.begin(this.#units, wanted, this.#passes(block, wanted));
     for (let done = 0; done < wanted; done++) {
       const unit = this.#pool.next();
       if (unit < 0 || !this.#compute(block, step, lane, unit)) return false;
@@ -139,6 +138,11 @@ export class ExpertRunner implements Disposable {
     starts.copyWithin(1, 0);
     starts[0] = 0;
     return wanted;
+  }
+
+  /** True for a prompt: most experts of a block are wanted, and then more of all blocks than there are slots. */
+  #passes({ experts }: RankBlock, wanted: number): boolean {
+    return 2 * wanted > experts!.count && wanted * this.#mixtures > this.#pool.slots;
   }
 
   #compute(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, unit: number): boolean {

@@ -36,6 +36,8 @@ export interface PlanOptions {
   readonly promptTokens?: number | undefined;
   /** Prompt tokens that are computed in the time of one that is written; 7 if absent. */
   readonly promptSpeedup?: number | undefined;
+  /** A record of `stellium generate --record-routing`; all experts are equally likely if absent. */
+  readonly routing?: string | undefined;
   readonly offline?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -70,13 +72,14 @@ const schema = z.strictObject({
   window: fields.count(1, 1024),
   promptTokens: fields.count(1, 1 << 24),
   promptSpeedup: z.number().min(1).max(1000).optional(),
+  routing: z.string().min(1).max(10_000).optional(),
   offline: z.boolean().optional(),
   signal: fields.signal,
 });
 
 /**
  * Predicts what each device would hold of a model and how long a token would take. Nothing is loaded. Throws
- * `BAD_USAGE`, `SHARES_INVALID`, `MODEL_UNSUPPORTED`, and what reading the model's header throws.
+ * `BAD_USAGE`, `SHARES_INVALID`, `MODEL_UNSUPPORTED`, `ROUTING_INVALID`, and what reading the model's header throws.
  */
 export async function plan(options: PlanOptions): Promise<Plan> {
   checkOptions("options", schema, options);

@@ -4,7 +4,7 @@ import { reasonOf, StelliumError } from "../errors.ts";
 import { type RoutingChoice, type RoutingFacts, routingFormat } from "./routing.ts";
 
 /** More than any model has, and any pass: a file that says otherwise is no record. */
-const most = { layers: 4096, experts: 65_536, lineLength: 1 << 26 };
+const most = { layers: 4096, experts: 65_536, all: 1 << 20, lineLength: 1 << 26 };
 const count = z.int().min(1).max(most.experts);
 const headLine = z.object({
   format: z.literal(routingFormat.format),
@@ -68,6 +68,7 @@ function headOf(text: string): RoutingFacts {
   const head = headLine.safeParse(parsed(text));
   if (!head.success) throw new InvalidLine("it does not begin as a record does");
   const { layers, experts, used } = head.data;
+  if (layers.length * experts > most.all) throw new InvalidLine(`it has ${layers.length * experts} experts in all`);
   if (used > experts) throw new InvalidLine(`each token gets ${used} of ${experts} experts`);
   return { layers, experts, used };
 }

@@ -70,6 +70,11 @@ describe("a routing record", () => {
     ["another version", [{ ...head, version: 2 }], "it does not begin as a record does (line 1)"],
     ["no layers", [{ ...head, layers: [] }], "it does not begin as a record does (line 1)"],
     ["too many experts", [{ ...head, experts: 1e9 }], "it does not begin as a record does (line 1)"],
+    [
+      "too many experts in all",
+      [{ ...head, experts: 60_000, layers: Array.from({ length: 20 }, (_, i) => i) }],
+      "1200000 experts",
+    ],
     ["more experts of a token than there are", [{ ...head, used: 9 }], "each token gets 9 of 8 experts (line 1)"],
     ["a layer without experts", [head, { layer: 3, ids: [1, 2] }], "layer 3 has no experts (line 2)"],
     ["half a token", [head, { layer: 1, ids: [1] }], "it has 1 experts, and each token gets 2 (line 2)"],
