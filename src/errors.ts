@@ -171,7 +171,7 @@ const table = {
   },
   ROUTING_INVALID: {
     status: 400,
-    message: "{path} is no record of which experts tokens got: {reason}",
+    message: "{path} is not a valid routing record: {reason}",
     hint: "Make one with `stellium generate --record-routing FILE`.",
   },
   SLICE_INVALID: {

@@ -41,7 +41,7 @@ export const generateOptions = {
   recordRouting: text({
     flag: "record-routing",
     value: "FILE",
-    summary: "write down which experts tokens get, for `stellium plan --routing`",
+    summary: "record which experts each token uses, for `stellium plan --routing`",
   }),
   json: jsonOption,
 };
@@ -167,7 +167,7 @@ export const planOptions = {
   routing: text({
     flag: "routing",
     value: "FILE",
-    summary: "which experts tokens get, from `generate --record-routing` (default: all equally likely)",
+    summary: "expert use recorded by `generate --record-routing` (default: all equally likely)",
   }),
   promptTokens: number({
     flag: "prompt-tokens",

@@ -46,15 +46,8 @@ function from(source: Source, several: boolean): string {
 }
 
 function memoryHead(facts: PlanFacts): string[] {
-  const weights = [
-    "device",
-    "heads",
-    "ffn",
-    "weights",
-    "pinned",
-    "window",
-    ...(hasExperts(facts.planned) ? ["experts"] : []),
-  ];
+  const experts = hasExperts(facts.planned) ? ["experts"] : [];
+  const weights = ["device", "heads", "ffn", "weights", "pinned", "window", ...experts];
   return [...weights, "KV", "compute", "links", "runtime", "total", "cap"];
 }
 

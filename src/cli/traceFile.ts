@@ -1,6 +1,5 @@
-import { writeSync } from "node:fs";
 import { log } from "../log.ts";
-import { outputPath, replaceFile } from "../system/outputFile.ts";
+import { outputPath, replaceFile, writeAll } from "../system/outputFile.ts";
 import { chromeTrace } from "../trace/chrome.ts";
 import type { RankTrace } from "../trace/events.ts";
 
@@ -29,10 +28,6 @@ function write(path: string, pieces: Iterable<string>): void {
   replaceFile(path, (file) => {
     for (const batch of batches(pieces)) writeAll(file, Buffer.from(batch));
   });
-}
-
-function writeAll(file: number, bytes: Buffer): void {
-  for (let written = 0; written < bytes.length; ) written += writeSync(file, bytes, written);
 }
 
 function* batches(pieces: Iterable<string>): Generator<string, void> {

@@ -52,7 +52,7 @@ export interface CoordinatorOptions extends WantedEngineOptions, OwnWeightsOptio
   /** Told the bytes of weights read so far and in all. */
   readonly onProgress?: (bytes: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
-  /** Where to take down which experts tokens get, as `outputPath` returns it; nowhere if absent. */
+  /** File for a routing record, as returned by `outputPath`; no record if absent. */
   readonly recordRouting?: string | undefined;
   /** Has all threads of all ranks record what they do, and is told in the end, before anything is closed. */
   readonly onTrace?: ((ranks: readonly RankTrace[]) => void) | undefined;
@@ -248,7 +248,7 @@ function ownDescription(
   return { ...description, files: files ?? description.files };
 }
 
-/** Throws `BAD_USAGE` where this rank chooses no experts, so that there is nothing to take down. */
+/** Throws `BAD_USAGE` if this rank chooses no experts: it would have nothing to record. */
 function demandChoices({ blocks }: ModelDescription | RankDescription): void {
   const mixtures = blocks.filter(({ kind }) => kind === "experts");
   if (mixtures.some((block) => !("empty" in block && block.empty))) return;

@@ -60,7 +60,7 @@ export class BlockChoice {
     if (!block.empty) step.choose(block, partial, chosen);
   }
 
-  /** Has taken down what this rank works on, if it has a share of the block. */
+  /** Records this rank's choice, if the block is recorded and the rank has a share of it. */
   record(routing: RoutingRecorder): void {
     const { block, chosen } = this.#parts;
     if (block.recorded && !block.empty) routing.choose(block.layer, chosen.ids);

@@ -1,5 +1,6 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { stacksOf } from "../model/expertWeights.ts";
+import { routingFacts } from "../model/routing.ts";
 import { deviceFeatures, openBackend } from "../native/backend.ts";
 import { cpuDevice, type Device, type Ggml, openGgml } from "../native/ggml.ts";
 import { viewNative } from "../native/memory.ts";
@@ -53,9 +54,7 @@ async function main(): Promise<void> {
 
 function openRouting(): RoutingRecorder {
   if (options.recordRouting === undefined) return noRouting;
-  const { count, used } = description.hyperparameters.routing!;
-  const layers = description.blocks.filter(({ kind }) => kind === "experts").map(({ layer }) => layer);
-  return recordRouting(options.recordRouting, { layers, experts: count, used });
+  return recordRouting(options.recordRouting, routingFacts(description)!);
 }
 
 async function load(weights: Weights): Promise<void> {

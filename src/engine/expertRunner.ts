@@ -54,7 +54,7 @@ export class ExpertRunner implements Disposable {
   readonly #biases = new Map<string, BiasModel>();
   readonly #biasContext: Context;
   #repointing: ((tensor: Tensor) => Repoint) | undefined;
-  /** Blocks with experts. */
+  /** Number of blocks with experts. */
   readonly #mixtures: number;
   /** For the current block: wanted units, pairs sorted by expert, and the first pair of each expert. */
   readonly #units: Int32Array;
@@ -140,7 +140,7 @@ export class ExpertRunner implements Disposable {
     return wanted;
   }
 
-  /** True for a prompt: most experts of a block are wanted, and then more of all blocks than there are slots. */
+  /** True for a prompt: it uses most experts of a block, and more over all blocks than there are slots. */
   #passes({ experts }: RankBlock, wanted: number): boolean {
     return 2 * wanted > experts!.count && wanted * this.#mixtures > this.#pool.slots;
   }

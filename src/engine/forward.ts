@@ -333,7 +333,7 @@ function disposeAll(resources: readonly Disposable[]): void {
   for (const resource of resources) resource[Symbol.dispose]();
 }
 
-/** A description whose blocks know what is to become of their experts. */
+/** Marks the blocks with experts. */
 function withExperts(
   description: RankDescription,
   facts: Required<Pick<RankBlock, "pooled" | "recorded">>,

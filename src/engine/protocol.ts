@@ -32,7 +32,7 @@ export interface EngineOptions {
   readonly graphs: "whole" | "block";
   /** True if its threads record what they do; not if absent. */
   readonly trace?: boolean | undefined;
-  /** Where to take down which experts tokens get; see `recordRouting`. Of a model with experts only; nowhere if absent. */
+  /** File for a routing record; see `recordRouting`. Needs a model with experts; no record if absent. */
   readonly recordRouting?: string | undefined;
 }
 
@@ -138,9 +138,9 @@ export const statistic = {
   /** Experts of blocks that were wanted and in memory, and those that had to be read. */
   expertHits: 17,
   expertMisses: 18,
-  /** Bytes of experts that had to be read. */
+  /** Bytes of experts read from disk. */
   expertBytes: 19,
-  /** Passes of a token for each sequence: their tokens, and the bytes of experts that were read for them. */
+  /** Of passes with one token per sequence: their tokens, and the bytes of experts read for them. */
   decodedTokens: 20,
   decodedExpertBytes: 21,
   length: 22,

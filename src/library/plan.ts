@@ -36,7 +36,7 @@ export interface PlanOptions {
   readonly promptTokens?: number | undefined;
   /** Prompt tokens that are computed in the time of one that is written; 7 if absent. */
   readonly promptSpeedup?: number | undefined;
-  /** A record of `stellium generate --record-routing`; all experts are equally likely if absent. */
+  /** File written by `stellium generate --record-routing`; all experts equally likely if absent. */
   readonly routing?: string | undefined;
   readonly offline?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;

@@ -1,3 +1,4 @@
+import type { RoutingFacts } from "../trace/routing.ts";
 import { unsupportedModel } from "../weights/gguf/metadata.ts";
 import type { GgufModel } from "../weights/gguf/model.ts";
 import type { Architecture, Gating } from "./architecture.ts";
@@ -16,6 +17,19 @@ export interface Routing {
   /** Groups that experts are in, and those that a token chooses from; 1: there are none. */
   readonly groups: number;
   readonly groupsUsed: number;
+}
+
+/** Header of the model's routing records; undefined if it has no experts. */
+export function routingFacts({ hyperparameters, blocks }: RoutedModel): RoutingFacts | undefined {
+  const { routing } = hyperparameters;
+  if (routing === undefined) return undefined;
+  const layers = blocks.filter(({ kind }) => kind === "experts").map(({ layer }) => layer);
+  return { layers, experts: routing.count, used: routing.used };
+}
+
+interface RoutedModel {
+  readonly hyperparameters: { readonly routing?: Routing | undefined };
+  readonly blocks: readonly { readonly kind: string; readonly layer: number }[];
 }
 
 /** As many as llama.cpp takes. */

@@ -1,21 +1,20 @@
 /**
- * How often what is wanted is among what was used last, for every number of slots at once: by stack distances (Mattson et
- * al., "Evaluation techniques for storage hierarchies", 1970). What was never used before does not count: in the long run
- * there is no first time.
+ * The hit rate of an LRU cache for every number of slots, from one pass over its accesses: stack distances (Mattson et al.,
+ * "Evaluation techniques for storage hierarchies", 1970). First accesses do not count: they vanish in the long run.
  */
 export class HitCurve {
   readonly #units: number;
-  /** By unit: when it was used last, -1 before the first time. */
+  /** Time of the last access by unit; -1 before the first. */
   readonly #last: Int32Array;
-  /** A Fenwick tree over times: how many units were used last by then. */
+  /** Fenwick tree over times; 1 at each unit's last access. */
   readonly #tree: Int32Array;
   #now = 0;
   #used = 0;
-  /** By how many other units were used since the last time: how often that was. */
+  /** Number of accesses by stack distance: other units accessed since the last access to the same one. */
   readonly #distances: Float64Array;
   #total = 0;
 
-  /** @param units - things that may be wanted */
+  /** @param units - number of different things that can be accessed */
   constructor(units: number) {
     this.#units = units;
     this.#last = new Int32Array(units).fill(-1);
@@ -23,7 +22,7 @@ export class HitCurve {
     this.#distances = new Float64Array(units);
   }
 
-  /** Something was wanted. */
+  /** Counts an access. */
   take(unit: number): void {
     if (this.#now === this.#tree.length - 1) this.#compact();
     const last = this.#last[unit]!;
@@ -37,7 +36,7 @@ export class HitCurve {
     this.#mark(this.#now++, 1);
   }
 
-  /** Part of what is wanted again that is among the last `slots` units; 1 if nothing was. */
+  /** Hit rate with `slots` slots, 0 to 1; 1 without repeated accesses. */
   hitRate(slots: number): number {
     if (this.#total === 0 || slots >= this.#units) return 1;
     const hits = this.#distances.subarray(0, Math.max(0, Math.floor(slots))).reduce((sum, times) => sum + times, 0);
@@ -48,14 +47,14 @@ export class HitCurve {
     for (let at = time + 1; at < this.#tree.length; at += at & -at) this.#tree[at]! += by;
   }
 
-  /** Units whose last use was at `time` or before. */
+  /** Number of units last accessed at `time` or before. */
   #usedBy(time: number): number {
     let sum = 0;
     for (let at = time + 1; at > 0; at -= at & -at) sum += this.#tree[at]!;
     return sum;
   }
 
-  /** Counts times from zero again, in the same order. */
+  /** Renumbers times from zero in the same order. */
   #compact(): void {
     const order = Array.from({ length: this.#units }, (_, unit) => unit).filter((unit) => this.#last[unit]! >= 0);
     order.sort((a, b) => this.#last[a]! - this.#last[b]!);

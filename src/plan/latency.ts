@@ -41,8 +41,8 @@ export interface PlannedCluster {
   /** How many prompt tokens are computed in the time of one token that is written. */
   readonly promptSpeedup: number;
   /**
-   * Part of the experts that tokens get which is in memory where so large a part of all is (0 to 1); the same part if
-   * absent, as if all were equally likely.
+   * Maps the fraction of experts that fit in memory to the fraction of uses that find their expert there (both 0 to 1).
+   * The identity if absent: all experts equally likely.
    */
   readonly hitRate?: ((part: number) => number) | undefined;
 }
@@ -67,9 +67,9 @@ export interface StepPrediction extends PassBounds {
   readonly devices: readonly DeviceTimes[];
 }
 
-/** What a device reads of experts in a pass. */
+/** Expert reads of one device in one pass. */
 export interface ExpertReads {
-  /** Part of the experts wanted that is in memory, 0 to 1. */
+  /** Fraction of uses that find their expert in memory, 0 to 1. */
   readonly hitRate: number;
   readonly bytes: number;
 }
@@ -111,13 +111,13 @@ function expertReadMs(devices: readonly PlannedDevice[], reads: readonly BlockRe
   return sum(devices[0]!.memory.blockBytes.map((_, i) => Math.max(...devices.map(ofBlock(i)))));
 }
 
-/** What a device reads of each block's experts in a pass. */
+/** The same, by block. */
 interface BlockReads {
   readonly hitRate: number;
   readonly blockBytes: readonly number[];
 }
 
-/** A prompt gets nearly all experts, whatever single tokens get: for it, all are equally likely. */
+/** Uses the recorded hit rate for decoding only: a prompt uses nearly every expert. */
 function expertReads(
   { memory: { experts, blockWork } }: PlannedDevice,
   tokens: number,

@@ -1,4 +1,14 @@
-import { closeSync, constants, lstatSync, openSync, readlinkSync, renameSync, rmSync, type Stats } from "node:fs";
+import {
+  closeSync,
+  constants,
+  lstatSync,
+  openSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  type Stats,
+  writeSync,
+} from "node:fs";
 import { dirname, resolve } from "node:path";
 import { reasonOf, StelliumError } from "../errors.ts";
 
@@ -54,6 +64,11 @@ export function unfinishedPath(path: string): string {
 export function openNew(path: string, mode: number): number {
   rmSync(path, { force: true });
   return openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, mode);
+}
+
+/** Writes all bytes at the current end of an open file. */
+export function writeAll(file: number, bytes: Uint8Array): void {
+  for (let written = 0; written < bytes.length; ) written += writeSync(file, bytes, written);
 }
 
 function problemOf(found: Stats, at: string): string | undefined {

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { reasonOf, StelliumError } from "../errors.ts";
 import { type RoutingChoice, type RoutingFacts, routingFormat } from "./routing.ts";
 
-/** More than any model has, and any pass: a file that says otherwise is no record. */
+/** Bounds that no real model or pass reaches. */
 const most = { layers: 4096, experts: 65_536, all: 1 << 20, lineLength: 1 << 26 };
 const count = z.int().min(1).max(most.experts);
 const headLine = z.object({
@@ -16,10 +16,9 @@ const headLine = z.object({
 const choiceLine = z.object({ layer: z.int(), ids: z.array(z.int().min(0)).min(1) });
 
 /**
- * Reads a routing record, without keeping it in memory. Throws `FILE_UNREADABLE`, and `ROUTING_INVALID` where a line is
- * not as it should be.
+ * Streams a routing record. Throws `FILE_UNREADABLE`, and `ROUTING_INVALID` for a malformed line.
  *
- * @param begin - told the head, before the first choice; returns what is told each choice
+ * @param begin - called with the header; returns the function to call with each choice
  */
 export async function readRouting(
   path: string,
@@ -46,14 +45,13 @@ export async function readRouting(
   }
 }
 
-/** What is wrong with a line of a record. */
 class InvalidLine extends Error {}
 
 function invalid(path: string, reason: string): StelliumError {
   return new StelliumError("ROUTING_INVALID", { path, reason });
 }
 
-/** The lines of a file; what follows the last end of a line was cut off while it was written. */
+/** Yields complete lines. An unterminated last line is dropped: its write was interrupted. */
 async function* linesOf(path: string): AsyncGenerator<string, void> {
   let rest = "";
   for await (const chunk of createReadStream(path, "utf8")) {

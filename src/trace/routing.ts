@@ -1,40 +1,38 @@
-import { closeSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, renameSync, rmSync } from "node:fs";
 import { reasonOf, StelliumError } from "../errors.ts";
-import { openNew, unfinishedPath } from "../system/outputFile.ts";
+import { openNew, unfinishedPath, writeAll } from "../system/outputFile.ts";
 
-// A routing record tells which experts the tokens of a text were given: a file of JSON lines, of which the first is the
-// head, and each other one a choice. They are in the order in which they were made.
+// A routing record is a file of JSON lines: a header, then one line per layer and pass with the experts its tokens used.
 
-/** Layers with experts, experts of each, and how many of them a token gets. */
+/** Layers with experts, experts in each layer, and experts used per token. */
 export interface RoutingFacts {
   readonly layers: readonly number[];
   readonly experts: number;
   readonly used: number;
 }
 
-/** What some tokens were given in one layer. */
+/** The experts used by consecutive tokens in one layer. */
 export interface RoutingChoice {
   readonly layer: number;
-  /** `used` experts of each token, one token after the other. */
+  /** `used` ids per token, token by token. */
   readonly ids: ArrayLike<number>;
 }
 
-/** Takes down which experts are chosen. */
+/** Records the experts of each pass. */
 export interface RoutingRecorder extends Disposable {
-  /** What tokens of the current pass were given: `ids` as in `RoutingChoice`. */
+  /** Adds a choice to the current pass; see `RoutingChoice`. */
   choose(layer: number, ids: ArrayLike<number>): void;
-  /** The pass is over, and counts; or is done again, or was stopped. Throws `FILE_UNWRITABLE`. */
+  /** Ends the pass: writes its choices if it `counts`, drops them if it was stopped or will be repeated. Throws `FILE_UNWRITABLE`. */
   end(counts: boolean): void;
 }
 
-/** For when nothing is taken down. */
+/** Records nothing. */
 export const noRouting: RoutingRecorder = { choose() {}, end() {}, [Symbol.dispose]() {} };
 
-/** What the head of a record begins with. */
 export const routingFormat = { format: "stellium-routing", version: 1 } as const;
 
 /**
- * Begins a routing record. The file gets its name when the recorder is disposed of. Throws `FILE_UNWRITABLE`.
+ * Starts a routing record. Disposing the recorder gives the file its final name. Throws `FILE_UNWRITABLE`.
  *
  * @param path - as `outputPath` returns it
  */
@@ -64,7 +62,7 @@ class RoutingFile implements RoutingRecorder {
     this.#pending = [];
   }
 
-  /** Where nothing was taken down, what was there before stays. */
+  /** Keeps an existing file if no pass was recorded. */
   [Symbol.dispose](): void {
     closeSync(this.#file);
     const unfinished = unfinishedPath(this.#path);
@@ -74,9 +72,7 @@ class RoutingFile implements RoutingRecorder {
 
   #write(lines: readonly string[]): void {
     const bytes = Buffer.from(lines.map((line) => `${line}\n`).join(""));
-    this.#attempt(() => {
-      for (let written = 0; written < bytes.length; ) written += writeSync(this.#file, bytes, written);
-    });
+    this.#attempt(() => writeAll(this.#file, bytes));
   }
 
   #attempt<T>(action: () => T): T {

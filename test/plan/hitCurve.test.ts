@@ -3,7 +3,7 @@ import { HitCurve } from "#stellium/plan/hitCurve";
 
 const units = 40;
 
-/** Things that are wanted: some often, most seldom. */
+/** Skewed accesses. */
 function wanted(count: number): number[] {
   let state = 7;
   return Array.from({ length: count }, () => {
@@ -12,7 +12,7 @@ function wanted(count: number): number[] {
   });
 }
 
-/** What a cache of so many slots finds, of what was there before. */
+/** Hit rate of a simulated LRU cache, without first accesses. */
 function simulated(accesses: readonly number[], slots: number): number {
   const held = new Map<number, null>();
   const seen = new Set<number>();

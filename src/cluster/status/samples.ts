@@ -11,7 +11,7 @@ export interface TrafficRates {
   readonly disk: number;
 }
 
-/** How experts were found lately: see `clusterStatus`. */
+/** Expert cache figures of the last samples; see `clusterStatus`. */
 export interface ExpertRates {
   readonly hitRate: number | null;
   readonly bytesPerToken: number | null;
@@ -50,7 +50,7 @@ export class RankSamples {
     return this.#rates;
   }
 
-  /** As they were when experts were wanted last. */
+  /** From the last interval in which experts were used. */
   get experts(): ExpertRates {
     return this.#experts;
   }

@@ -49,15 +49,15 @@ const deviceStatus = z.object({
     windowBytes: bytes.optional(),
     kvBytes: bytes.optional(),
   }),
-  /** Where not all experts are in memory. What was not measured yet is null. */
+  /** Present if not all experts fit in memory; null until measured. */
   experts: z
     .object({
-      /** Those that it has a share of, and how many of them have room in memory at a time. */
+      /** Experts of the device, and how many fit in memory at once. */
       count: z.int(),
       slots: z.int(),
-      /** Of those that were wanted lately, the part that was in memory. */
+      /** Fraction of recent uses that found their expert in memory. */
       hitRate: z.number().nullable(),
-      /** Read lately for each token that was written. */
+      /** Recent expert reads per generated token. */
       bytesPerToken: bytes.nullable(),
     })
     .optional(),

@@ -2,6 +2,7 @@ import { StelliumError } from "../../errors.ts";
 import type { ModelDescription } from "../../model/describeModel.ts";
 import { blockWeightBytes } from "../../model/expertWeights.ts";
 import { inputValues } from "../../model/hyperparameters.ts";
+import { routingFacts } from "../../model/routing.ts";
 import { describe } from "../../model/support.ts";
 import { readModelHeader } from "../../models/modelHeader.ts";
 import { type LinkFigures, type PlannedCluster, predictPrompt, predictStep } from "../../plan/latency.ts";
@@ -29,7 +30,7 @@ export interface PredictionRequest extends WantedPlan {
   readonly promptTokens: number;
   /** Prompt tokens that are computed in the time of one that is written. */
   readonly promptSpeedup: number;
-  /** Path of a routing record; all experts are equally likely if absent. */
+  /** Path of a routing record; all experts equally likely if absent. */
   readonly routing?: string | undefined;
 }
 
@@ -50,21 +51,16 @@ export async function predictPlan(wanted: PredictionRequest, signal: AbortSignal
 }
 
 /** See `PlannedCluster.hitRate`. */
-async function recordedHitRate(path: string, { blocks }: ModelDescription): Promise<PlannedCluster["hitRate"]> {
-  const mixtures = blocks.filter(({ kind }) => kind === "experts");
-  const own = { layers: mixtures.map(({ layer }) => layer), count: mixtures[0]?.experts?.count ?? 0 };
+async function recordedHitRate(path: string, description: ModelDescription): Promise<PlannedCluster["hitRate"]> {
+  const own = routingFacts(description) ?? { layers: [], experts: 0, used: 0 };
   const { curve } = await recordedCurve(path, (recorded) => demandSame(path, recorded, own));
-  return (part) => curve.hitRate(part * own.layers.length * own.count);
+  return (part) => curve.hitRate(part * own.layers.length * own.experts);
 }
 
-function demandSame(
-  path: string,
-  { layers, experts }: RoutingFacts,
-  own: { layers: readonly number[]; count: number },
-) {
-  if (experts === own.count && String(layers) === String(own.layers)) return;
-  const of = (count: number, { length }: readonly number[]) => `${count} experts in each of ${length} layers`;
-  const detail = `${path} was recorded of another model: that has ${of(experts, layers)}, this one ${of(own.count, own.layers)}`;
+function demandSame(path: string, recorded: RoutingFacts, own: RoutingFacts): void {
+  if (recorded.experts === own.experts && String(recorded.layers) === String(own.layers)) return;
+  const of = ({ experts, layers }: RoutingFacts) => `${experts} experts in each of ${layers.length} layers`;
+  const detail = `${path} was recorded of another model: that has ${of(recorded)}, this one ${of(own)}`;
   throw new StelliumError("BAD_USAGE", { detail });
 }
 

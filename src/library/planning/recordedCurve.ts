@@ -2,18 +2,16 @@ import { HitCurve } from "../../plan/hitCurve.ts";
 import { readRouting } from "../../trace/readRouting.ts";
 import type { RoutingFacts } from "../../trace/routing.ts";
 
-/** What a routing record says of pools. */
 export interface RecordedCurve {
   readonly facts: RoutingFacts;
-  /** Of the experts of all layers together. */
+  /** Over the experts of all layers. */
   readonly curve: HitCurve;
 }
 
 /**
- * Finds out how often experts of a routing record are among those that were used last. Throws what `readRouting` and
- * `accept` do.
+ * Computes the hit curve of a routing record. Throws the errors of `readRouting` and `accept`.
  *
- * @param accept - told the record's head before the rest is read
+ * @param accept - called with the header before any choice is read
  */
 export async function recordedCurve(path: string, accept?: (facts: RoutingFacts) => void): Promise<RecordedCurve> {
   let recorded: RecordedCurve | undefined;

@@ -49,7 +49,7 @@ export type RankBlock<B extends BlockFacts = Block> = B & {
   readonly resident: readonly Weight[];
   /** True if its experts are not all in memory: they are computed one by one. */
   readonly pooled?: boolean;
-  /** True if its choices are taken down, for which they are made between two graphs. */
+  /** True if its choices are recorded, which requires a graph boundary after the router. */
   readonly recorded?: boolean;
 };
 

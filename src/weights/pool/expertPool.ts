@@ -31,21 +31,17 @@ interface Shelf {
   readonly free: number[];
   /** Slot of a unit, in the order of their last use. */
   readonly held: Map<number, number>;
-  /** Units of `held` that took another's place while a prompt passed through, and were not used otherwise since. */
+  /** Units of `held` that a prompt read in place of others and that decoding has not used since. */
   readonly passing: Set<number>;
 }
 
-/**
- * Slots that a prompt passes through. More would only take the place of what is wanted again: readers have enough to do with
- * so many.
- */
+/** Slots that a prompt's experts take turns in: enough to keep the readers busy, few enough to keep the others' contents. */
 const passingSlots = 8;
 
 /**
  * Slots for experts that do not all fit memory. What was used longest ago makes room for what is missing, whatever layer
- * it is of. A prompt, which wants more in turn than there are slots, would find nothing then: of its experts, a few slots
- * hold one after the other, and what the others hold stays for its next batch and for what is written after it. For one
- * block at a time: `begin` names the experts that are wanted, `next` tells which can be computed from, those in memory
+ * it is of. A prompt scans more experts than there are slots, so plain LRU would never hit: its misses take turns in a few
+ * slots, and the other slots keep their contents for the next batch and for decoding. For one block at a time: `begin` names the experts that are wanted, `next` tells which can be computed from, those in memory
  * first, and `release` lets their slots go.
  */
 export class ExpertPool {
@@ -97,7 +93,7 @@ export class ExpertPool {
     return this.#misses;
   }
 
-  /** Bytes of experts that were asked for from the disk. */
+  /** Bytes of experts requested from disk so far. */
   get bytesRead(): number {
     return this.#bytesRead;
   }
@@ -116,7 +112,7 @@ export class ExpertPool {
    * Begins to bring units into memory. What was begun before is over.
    *
    * @param count - of the first ones in `units`
-   * @param passes - true if a pass wants more of all blocks than there are slots, so that they only pass through
+   * @param passes - true if the pass scans more units than there are slots
    */
   begin(units: Int32Array, count: number, passes = false): void {
     this.#passes = passes;
@@ -185,7 +181,7 @@ export class ExpertPool {
     }
   }
 
-  /** A slot for a unit that is to be read; undefined while all are in use that may be. */
+  /** A slot to read a unit into; undefined while all candidates are in use. */
   #slotFor(wanted: number, shelf: Shelf): number | undefined {
     const { free, held, passing } = shelf;
     const empty = free.pop();
@@ -204,7 +200,7 @@ export class ExpertPool {
     return this.#passes && passing.size >= passingSlots;
   }
 
-  /** The first of some units whose slot may be used for another. */
+  /** The first unit whose slot can be reused. */
   #replaceable(units: Iterable<number>): number | undefined {
     for (const unit of units) {
       // A read that nobody wants any more ends before its slot is used again.
