@@ -5,6 +5,7 @@ import { openGgml } from "../native/ggml.ts";
 import { allocateNative, type NativeMemory } from "../native/memory.ts";
 import { shutdownSocket } from "../native/sockets.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
+import { threadScript } from "../system/threadScript.ts";
 import { readEvents, type TraceEvents } from "../trace/events.ts";
 import { loadCounter } from "../weights/loader.ts";
 import { beginReading } from "../weights/weightFile.ts";
@@ -68,7 +69,7 @@ export class Engine implements AsyncDisposable {
     const memory = engineMemory(options, { ...description.hyperparameters, sums });
     const setup: EngineSetup = { description, options, origin: from, shared: memory };
     const settings = { workerData: setup, resourceLimits: fewObjects };
-    const worker = new Worker(new URL("./engineThread.js", import.meta.url), settings);
+    const worker = new Worker(threadScript("engine"), settings);
     const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
     const readied = readiness(worker, memory);
     readied.catch(() => {});

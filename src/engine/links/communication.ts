@@ -2,6 +2,7 @@ import { Worker } from "node:worker_threads";
 import type { LinkStatistics } from "../../collective/group.ts";
 import { type ErrorFacts, StelliumError } from "../../errors.ts";
 import { type Socket, shutdownSocket } from "../../native/sockets.ts";
+import { threadScript } from "../../system/threadScript.ts";
 import type { TraceMemory } from "../../trace/recorder.ts";
 import type { PartialSums } from "../reducer.ts";
 import { readJson, writeJson } from "../sharedJson.ts";
@@ -38,7 +39,7 @@ export class Communication implements Disposable {
   constructor(trace: TraceMemory | undefined) {
     const workerData: CommunicationStart = { memory: this.#memory, trace };
     const options = { workerData, resourceLimits: fewObjects };
-    const worker = new Worker(new URL("./communicationThread.js", import.meta.url), options);
+    const worker = new Worker(threadScript("communication"), options);
     // What it fails by it says in shared memory: this thread has no time for events.
     worker.on("error", () => {});
   }

@@ -3,6 +3,7 @@ import { constants, type FileHandle, open } from "node:fs/promises";
 import { Worker } from "node:worker_threads";
 import { allocatePages } from "../../native/memory.ts";
 import { memoryAllowance } from "../../system/memoryAllowance.ts";
+import { threadScript } from "../../system/threadScript.ts";
 
 /** Large enough not to lie in caches, where there is room for it. */
 const mostBytes = 256e6;
@@ -13,8 +14,7 @@ const kernelFraction = 0.7;
 /** Bytes of weights per second that a number of threads computes with, from how fast they read memory. Takes half a second. */
 export async function measureCompute(threads: number): Promise<number> {
   const bytes = Math.floor(Math.min(mostBytes, memoryAllowance().available / 4) / threads);
-  const source = new URL("./memoryThread.js", import.meta.url);
-  const workers = Array.from({ length: threads }, () => new Worker(source, { workerData: { bytes } }));
+  const workers = Array.from({ length: threads }, () => new Worker(threadScript("memory"), { workerData: { bytes } }));
   try {
     await Promise.all(workers.map((worker) => once(worker, "message")));
     let best = Number.POSITIVE_INFINITY;

@@ -1,5 +1,6 @@
 import { Worker } from "node:worker_threads";
 import { type ErrorFacts, reasonOf, StelliumError } from "../../errors.ts";
+import { threadScript } from "../../system/threadScript.ts";
 import type { GrammarSource } from "../grammar/compile.ts";
 import type { CompiledGrammar } from "../grammar/constraint.ts";
 import { JsonBounds } from "../json.ts";
@@ -112,7 +113,7 @@ export class Sandbox implements AsyncDisposable {
 
   #start(): Worker {
     this.#isReady = false;
-    const thread = new Worker(new URL("./sandboxThread.js", import.meta.url), { resourceLimits });
+    const thread = new Worker(threadScript("sandbox"), { resourceLimits });
     thread.on("message", (message: SandboxAnswer | "ready") => this.#take(thread, message));
     thread.on("error", (error: NodeJS.ErrnoException) => this.#lose(thread, error));
     return thread;

@@ -2,6 +2,7 @@ import { Worker } from "node:worker_threads";
 import type { Buffer, Context, Device, Ggml, Pointer, Tensor } from "../../native/ggml.ts";
 import { allocatePages, type NativeMemory } from "../../native/memory.ts";
 import type { Repoint } from "../../native/tensorData.ts";
+import { type ThreadName, threadScript } from "../../system/threadScript.ts";
 import { readerThreads } from "../../trace/spans.ts";
 import { describingContext, layoutCounts } from "../layout.ts";
 import { loadCounter } from "../loader.ts";
@@ -163,9 +164,9 @@ export class BlockWeights implements Weights {
     Atomics.store(cells, windowCell.expertReaders, threads - readerThreads.length);
     for (const reader of readerThreads.keys()) {
       const trace = this.#traces[reader];
-      startThread("readerThread", { ...this.#setup, trace });
+      startThread("reader", { ...this.#setup, trace });
       // Only one thread writes to each trace, so those of the pool record nothing.
-      if (pool !== undefined) startThread("../pool/poolReaderThread", pool);
+      if (pool !== undefined) startThread("poolReader", pool);
     }
     const progress = () => {
       Atomics.store(counters, loadCounter.mebibytes, Number(Atomics.load(bytes, 0) >> 20n));
@@ -292,8 +293,8 @@ function waitUntil(reached: () => boolean, cells: Int32Array): boolean {
   return true;
 }
 
-function startThread(script: string, workerData: ReaderSetup | PoolReaderSetup): Worker {
-  return new Worker(new URL(`./${script}.js`, import.meta.url), { workerData, resourceLimits: readerLimits });
+function startThread(name: ThreadName, workerData: ReaderSetup | PoolReaderSetup): Worker {
+  return new Worker(threadScript(name), { workerData, resourceLimits: readerLimits });
 }
 
 /** Where each expert lies if all have a slot. */

@@ -6,12 +6,13 @@ import { Worker } from "node:worker_threads";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { allocatePages } from "#stellium/native/memory";
+import { threadScript } from "#stellium/system/threadScript";
 import type { BlockMap } from "#stellium/weights/window/blockMap";
 import { RingWindow } from "#stellium/weights/window/window";
 import { announce, windowCell, windowMemory } from "#stellium/weights/window/windowMemory";
 
 const page = 4096;
-const reader = new URL("../../../dist/weights/window/readerThread.js", import.meta.url);
+const reader = threadScript("reader");
 /** Pages of each block: small ones, and one that is read in several pieces. */
 const pages = [3, 1, 2500, 2, 7, 1];
 
