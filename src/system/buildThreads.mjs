@@ -1,10 +1,11 @@
-// Joins the script of each thread, `*Thread.ts`, and all that it imports into one file, `dist/threads/*.js`.
+// Joins the script of each thread, `*Thread.ts`, and all that it imports into one file, `dist/threads/*.js`. Takes the
+// folder of the built files, `dist` if absent.
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { rolldown } from "rolldown";
 
 const source = join(import.meta.dirname, "..");
-const built = join(source, "../dist");
+const built = process.argv[2] ?? join(source, "../dist");
 const ending = "Thread.ts";
 
 const files = await readdir(source, { recursive: true });

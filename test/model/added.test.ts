@@ -45,6 +45,7 @@ beforeAll(async () => {
   tree.addEntry(...list, { name: "xverse", from: "./architectures/xverse.ts" });
   for (const name of ["alikeExperts", "agreedExperts", "coarseExperts"])
     tree.addEntry(...list, { name, from: "./blocks/chosen.ts" });
+  tree.joinThreads();
   ({ Engine: engine } = await tree.import<{ Engine: typeof Engine }>("engine/engine.js"));
   ({ describe: describeExtended } = await tree.import<{ describe: typeof describeModelFile }>("model/support.js"));
 });

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -37,6 +38,11 @@ export class ExtendedTree implements Disposable {
     const source = this.sources.get(path) ?? readFileSync(join(root, "src", path), "utf8");
     if (source.split(begin).length !== 2) throw new Error(`src/${path} does not have one ${begin}`);
     this.write(path, `import { ${name} } from "${from}";\n${source.replace(begin, `${begin}\n  ${name},`)}`);
+  }
+
+  /** Builds the scripts of threads with what was written. */
+  joinThreads(): void {
+    execFileSync(process.execPath, [join(root, "src/system/buildThreads.mjs"), join(this.folder, "dist")]);
   }
 
   /** A module of the built tree, such as `engine/engine.js`. */
