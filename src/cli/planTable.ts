@@ -38,7 +38,15 @@ function overview({ model, planned, rates, cluster, decode }: PlanFacts): [strin
     ["compute", `${each((device) => device.computeBytesPerSecond)} of weights (${from(compute, several)})`],
     ["disk", `${each((device) => device.diskBytesPerSecond)} (${from(disk, several)})`],
     ...(several ? [["links", links] as [string, string]] : []),
+    ...(planned.dealt ? [["experts", dealing(planned.dealt)] as [string, string]] : []),
   ];
+}
+
+/** Why experts are dealt one by one. */
+function dealing({ part, columns }: NonNullable<PlanFacts["planned"]["dealt"]>): string {
+  const whole = "one expert cannot be divided";
+  const parts = `one expert has only ${Math.ceil(columns / part)} parts (of ${part} columns)`;
+  return `${columns <= part ? whole : parts}: each device gets other parts of other experts, as much as its share in all`;
 }
 
 function from(source: Source, several: boolean): string {

@@ -1,5 +1,5 @@
 import { parentPort, workerData } from "node:worker_threads";
-import { stacksOf } from "../model/expertWeights.ts";
+import { storedExperts } from "../model/expertWeights.ts";
 import { routingFacts } from "../model/routing.ts";
 import { deviceFeatures, openBackend } from "../native/backend.ts";
 import { cpuDevice, type Device, type Ggml, openGgml } from "../native/ggml.ts";
@@ -69,12 +69,12 @@ function openWeights(ggml: Ggml, device: Device, origin: WeightOrigin): Weights 
   if (origin.kind === "gguf") {
     const slices = [...blocks.flatMap((block) => block.weights), ...unowned];
     const files = { paths: origin.files, cached: origin.cached ?? true };
-    return new WeightStore(ggml, device, files, slices, blocks.flatMap(stacksOf));
+    return new WeightStore(ggml, device, files, slices, storedExperts(blocks));
   }
   const map = origin.kind === "slice" ? origin.map : plainMap(description, new Layouts(ggml, device).plain.name);
   const abortFlag = viewNative(shared.abortFlag[0]!, 1);
   // Where experts lie in the model's files, they begin at other places within a page.
-  const stacks = origin.kind === "slice" ? blocks.flatMap(stacksOf) : [];
+  const stacks = origin.kind === "slice" ? storedExperts(blocks).stacks : [];
   const { routing } = description.hyperparameters;
   const more = { traces: readerTraces(), stacks, leastSlots: routing?.used ?? 0 };
   return new BlockWeights(ggml, device, map, origin.placement, () => abortFlag[0] !== 0, more);

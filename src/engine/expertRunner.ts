@@ -1,5 +1,5 @@
 import type { ExpertsStep, RankBlock } from "../model/blocks/block.ts";
-import { expertCount } from "../model/expertWeights.ts";
+import { heldExperts } from "../model/expertWeights.ts";
 import { GraphBuilder } from "../model/graphBuilder.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import { type Buffer, type Context, type Ggml, required, type Tensor } from "../native/ggml.ts";
@@ -29,6 +29,14 @@ const columnStep = 4;
 const nodesOfExpert = 40;
 const mostBiases = 8;
 
+/** What the rank has of a block's experts. */
+interface HeldExperts {
+  /** The unit of each expert; -1 of those that the rank has no part of. */
+  readonly units: Int32Array;
+  /** How many it has a part of. */
+  readonly count: number;
+}
+
 /** A bias of all experts, (length, experts), that graphs are built with: told for each block where it lies. */
 interface BiasModel {
   readonly tensor: Tensor;
@@ -42,8 +50,9 @@ interface BiasModel {
 export class ExpertRunner implements Disposable {
   readonly #parts: ExpertParts;
   readonly #pool: ExpertPool;
-  /** By block: its first unit. */
-  readonly #firstUnits = new Map<RankBlock, number>();
+  readonly #held = new Map<RankBlock, HeldExperts>();
+  /** By unit: its expert's number in its block. */
+  readonly #expertOf: Int32Array;
   readonly #context: Context;
   readonly #buffer: Buffer;
   readonly #graphs: GraphCache<string, BuiltGraphs>;
@@ -57,7 +66,7 @@ export class ExpertRunner implements Disposable {
   /** Number of blocks with experts. */
   readonly #mixtures: number;
   /** For the current block: wanted units, pairs sorted by expert, and the first pair of each expert. */
-  readonly #units: Int32Array;
+  readonly #wanted: Int32Array;
   readonly #starts: Int32Array;
   readonly #pairs: Int32Array;
 
@@ -66,16 +75,19 @@ export class ExpertRunner implements Disposable {
     const { I32, I64 } = tensorTypes;
     this.#parts = parts;
     this.#pool = pool;
-    let unit = 0;
+    const expertOf: number[] = [];
     let [most, used] = [0, 0];
     for (const block of blocks) {
-      this.#firstUnits.set(block, unit);
-      unit += expertCount(block);
-      most = Math.max(most, block.experts?.count ?? 0);
+      const units = new Int32Array(block.experts?.count ?? 0).fill(-1);
+      for (const expert of heldExperts(block)) units[expert] = expertOf.push(expert) - 1;
+      const count = units.filter((unit) => unit >= 0).length;
+      this.#held.set(block, { units, count });
+      most = Math.max(most, units.length);
       if (block.kind === "experts") used = Math.max(used, block.routing.used);
     }
-    this.#mixtures = blocks.filter((block) => expertCount(block) > 0).length;
-    this.#units = new Int32Array(most);
+    this.#expertOf = Int32Array.from(expertOf);
+    this.#mixtures = [...this.#held.values()].filter(({ count }) => count > 0).length;
+    this.#wanted = new Int32Array(most);
     this.#starts = new Int32Array(most + 1);
     this.#pairs = new Int32Array(used * tokens);
     const columns = tokens + columnStep;
@@ -104,9 +116,9 @@ export class ExpertRunner implements Disposable {
    * stopped. Throws what `ExpertPool.next` does.
    */
   run(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, ids: Int32Array): boolean {
-    const wanted = this.#sort(block, ids);
+    const wanted = this.#sort(block, lane, ids);
     this.#placeBiases(block);
-    this.#pool.begin(this.#units, wanted, this.#passes(block, wanted));
+    this.#pool.begin(this.#wanted, wanted, this.#passes(block, wanted));
     for (let done = 0; done < wanted; done++) {
       const unit = this.#pool.next();
       if (unit < 0 || !this.#compute(block, step, lane, unit)) return false;
@@ -123,31 +135,37 @@ export class ExpertRunner implements Disposable {
     ggml.free(this.#biasContext);
   }
 
-  /** Sorts the pairs of token and expert by expert, and lists the units that are wanted. Returns how many. */
-  #sort(block: RankBlock, ids: Int32Array): number {
+  /**
+   * Sorts the pairs of token and expert by expert, and lists the units that are wanted; the rank gives nothing to the
+   * pairs of an expert that it has no part of. Returns how many are wanted.
+   */
+  #sort(block: RankBlock, lane: Lane, ids: Int32Array): number {
     const starts = this.#starts.fill(0);
     for (let pair = 0; pair < ids.length; pair++) starts[ids[pair]! + 1]!++;
-    const first = this.#firstUnits.get(block)!;
-    let wanted = 0;
-    for (let expert = 0; expert + 1 < starts.length; expert++) {
-      if (starts[expert + 1]! > 0) this.#units[wanted++] = first + expert;
-      starts[expert + 1]! += starts[expert]!;
-    }
+    for (let expert = 0; expert + 1 < starts.length; expert++) starts[expert + 1]! += starts[expert]!;
     // Each start moves to the end of its expert, and back.
     for (let pair = 0; pair < ids.length; pair++) this.#pairs[starts[ids[pair]!]!++] = pair;
     starts.copyWithin(1, 0);
     starts[0] = 0;
+    const { units } = this.#held.get(block)!;
+    let wanted = 0;
+    for (let expert = 0; expert < units.length; expert++) {
+      const [start, end] = [starts[expert]!, starts[expert + 1]!];
+      if (start === end) continue;
+      if (units[expert]! >= 0) this.#wanted[wanted++] = units[expert]!;
+      else lane.clearOutputs(this.#pairs.subarray(start, end));
+    }
     return wanted;
   }
 
-  /** True for a prompt: it uses most experts of a block, and more over all blocks than there are slots. */
-  #passes({ experts }: RankBlock, wanted: number): boolean {
-    return 2 * wanted > experts!.count && wanted * this.#mixtures > this.#pool.slots;
+  /** True for a prompt: it uses most of the rank's experts of a block, and more over all blocks than there are slots. */
+  #passes(block: RankBlock, wanted: number): boolean {
+    return 2 * wanted > this.#held.get(block)!.count && wanted * this.#mixtures > this.#pool.slots;
   }
 
   #compute(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, unit: number): boolean {
     const { ggml, backend } = this.#parts;
-    const expert = unit - this.#firstUnits.get(block)!;
+    const expert = this.#expertOf[unit]!;
     const [start, end] = [this.#starts[expert]!, this.#starts[expert + 1]!];
     const columns = roundedColumns(end - start);
     for (let column = 0; column < columns; column++) {

@@ -57,6 +57,7 @@ export class Lane implements Disposable {
   readonly #partialAddress: Pointer;
   readonly #partialValues: FirstValues<Float32Array>;
   readonly #kept: Tensor;
+  readonly #keptValues: Float32Array;
   /** The ids and weights of a choice, as graphs and as the host see them. */
   readonly #ids: Tensor;
   readonly #weights: Tensor;
@@ -93,6 +94,7 @@ export class Lane implements Disposable {
     const addressOf = (tensor: Tensor) => required(ggml.getData(tensor), "reading inputs");
     this.#partialAddress = addressOf(this.#partial);
     this.#partialValues = new FirstValues(viewFloats(this.#partialAddress, partial * size.tokens + mostCheckValues));
+    this.#keptValues = viewFloats(addressOf(this.#kept), kept * size.tokens);
     this.#idValues = new FirstValues(viewIntegers(addressOf(this.#ids), ids * size.tokens));
     this.#weightValues = new FirstValues(viewFloats(addressOf(this.#weights), weights * size.tokens));
   }
@@ -139,6 +141,12 @@ export class Lane implements Disposable {
         outputs / embeddingLength,
       ),
     };
+  }
+
+  /** Zeros what an expert gives a token, for each pair of both that is listed; pairs are counted token by token. */
+  clearOutputs(pairs: Int32Array): void {
+    const { embeddingLength: length, tokens } = this.#size;
+    for (const pair of pairs) this.#keptValues.fill(0, (tokens + pair) * length, (tokens + pair + 1) * length);
   }
 
   /** What a choice hands over to the graph that follows it. */

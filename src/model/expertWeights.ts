@@ -1,6 +1,6 @@
 import type { GgufTensor } from "../weights/gguf/model.ts";
-import { sliceBytes, type TensorStack } from "../weights/slice.ts";
-import { hasUnits, partOf, type RankShare, type Unit, type Weight } from "./split.ts";
+import { type Range, sliceBytes, type TensorStack } from "../weights/slice.ts";
+import { hasUnits, partOf, type RankShare, type Unit, unitsOf, type Weight } from "./split.ts";
 
 /** A matrix that each expert of a block has: its rows and its tensor are those of the first one. */
 export interface ExpertMatrix extends Weight {
@@ -14,9 +14,17 @@ export interface ExpertMatrix extends Weight {
 export interface ExpertWeights {
   /** Experts that tokens choose from. */
   readonly count: number;
-  /** None on a rank without a share of them. */
+  /** None on a rank without a share of them. Whole ones if they are dealt. */
   readonly matrices: readonly ExpertMatrix[];
+  /** The rank's units of each expert, if it has others of one than of the next; see `DealtExperts`. */
+  readonly dealt?: readonly Range[] | undefined;
 }
+
+/**
+ * The units that each rank has of each expert, by rank and by expert: ranks have other parts of one expert than of the
+ * next, and of some none.
+ */
+export type DealtExperts = readonly (readonly Range[])[];
 
 /** What blocks have of weights, as far as it concerns those who read them. */
 interface WithWeights {
@@ -30,31 +38,48 @@ function nameOfExpert(name: string, expert: number): string {
 }
 
 /** The weights of one expert, in the order of its block's matrices. */
-export function weightsOfExpert({ matrices }: ExpertWeights, expert: number): Weight[] {
-  return matrices.map(({ stride, apart, ...matrix }) => ({
-    ...matrix,
-    name: nameOfExpert(matrix.name, expert),
-    role: nameOfExpert(matrix.role, expert),
-    tensor: apart?.[expert] ?? matrix.tensor,
-    rows: { ...matrix.rows, start: matrix.rows.start + expert * stride },
-  }));
+export function weightsOfExpert({ matrices, dealt }: ExpertWeights, expert: number): Weight[] {
+  return matrices.map(({ stride, apart, ...matrix }) => {
+    const whole = {
+      ...matrix,
+      name: nameOfExpert(matrix.name, expert),
+      role: nameOfExpert(matrix.role, expert),
+      tensor: apart?.[expert] ?? matrix.tensor,
+      rows: { ...matrix.rows, start: matrix.rows.start + expert * stride },
+    };
+    return dealt === undefined ? whole : unitsOf(whole, dealt[expert]!);
+  });
+}
+
+/** The experts of all blocks: one stack for each matrix, or each expert for itself if they are dealt. */
+export function storedExperts(blocks: readonly (WithWeights & { readonly layer: number })[]) {
+  const dealt = blocks.some(({ experts }) => experts?.dealt !== undefined);
+  if (dealt) return { stacks: [], units: expertUnits(blocks).map(({ weights }) => weights) };
+  return { stacks: blocks.flatMap(stacksOf), units: [] };
 }
 
 /** The matrices of a block's experts. */
-export function stacksOf(block: WithWeights): TensorStack[] {
+function stacksOf(block: WithWeights): TensorStack[] {
   const experts = expertsOf(block);
   const matrices = block.experts?.matrices ?? [];
   return matrices.map(({ name }, i) => ({ name, experts: experts.map((weights) => weights[i]!) }));
 }
 
-/** How many experts of a block a rank has a share of: all or none. */
-export function expertCount({ experts }: Pick<WithWeights, "experts">): number {
-  return experts === undefined || experts.matrices.length === 0 ? 0 : experts.count;
+/** Numbers of the experts of a block that a rank has a share of: all or none, unless they are dealt. */
+export function heldExperts({ experts }: Pick<WithWeights, "experts">): number[] {
+  if (experts === undefined || experts.matrices.length === 0) return [];
+  const all = Array.from({ length: experts.count }, (_, expert) => expert);
+  return all.filter((expert) => experts.dealt?.[expert]?.count !== 0);
 }
 
-/** The weights of each expert of a block; none if it has no experts, or the rank no share of them. */
-export function expertsOf({ experts }: Pick<WithWeights, "experts">): Weight[][] {
-  return Array.from({ length: expertCount({ experts }) }, (_, expert) => weightsOfExpert(experts!, expert));
+/** How many experts of a block a rank has a share of. */
+export function expertCount(block: Pick<WithWeights, "experts">): number {
+  return heldExperts(block).length;
+}
+
+/** The weights of each expert of a block that the rank has a share of. */
+export function expertsOf(block: Pick<WithWeights, "experts">): Weight[][] {
+  return heldExperts(block).map((expert) => weightsOfExpert(block.experts!, expert));
 }
 
 /** The experts of all blocks, in order: the units that are read and kept one by one. */
@@ -73,19 +98,29 @@ export function blockWeightBytes(block: WithWeights, unit?: Unit): number {
       (sum, weight) => sum + (unit === undefined || weight.split.unit === unit ? sliceBytes(weight) : 0),
       0,
     );
-  return bytes(block.weights) + expertCount(block) * bytes(block.experts?.matrices ?? []);
+  return [block.weights, ...ofExperts(block, (weights) => weights)].reduce((sum, weights) => sum + bytes(weights), 0);
 }
 
-/** Bytes of one expert of a block in the plain layout. */
-export function expertBytes({ matrices }: ExpertWeights): number {
-  return matrices.reduce((sum, matrix) => sum + sliceBytes(matrix), 0);
+/** A value for each expert of a block that the rank has a share of. Asked once if all experts are alike. */
+export function ofExperts<T>(block: Pick<WithWeights, "experts">, value: (weights: readonly Weight[]) => T): T[] {
+  const { experts } = block;
+  if (experts?.dealt !== undefined) return expertsOf(block).map(value);
+  const count = expertCount(block);
+  return count === 0 ? [] : Array<T>(count).fill(value(weightsOfExpert(experts!, 0)));
 }
 
-/** A rank's part of experts; see `partOf`. */
-export function partOfExperts(experts: ExpertWeights, shares: readonly RankShare[], rank: number): ExpertWeights {
-  const matrices = experts.matrices.flatMap((matrix) => {
-    if (!hasUnits(matrix.split, shares[rank]!)) return [];
-    return { ...matrix, ...partOf(matrix, shares, rank)! };
-  });
-  return { ...experts, matrices };
+/**
+ * A rank's part of experts; see `partOf`.
+ *
+ * @param dealt - if given, what each rank has of each
+ */
+export function partOfExperts(
+  experts: ExpertWeights,
+  shares: readonly RankShare[],
+  rank: number,
+  dealt?: DealtExperts,
+): ExpertWeights {
+  const matrices = experts.matrices.filter(({ split }) => hasUnits(split, shares[rank]!));
+  if (dealt !== undefined) return { ...experts, matrices, dealt: dealt[rank]! };
+  return { ...experts, matrices: matrices.map((matrix) => ({ ...matrix, ...partOf(matrix, shares, rank)! })) };
 }

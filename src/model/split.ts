@@ -58,8 +58,15 @@ export function partOf(weight: Weight, shares: readonly RankShare[], rank: numbe
   if (!hasUnits(split, share)) return undefined;
   if (split.axis === "replicated") return weight;
   if (split.axis === "once") return shares.findIndex((each) => hasUnits(split, each)) === rank ? weight : undefined;
+  return unitsOf(weight, share[split.unit]);
+}
+
+/** Some units of a weight; all of one that is not divided. */
+export function unitsOf(weight: Weight, units: Range): Weight {
+  const { split } = weight;
+  if (split.axis !== "rows" && split.axis !== "columns") return weight;
   const axis = weight.kind === "vector" ? "columns" : split.axis;
-  return { ...weight, [axis]: within(weight[axis], share[split.unit], split.each) };
+  return { ...weight, [axis]: within(weight[axis], units, split.each) };
 }
 
 function within({ start }: Range, units: Range, each: number): Range {

@@ -1,6 +1,6 @@
-import type { BlockCost, RankBlock } from "../model/blocks/block.ts";
+import type { BlockCost } from "../model/blocks/block.ts";
 import { type BlockSum, costOf, sumsOf } from "../model/blocks/definitions.ts";
-import { expertBytes, expertCount } from "../model/expertWeights.ts";
+import { expertCount, ofExperts } from "../model/expertWeights.ts";
 import { leastPoolBytes, planSlots, type SlotUnit, slotUnit } from "../weights/pool/slots.ts";
 import { sliceBytes } from "../weights/slice.ts";
 import { type MemoryDemand, planMemory } from "./memory.ts";
@@ -132,7 +132,7 @@ function leastSlots({ hyperparameters: { routing } }: RankDescription): number {
 /** What weights have in the plain layout. */
 function plainBytes({ blocks }: RankDescription, weightBytes: number): WeightRooms {
   const dense = blocks.map((block) => sum(block.weights.map(sliceBytes)));
-  const experts = blocks.flatMap((block) => ofExperts(block, ({ experts }) => expertBytes(experts!)));
+  const experts = blocks.flatMap((block) => ofExperts(block, (own) => sum(own.map(sliceBytes))));
   return { blocks: [...dense, weightBytes - sum(dense) - sum(experts)], experts };
 }
 
@@ -146,14 +146,7 @@ function expertBytesOf({ blocks }: RankDescription, { experts }: WeightRooms): n
   });
 }
 
-/** Experts of a block have the same shapes: those of the first one. */
 function slotUnitsOf({ blocks }: RankDescription, { experts }: WeightRooms): SlotUnit[] {
-  const matrices = blocks.flatMap((block) => ofExperts(block, (own) => own.experts!.matrices));
-  return matrices.map((parts, unit) => slotUnit(experts[unit]!, parts));
-}
-
-/** The same value for each expert of a block. */
-function ofExperts<T>(block: RankBlock, value: (block: RankBlock) => T): T[] {
-  const count = expertCount(block);
-  return count === 0 ? [] : Array<T>(count).fill(value(block));
+  const parts = blocks.flatMap((block) => ofExperts(block, (own) => own));
+  return parts.map((own, unit) => slotUnit(experts[unit]!, own));
 }

@@ -37,7 +37,7 @@ export function rankDescription(description: ModelDescription, plan: SharePlan, 
   }
   const { files, hyperparameters, units, shared } = description;
   const perLayer = rank === 0 ? description.perLayer : undefined;
-  const blocks = description.blocks.map((block) => rankBlock(block, shares, rank));
+  const blocks = description.blocks.map((block) => rankBlock(block, plan, rank));
   return {
     ...{ files, hyperparameters, units, rank, share, shares },
     blocks,
@@ -70,11 +70,11 @@ export function plainRooms(description: RankDescription): { blocks: number[]; ex
   return { blocks: rooms.slice(0, experts), experts: rooms.slice(experts) };
 }
 
-function rankBlock(block: Block, shares: readonly RankShare[], rank: number): RankBlock {
+function rankBlock(block: Block, { ranks: shares, experts: dealt }: SharePlan, rank: number): RankBlock {
   const parts = partsOf(block.weights, shares, rank);
   const weights = parts.filter(({ resident }) => !resident);
   const resident = parts.filter((weight) => weight.resident);
-  const experts = block.experts && partOfExperts(block.experts, shares, rank);
+  const experts = block.experts && partOfExperts(block.experts, shares, rank, dealt);
   const empty = ![...weights, ...(experts?.matrices ?? [])].some(isDivided);
   const sharers = sharersOf(block, shares);
   const undivided = sharers.length <= 1;

@@ -1,6 +1,6 @@
 import { StelliumError } from "../errors.ts";
 import type { ModelDescription } from "../model/describeModel.ts";
-import { blockWeightBytes } from "../model/expertWeights.ts";
+import { blockWeightBytes, type DealtExperts } from "../model/expertWeights.ts";
 import { commonDivisor } from "../model/hyperparameters.ts";
 import { isDivided, type RankShare, type Unit, unitNames } from "../model/split.ts";
 import { tensorTypes } from "../native/tensorTypes.ts";
@@ -13,6 +13,11 @@ export type HeadPlacement = "coordinator" | "sharded";
 export interface SharePlan {
   /** By rank; the ranges follow on each other in rank order. */
   readonly ranks: readonly RankShare[];
+  /**
+   * What each rank has of each expert, the same in all layers, if experts are dealt one by one; see `dealExperts`. Then
+   * a rank's `expertFfn` tells the most it has of one.
+   */
+  readonly experts?: DealtExperts | undefined;
   /** Number of units that stay together; the last group may have fewer. */
   readonly groups: Readonly<Record<Unit, number>>;
   readonly head: HeadPlacement;
@@ -57,9 +62,76 @@ export function planShares(
   const dealt = (unit: Unit, to: readonly number[]) => deal(description.units[unit], groups[unit], to);
   const fixed = { kvHeads: dealt("kvHeads", shares), vocabulary: dealt("vocabulary", sharesOf("vocabulary")) };
   const evened = even === "bytes" ? evenedShares(description, shares, fixed) : shares;
+  const ofExperts = evenColumns(description, groups.expertFfn, evened);
+  groups.expertFfn = ofExperts ?? wholeBlocks(description, "expertFfn");
   const columns = Object.fromEntries(columnUnits.map((unit) => [unit, dealt(unit, evened)]));
   const ranges = { ...fixed, ...columns } as Record<Unit, Range[]>;
-  return { ranks: shares.map((_, rank): RankShare => unitRecord((unit) => ranges[unit][rank]!)), groups, head };
+  const experts = ofExperts === undefined ? dealExperts(description, groups.expertFfn, evened) : undefined;
+  if (experts !== undefined) ranges.expertFfn = experts.map(most);
+  return {
+    ranks: shares.map((_, rank): RankShare => unitRecord((unit) => ranges[unit][rank]!)),
+    groups,
+    experts,
+    head,
+  };
+}
+
+/** Columns of experts are divided unevenly if a rank has so many times its share of them. */
+const unevenColumns = 1.1;
+
+/**
+ * How many columns of experts stay together so that all ranks have their share of each, or little more: `group`, or the
+ * largest smaller number of whole row groups that does. Undefined if none does, unless experts have biases: those are
+ * divided in any case.
+ */
+function evenColumns(description: ModelDescription, group: number, shares: readonly number[]): number | undefined {
+  const length = description.units.expertFfn;
+  const block = wholeBlocks(description, "expertFfn");
+  const isEven = (each: number) =>
+    deal(length, each, shares).every(({ count }, rank) => count <= unevenColumns * shares[rank]! * length);
+  const smaller = rowGroups.map((rows) => leastMultiple(rows, block)).filter((each) => each <= group);
+  const biased = description.blocks.some(({ weights }) => weights.some(({ split }) => split.unit === "expertFfn"));
+  return [group, ...smaller].find(isEven) ?? (biased ? group : undefined);
+}
+
+/**
+ * Deals experts one by one, so that each rank comes to its share over all of them. It is done if the columns of each cannot
+ * be divided evenly: quantization blocks leave too few parts (three of 768 columns in K-quants, which would leave one of
+ * four ranks without any). The next expert's parts go to the ranks that lag behind their shares most. A token uses several
+ * experts, so that its work evens out, too.
+ *
+ * @param group - columns that stay together
+ */
+function dealExperts(
+  { units: { expertFfn: length }, hyperparameters: { routing } }: ModelDescription,
+  group: number,
+  shares: readonly number[],
+): DealtExperts {
+  const due = shares.map(() => 0);
+  const parts = Math.ceil(length / group);
+  const experts = Array.from({ length: routing!.count }, () => {
+    shares.forEach((share, rank) => {
+      due[rank]! += share * parts;
+    });
+    return inGroups(dealt(parts, due), length, group);
+  });
+  return shares.map((_, rank) => experts.map((ranges) => ranges[rank]!));
+}
+
+/** Whole numbers that sum to `parts`: each part goes to whom most is due, and is taken off that. */
+function dealt(parts: number, due: number[]): number[] {
+  const counts = due.map(() => 0);
+  for (let part = 0; part < parts; part++) {
+    const rank = due.indexOf(Math.max(...due));
+    counts[rank]! += 1;
+    due[rank]! -= 1;
+  }
+  return counts;
+}
+
+/** The largest of some ranges, as a range from 0. */
+function most(ranges: readonly Range[]): Range {
+  return { start: 0, count: ranges.reduce((count, range) => Math.max(count, range.count), 0) };
 }
 
 /** What is dealt so that it levels the bytes of what was dealt before. */
@@ -93,11 +165,15 @@ function fractions(relative: readonly number[]): number[] {
  * border in every layer; of units that are single rows or columns, whole row groups if there are enough of those.
  */
 function groupOf(description: ModelDescription, unit: Unit, shares: readonly number[]): number {
-  const parts = splitBy(description, unit);
-  const columns = parts.filter(({ axis }) => axis === "columns");
-  const whole = columns.map(({ each, block }) => block / commonDivisor([block, each])).reduce(leastMultiple, 1);
+  const whole = wholeBlocks(description, unit);
   const length = description.units[unit];
   return unit === "kvHeads" ? Math.min(whole, length) : unitFor(length, whole, shares);
+}
+
+/** The fewest units that make whole quantization blocks of every weight that is divided by columns. */
+function wholeBlocks(description: ModelDescription, unit: Unit): number {
+  const columns = splitBy(description, unit).filter(({ axis }) => axis === "columns");
+  return columns.map(({ each, block }) => block / commonDivisor([block, each])).reduce(leastMultiple, 1);
 }
 
 /** Axis, elements for each unit, and block length of every weight that is divided by a unit. */
@@ -122,12 +198,16 @@ function unitFor(length: number, block: number, shares: readonly number[]): numb
 
 /** Deals `length` things in units, the last of which may be smaller. */
 function deal(length: number, unit: number, shares: readonly number[]): Range[] {
-  const counts = largestRemainder(Math.ceil(length / unit), shares);
-  let dealt = 0;
+  return inGroups(largestRemainder(Math.ceil(length / unit), shares), length, unit);
+}
+
+/** Ranges of so many groups of `group` things, one after the other; the last group may be smaller. */
+function inGroups(counts: readonly number[], length: number, group: number): Range[] {
+  let end = 0;
   return counts.map((count) => {
-    const start = Math.min(dealt * unit, length);
-    dealt += count;
-    return { start, count: Math.min(dealt * unit, length) - start };
+    const start = Math.min(end * group, length);
+    end += count;
+    return { start, count: Math.min(end * group, length) - start };
   });
 }
 

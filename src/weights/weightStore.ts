@@ -14,6 +14,8 @@ import {
 } from "./layout.ts";
 import { type LoadFiles, type LoadTask, loadCounter, loadWeights, taskBytes } from "./loader.ts";
 import { loadBeside } from "./loadHelper.ts";
+import type { ExpertPool } from "./pool/expertPool.ts";
+import { ownTensors, ResidentPool } from "./pool/residentPool.ts";
 import { bandsOf, type RepackPlace } from "./repack.ts";
 import { rowColumns, sliceBytes, type TensorSlice, type TensorStack, tensorPart } from "./slice.ts";
 import type { Weights } from "./weights.ts";
@@ -23,6 +25,14 @@ import { type BlockWindow, residentWindow } from "./window/window.ts";
 const parallelBytes = 96 * 2 ** 20;
 /** More loaders would only wait for the disk. Each needs memory for what it reads, and a cap leaves less of that. */
 const mostLoaders = { free: 4, capped: 2 };
+
+/** Experts of all blocks, in order: alike, or one by one. */
+export interface StoredExperts {
+  /** Each matrix of all experts of a block becomes one tensor. */
+  readonly stacks?: readonly TensorStack[];
+  /** Each part of each expert becomes one. */
+  readonly units?: readonly (readonly TensorSlice[])[];
+}
 
 /**
  * Weights that all stay in memory, taken from the GGUF files they are in, each brought on the way into the layout that the
@@ -36,7 +46,7 @@ export class WeightStore implements Weights {
   readonly pinnedBytes: number;
   readonly windowBytes = 0;
   readonly window: BlockWindow;
-  readonly pool = undefined;
+  readonly pool: ExpertPool | undefined;
   readonly #ggml: Ggml;
   readonly #files: LoadFiles;
   readonly #context: Context;
@@ -50,13 +60,14 @@ export class WeightStore implements Weights {
     device: Device,
     files: LoadFiles,
     slices: readonly TensorSlice[],
-    stacks: readonly TensorStack[] = [],
+    { stacks = [], units = [] }: StoredExperts = {},
   ) {
+    const all = [...slices, ...units.flat()];
     this.#ggml = ggml;
     this.#files = files;
-    this.#context = describingContext(ggml, Math.max(1, slices.length + stacks.length));
+    this.#context = describingContext(ggml, Math.max(1, all.length + stacks.length));
     const layouts = new Layouts(ggml, device);
-    const { tensors } = layOutTensors(ggml, layouts, slices);
+    const { tensors } = layOutTensors(ggml, layouts, all);
     const counts = layoutCounts(tensors);
     for (const name of counts.keys()) {
       const neighbors = tensors.filter(({ layout }) => layout === name);
@@ -70,6 +81,7 @@ export class WeightStore implements Weights {
     this.bytes = totalBytes(tensors) + stackBytes(stacks);
     this.pinnedBytes = this.bytes;
     this.window = residentWindow(() => this.bytes);
+    this.pool = units.length > 0 ? new ResidentPool(ownTensors(ggml, units, (name) => this.get(name))) : undefined;
   }
 
   /** The tensor of this GGUF name. */

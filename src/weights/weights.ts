@@ -13,7 +13,7 @@ export interface Weights extends Disposable {
   /** Number of tensors by name of layout. */
   readonly layouts: ReadonlyMap<string, number>;
   readonly window: BlockWindow;
-  /** Experts that are not all in memory; undefined if they are, or there are none. */
+  /** Experts that are computed one by one; undefined if all are in memory and alike, or there are none. */
   readonly pool: ExpertPool | undefined;
   /** The tensor of this GGUF name: of a matrix of experts, all of them, unless there is a pool. */
   get(name: string): Tensor;

@@ -116,3 +116,36 @@ describe("bad figures", () => {
     expect(stderr).toMatch(/^stellium: the model cannot be shared out: there are 2 devices and 3 shares\./);
   });
 });
+
+describe("experts of Qwen3-30B-A3B, from its header", () => {
+  const headers = new Map<string, string>();
+  beforeAll(async () => {
+    for (const type of ["Q4_K", "Q4_0"] as const) {
+      const file = join(directory, `30b-${type}.gguf`);
+      const { header } = await writeHeader({ shape: "qwen3-30b-a3b", type, path: file });
+      truncateSync(file, header.length);
+      headers.set(type, file);
+    }
+  });
+  const plan = (type: string, ...args: string[]) =>
+    stellium(["plan", "-m", headers.get(type)!, ...speeds, "--devices", "4", "--memory", "4GB", "-c", "512", ...args]);
+
+  it("are dealt, since blocks of 256 columns leave three parts of each for four devices", async () => {
+    const { code, stdout } = await plan("Q4_K", "--json");
+    expect(code).toBe(0);
+    const { expert_split, devices } = JSON.parse(stdout);
+    expect(expert_split).toBe("dealt");
+    const [, ...others] = devices.map(({ weight_bytes }: { weight_bytes: number }) => weight_bytes);
+    expect(Math.max(...others) / Math.min(...others)).toBeLessThan(1.001);
+    expect((await plan("Q4_K")).stdout).toContain("one expert has only 3 parts (of 256 columns)");
+  });
+
+  it("are divided by columns, of which blocks of 32 leave enough", async () => {
+    const { code, stdout } = await plan("Q4_0", "--json");
+    expect(code).toBe(0);
+    const { expert_split, devices } = JSON.parse(stdout);
+    expect(expert_split).toBe("columns");
+    for (const { shares } of devices) expect(shares.experts).toBe(192);
+    expect((await plan("Q4_0")).stdout).not.toContain("one expert");
+  });
+});

@@ -4,7 +4,7 @@ import { KvCache } from "#stellium/engine/kvCache";
 import { soloReducer } from "#stellium/engine/reducer";
 import type { Architecture } from "#stellium/model/architecture";
 import { describeModel } from "#stellium/model/describeModel";
-import { stacksOf } from "#stellium/model/expertWeights";
+import { storedExperts } from "#stellium/model/expertWeights";
 import { inputValues } from "#stellium/model/hyperparameters";
 import { type ComputeBackend, openBackend } from "#stellium/native/backend";
 import { cpuDevice, openGgml } from "#stellium/native/ggml";
@@ -30,8 +30,8 @@ export class LoadedModel implements Disposable {
   static async load(gguf: GgufModel, facts: Architecture): Promise<LoadedModel> {
     const { files, blocks, shared } = describe(gguf, facts);
     const stored = [...blocks.flatMap(({ weights }) => weights), ...shared];
-    const stacks = blocks.flatMap(stacksOf);
-    const weights = new WeightStore(ggml, device, { paths: files, cached: true }, stored, stacks);
+    const experts = storedExperts(blocks);
+    const weights = new WeightStore(ggml, device, { paths: files, cached: true }, stored, experts);
     await weights.load(1, new Int32Array(loadCounter.length));
     return new LoadedModel(gguf, weights);
   }

@@ -1,10 +1,18 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { StelliumError } from "#stellium/errors";
+import type { ModelDescription } from "#stellium/model/describeModel";
+import { expertUnits } from "#stellium/model/expertWeights";
+import { describe as describeModelFile } from "#stellium/model/support";
 import { type TensorTypeName, tensorTypes } from "#stellium/native/tensorTypes";
 import { type RankDescription, rankDescription } from "#stellium/plan/rankDescription";
 import { planShares, type SharePlan } from "#stellium/plan/shares";
+import { readGguf } from "#stellium/weights/gguf/reader";
 import { sliceBytes, type TensorSlice } from "#stellium/weights/slice";
+import { generateModel } from "../../bench/generateModel.mjs";
 import { describeShape, type Shape } from "./description.ts";
 
 const llama7b: Shape = {
@@ -248,3 +256,68 @@ describe("what a rank runs", () => {
     }
   });
 });
+
+describe.each([
+  ["of three parts each", "tiny-ernie4_5-moe", "Q8_0", 3],
+  ["of one part each", "tiny-mixtral", "Q4_K", 1],
+])("experts %s", (_, shape, type, parts) => {
+  const folder = mkdtempSync(join(tmpdir(), "stellium-test-"));
+  let model: ModelDescription;
+  beforeAll(async () => {
+    const path = join(folder, "model.gguf");
+    await generateModel({ shape, type, path });
+    model = describeModelFile(await readGguf(path));
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it("are dealt so that each is there once, in whole blocks, and each rank has its share of them all", () => {
+    fc.assert(
+      fc.property(relatives, (relative) => {
+        const plan = planShares(model, relative);
+        if (plan.experts === undefined) return;
+        const descriptions = relative.map((_, rank) => rankDescription(model, plan, rank));
+        const slices = new Map<string, TensorSlice[]>();
+        for (const { weights } of descriptions.flatMap(({ blocks }) => expertUnits(blocks)))
+          for (const weight of weights) slices.set(weight.name, [...(slices.get(weight.name) ?? []), weight]);
+        for (const own of slices.values()) expectExpert(own, model.units.expertFfn);
+        expect(slices.size).toBe(3 * expertUnits(model.blocks).length);
+        const largest = Math.max(...relative);
+        const sum = relative.reduce((total, share) => total + share / largest, 0);
+        const count = model.hyperparameters.routing!.count;
+        for (const [rank, ranges] of plan.experts.entries()) {
+          const dealt = ranges.reduce((total, range) => total + range.count, 0) / plan.groups.expertFfn;
+          expect(Math.abs(dealt - (relative[rank]! / largest / sum) * parts * count)).toBeLessThan(relative.length);
+          if (relative[rank] === 0) expect(dealt).toBe(0);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it.each([2, 3, 4, 8].map((ranks) => [ranks]))("give %i equal ranks equally much", (ranks) => {
+    const plan = planShares(model, Array(ranks).fill(1));
+    const columns = plan.ranks.map((_, rank) => {
+      const units = expertUnits(rankDescription(model, plan, rank).blocks);
+      return units.reduce((total, { weights }) => total + weights[0]!.rows.count, 0);
+    });
+    const layers = model.blocks.filter(({ experts }) => experts !== undefined).length;
+    expect(Math.max(...columns) - Math.min(...columns)).toBeLessThanOrEqual(layers * plan.groups.expertFfn);
+  });
+});
+
+/** That slices of an expert's matrix cover it once each, in whole blocks. */
+function expectExpert(slices: readonly TensorSlice[], width: number): void {
+  const byRows = !slices[0]!.name.includes("ffn_down");
+  const bands = slices.map(({ rows, columns }) => (byRows ? rows : columns)).sort((a, b) => a.start - b.start);
+  let end = bands[0]!.start;
+  for (const { start, count } of bands) {
+    expect(start).toBe(end);
+    expect(count).toBeGreaterThan(0);
+    end = start + count;
+  }
+  expect(end - bands[0]!.start).toBe(width);
+  for (const { tensor, columns } of slices) {
+    expect(columns.start % tensorTypes[tensor.type].blockElements).toBe(0);
+    expect(columns.count % tensorTypes[tensor.type].blockElements).toBe(0);
+  }
+}

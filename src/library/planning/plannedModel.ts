@@ -29,6 +29,8 @@ export interface PlannedRank {
 
 /** A model as it is shared out. */
 export interface PlannedModel {
+  /** Columns of an expert that stay together and all that it has, if experts are dealt one by one; see `SharePlan.experts`. */
+  readonly dealt: { readonly part: number; readonly columns: number } | undefined;
   readonly engine: SharedEngineOptions;
   readonly ranks: readonly PlannedRank[];
 }
@@ -40,7 +42,8 @@ export function planModel(description: ModelDescription, wanted: WantedPlan): Pl
   const demands = shares.map((_, rank) => demandOf(rankDescription(description, plan, rank), wanted, shares.length));
   const engine = engineOf(demands[0]!, wanted);
   const ranks = demands.map((demand) => ({ share: demand.description.share, memory: deviceMemory(demand, engine) }));
-  return { engine, ranks };
+  const dealt = plan.experts && { part: plan.groups.expertFfn, columns: description.units.expertFfn };
+  return { engine, ranks, dealt };
 }
 
 /** The options of a run: without `--batch`, rank 0 has the batch that is best under its cap. */

@@ -15,6 +15,7 @@ export function planReport(facts: PlanFacts) {
     fits: facts.fits,
     sources: { ...rates.sources, ...(hasExperts(planned) && { experts: cluster.hitRate ? "given" : "assumed" }) },
     threads: threadsReport(rates.threads),
+    ...(hasExperts(planned) && { expert_split: planned.dealt ? "dealt" : "columns" }),
     link: { latency_ms: rates.link.latencyMs, bytes_per_second: rates.link.bytesPerSecond },
     decode: { ...stepReport(decode), tokens_per_second: 1000 / decode.stepMs },
     prompt: promptReport(prompt),

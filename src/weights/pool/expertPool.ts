@@ -39,12 +39,48 @@ interface Shelf {
 const passingSlots = 8;
 
 /**
+ * Experts that are computed one by one. For one block at a time: `begin` names those that are wanted, `next` tells which
+ * can be computed from, those in memory first, and `release` lets their memory go.
+ */
+export interface ExpertPool {
+  /** How many there is room for. */
+  readonly slots: number;
+  /** Experts that were wanted and in memory, and those that were not, so far. */
+  readonly hits: number;
+  readonly misses: number;
+  /** Bytes of experts requested from disk so far. */
+  readonly bytesRead: number;
+  /** Milliseconds that experts were waited for. */
+  readonly waitMs: number;
+  /** Index of a unit's class: units of one class share tensors. */
+  classOf(unit: number): number;
+  /**
+   * Begins to bring units into memory. What was begun before is over.
+   *
+   * @param count - of the first ones in `units`
+   * @param passes - true if the pass scans more units than there are slots
+   */
+  begin(units: Int32Array, count: number, passes?: boolean): void;
+  /**
+   * A wanted unit that is in memory: those that were there first, the others in the order of their coming. Each is told
+   * once; -1 if there are no more, and where waiting was stopped. Throws `FILE_UNREADABLE`, `SLICE_INVALID`; then units
+   * may be asked for again.
+   */
+  next(): number;
+  /** Tells the tensors of its class where a wanted unit lies. */
+  place(unit: number): void;
+  /** A tensor of a unit's class, by its role. */
+  tensor(unit: number, role: string): Tensor;
+  /** A unit was computed from: its memory may be used for others. */
+  release(unit: number): void;
+}
+
+/**
  * Slots for experts that do not all fit memory. What was used longest ago makes room for what is missing, whatever layer
  * it is of. A prompt scans more experts than there are slots, so plain LRU would never hit: its misses take turns in a few
- * slots, and the other slots keep their contents for the next batch and for decoding. For one block at a time: `begin` names the experts that are wanted, `next` tells which can be computed from, those in memory
- * first, and `release` lets their slots go.
+ * slots, and the other slots keep their contents for the next batch and for decoding.
  */
-export class ExpertPool {
+export class SlotPool implements ExpertPool {
   readonly slots: number;
   readonly #parts: PoolParts;
   readonly #shelves: readonly Shelf[];
@@ -84,7 +120,6 @@ export class ExpertPool {
     this.#shelfOf = shelfOf;
   }
 
-  /** Experts that were wanted and in memory, and those that were not, so far. */
   get hits(): number {
     return this.#hits;
   }
@@ -93,27 +128,18 @@ export class ExpertPool {
     return this.#misses;
   }
 
-  /** Bytes of experts requested from disk so far. */
   get bytesRead(): number {
     return this.#bytesRead;
   }
 
-  /** Milliseconds that experts were waited for. */
   get waitMs(): number {
     return this.#waitMs;
   }
 
-  /** Index of a unit's class. */
   classOf(unit: number): number {
     return this.#shelves.indexOf(this.#shelfOf[unit]!);
   }
 
-  /**
-   * Begins to bring units into memory. What was begun before is over.
-   *
-   * @param count - of the first ones in `units`
-   * @param passes - true if the pass scans more units than there are slots
-   */
   begin(units: Int32Array, count: number, passes = false): void {
     this.#passes = passes;
     this.#inUse.clear();
@@ -122,11 +148,6 @@ export class ExpertPool {
     this.#readMissing();
   }
 
-  /**
-   * A wanted unit that is in memory: those that were there first, the others in the order of their coming. Each is told
-   * once; -1 if there are no more, and where waiting was stopped. Throws `FILE_UNREADABLE`, `SLICE_INVALID`; then units
-   * may be asked for again.
-   */
   next(): number {
     const ready = this.#ready.pop() ?? this.#arrived();
     if (ready !== undefined) return ready;
@@ -134,18 +155,15 @@ export class ExpertPool {
     return this.#await();
   }
 
-  /** Tells the tensors of its class where a wanted unit lies. */
   place(unit: number): void {
     const { address, slotBytes, held } = this.#shelfOf[unit]!;
     this.#parts.place(unit, address + BigInt(held.get(unit)! * slotBytes));
   }
 
-  /** A tensor of a unit's class, by its role. */
   tensor(unit: number, role: string): Tensor {
     return this.#parts.tensor(unit, role);
   }
 
-  /** A unit was computed from: its slot may be used for others. */
   release(unit: number): void {
     this.#inUse.delete(unit);
     this.#readMissing();

@@ -6,9 +6,10 @@ import { type ThreadName, threadScript } from "../../system/threadScript.ts";
 import { readerThreads } from "../../trace/spans.ts";
 import { describingContext, layoutCounts } from "../layout.ts";
 import { loadCounter } from "../loader.ts";
-import { ExpertPool, type PoolParts } from "../pool/expertPool.ts";
+import { type ExpertPool, type PoolParts, SlotPool } from "../pool/expertPool.ts";
 import { poolMemory, wakePool } from "../pool/poolMemory.ts";
 import type { PoolReaderSetup } from "../pool/poolReader.ts";
+import { type ResidentParts, ResidentPool } from "../pool/residentPool.ts";
 import { matrixOf, planSlots, type SlotPlan, slotUnit } from "../pool/slots.ts";
 import type { StoredTensor, TensorStack } from "../slice.ts";
 import type { Weights } from "../weights.ts";
@@ -36,7 +37,7 @@ export interface WindowPlacement {
 export interface BlockWeightsOptions {
   /** Where each reader records what it does; nowhere if absent. */
   readonly traces?: readonly ReaderTrace[];
-  /** The matrices of all experts, in order of blocks; absent if their slots are not alike, so that there has to be a pool. */
+  /** The matrices of all experts, in order of blocks; absent if experts are not alike, so that there has to be a pool. */
   readonly stacks?: readonly TensorStack[];
   /** Experts of a block that one token needs at once. */
   readonly leastSlots?: number;
@@ -89,7 +90,7 @@ export class BlockWeights implements Weights {
     const tensors = map.blocks.flatMap((block) => block.tensors);
     const units = map.blocks.slice(map.experts).map(({ room, tensors: parts }) => slotUnit(room, parts));
     const slotPlan = planSlots(units, placement.poolBytes, leastSlots);
-    const resident = slotPlan.resident && stacks.length > 0;
+    const { resident } = slotPlan;
     const dense = [...map.blocks.slice(0, map.experts).entries()].filter(([, { room }]) => room > 0);
     const pinned = dense.flatMap(([block]) => (placement.pinned[block] !== false ? [block] : []));
     const streamed = dense.flatMap(([block]) => (placement.pinned[block] === false ? [block] : []));
@@ -122,19 +123,30 @@ export class BlockWeights implements Weights {
       cached: placement.cached,
       memory: this.#memory,
     };
-    if (resident) this.#stack(describing, stacks, experts);
-    else if (units.length > 0) this.#poolSetup = this.#openPool(slotPlan, slotAddress);
-    this.pool =
-      this.#poolSetup &&
-      new ExpertPool({
-        classes: slotPlan.classes,
-        address: slotAddress,
-        memory: this.#poolSetup.pool,
-        readers: this.#memory,
-        ...this.#classTensors(describing, slotPlan),
-        path: map.files[0]!,
-        stopped,
-      });
+    if (units.length > 0 && !resident) this.#poolSetup = this.#openPool(slotPlan, slotAddress);
+    if (stacks.length > 0 && resident) this.#stack(describing, stacks, experts);
+    else if (units.length > 0) {
+      const tensors = this.#classTensors(describing, slotPlan);
+      const setup = this.#poolSetup;
+      this.pool =
+        setup === undefined
+          ? new ResidentPool(
+              residentParts(
+                slotPlan,
+                experts.map(({ address }) => address),
+                tensors,
+              ),
+            )
+          : new SlotPool({
+              classes: slotPlan.classes,
+              address: slotAddress,
+              memory: setup.pool,
+              readers: this.#memory,
+              ...tensors,
+              path: map.files[0]!,
+              stopped,
+            });
+    }
     this.window = this.#ringMemory
       ? new RingWindow({
           blocks: streamed,
@@ -302,6 +314,22 @@ function slotsOfExperts({ experts }: BlockMap, { classes }: SlotPlan, address: P
   return classes.flatMap(({ units, slotBytes, offset }) =>
     units.map((unit, slot) => ({ block: experts + unit, address: address + BigInt(offset + slot * slotBytes) })),
   );
+}
+
+/** @param addresses - of units, in order of the classes */
+function residentParts(
+  { classes }: SlotPlan,
+  addresses: readonly Pointer[],
+  { place, tensor }: Pick<PoolParts, "place" | "tensor">,
+): ResidentParts {
+  const units = classes.flatMap(({ units }, index) => units.map((unit) => ({ unit, index })));
+  const byUnit: { index: number; address: Pointer }[] = [];
+  for (const [i, { unit, index }] of units.entries()) byUnit[unit] = { index, address: addresses[i]! };
+  return {
+    classes: byUnit.map(({ index }) => index),
+    place: (unit) => place(unit, byUnit[unit]!.address),
+    tensor,
+  };
 }
 
 function bytesOf({ bytes }: { readonly bytes: number }): number {

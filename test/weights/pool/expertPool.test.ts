@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { StelliumError } from "#stellium/errors";
-import { ExpertPool } from "#stellium/weights/pool/expertPool";
+import { SlotPool } from "#stellium/weights/pool/expertPool";
 import { poolCell, poolMemory, queuePlace, slotState } from "#stellium/weights/pool/poolMemory";
 import { leastPoolBytes, planSlots, type SlotUnit } from "#stellium/weights/pool/slots";
 import { putFailure } from "#stellium/weights/window/readFailure";
@@ -55,14 +55,14 @@ describe("slots for experts", () => {
 class Bench {
   readonly readers = windowMemory(1);
   readonly memory;
-  readonly pool: ExpertPool;
+  readonly pool: SlotPool;
   readonly reads: number[] = [];
   readonly placed = new Map<number, bigint>();
 
   constructor(units: number, slots: number) {
     const { classes } = planSlots(Array<SlotUnit>(units).fill(unit(16)), slots * 16, 1);
     this.memory = poolMemory(slots);
-    this.pool = new ExpertPool({
+    this.pool = new SlotPool({
       ...{ classes, address: 4096n, memory: this.memory, readers: this.readers, path: "a slice" },
       place: (which, address) => void this.placed.set(which, address),
       tensor: () => 0n,

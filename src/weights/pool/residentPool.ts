@@ -1,0 +1,94 @@
+import { type Ggml, type Pointer, required, type Tensor } from "../../native/ggml.ts";
+import { type Repoint, repointing } from "../../native/tensorData.ts";
+import type { TensorSlice } from "../slice.ts";
+import type { ExpertPool } from "./expertPool.ts";
+import { matrixOf, slotUnit } from "./slots.ts";
+
+/** Where units lie. See `ExpertPool`. */
+export interface ResidentParts {
+  /** By unit: its class. */
+  readonly classes: readonly number[];
+  readonly place: (unit: number) => void;
+  readonly tensor: (unit: number, role: string) => Tensor;
+}
+
+/** Experts that are all in memory. */
+export class ResidentPool implements ExpertPool {
+  readonly slots: number;
+  readonly misses = 0;
+  readonly bytesRead = 0;
+  readonly waitMs = 0;
+  readonly place: ResidentParts["place"];
+  readonly tensor: ResidentParts["tensor"];
+  readonly #classes: readonly number[];
+  #hits = 0;
+  #wanted: Int32Array = new Int32Array(0);
+  #left = 0;
+
+  constructor({ classes, place, tensor }: ResidentParts) {
+    this.slots = classes.length;
+    this.place = place;
+    this.tensor = tensor;
+    this.#classes = classes;
+  }
+
+  get hits(): number {
+    return this.#hits;
+  }
+
+  classOf(unit: number): number {
+    return this.#classes[unit]!;
+  }
+
+  begin(units: Int32Array, count: number): void {
+    this.#wanted = units;
+    this.#left = count;
+    this.#hits += count;
+  }
+
+  next(): number {
+    return this.#left === 0 ? -1 : this.#wanted[--this.#left]!;
+  }
+
+  release(): void {}
+}
+
+/**
+ * Units that have tensors of their own. Those of the first unit of each class are computed from, and told to lie where
+ * those of others do.
+ *
+ * @param units - the parts of each, in order of computing
+ * @param tensorOf - the tensor of a part's name
+ */
+export function ownTensors(
+  ggml: Ggml,
+  units: readonly (readonly TensorSlice[])[],
+  tensorOf: (name: string) => Tensor,
+): ResidentParts {
+  const models = new Map<string, ReadonlyMap<string, { tensor: Tensor; repoint: Repoint }>>();
+  const known = units.map((parts) => {
+    const { shape } = slotUnit(0, parts);
+    const tensors = new Map(parts.map(({ name }) => [matrixOf(name), tensorOf(name)]));
+    const model =
+      models.get(shape) ?? mapped(tensors, (tensor) => ({ tensor, repoint: repointing(ggml, tensor)(tensor) }));
+    models.set(shape, model);
+    return {
+      shape,
+      model,
+      addresses: mapped(tensors, (tensor): Pointer => required(ggml.getData(tensor), "reading experts")),
+    };
+  });
+  const shapes = [...models.keys()];
+  return {
+    classes: known.map(({ shape }) => shapes.indexOf(shape)),
+    place(unit) {
+      const { model, addresses } = known[unit]!;
+      for (const [role, address] of addresses) model.get(role)!.repoint(address);
+    },
+    tensor: (unit, role) => known[unit]!.model.get(role)!.tensor,
+  };
+}
+
+function mapped<A, B>(from: ReadonlyMap<string, A>, to: (value: A) => B): Map<string, B> {
+  return new Map([...from].map(([key, value]) => [key, to(value)]));
+}
