@@ -41,7 +41,7 @@ async function main(): Promise<void> {
   shared.statistics[statistic.weightBytes] = weights.bytes;
   shared.statistics[statistic.pinnedBytes] = weights.pinnedBytes;
   shared.statistics[statistic.windowBytes] = weights.windowBytes;
-  shared.statistics[statistic.expertSlots] = weights.pool?.slots ?? 0;
+  shared.statistics[statistic.expertSlots] = weights.stacked ? 0 : (weights.pool?.slots ?? 0);
   await load(weights);
   shared.statistics[statistic.diskBytes] = weights.window.bytesRead;
   using backend = openBackend(device, { ...options, abortFlag: shared.abortFlag[0]! });

@@ -23,7 +23,7 @@ export interface ExpertParts {
 }
 
 /** Graphs kept for further experts: of each lane, each class of slots, and each number of columns. */
-const keptGraphs = 32;
+const keptGraphs = 64;
 /** Beyond a few, columns are rounded up to a multiple of that, so that there are fewer graphs. */
 const columnStep = 4;
 const nodesOfExpert = 40;

@@ -15,6 +15,7 @@ import type { Hyperparameters } from "../model/hyperparameters.ts";
 import { positionChannels } from "../model/rope.ts";
 import type { ComputeBackend } from "../native/backend.ts";
 import type { Ggml, Tensor } from "../native/ggml.ts";
+import { tensorTypes } from "../native/tensorTypes.ts";
 import type { RankDescription } from "../plan/rankDescription.ts";
 import { noRecorder, type Recorder } from "../trace/recorder.ts";
 import { noRouting, type RoutingRecorder } from "../trace/routing.ts";
@@ -57,6 +58,27 @@ interface ShapedGraphs extends BuiltGraphs {
   readonly results: PassResults;
 }
 
+/** How passes go through the blocks. */
+interface PassPlan {
+  readonly segments: readonly SegmentPlan[];
+  readonly blocks: StreamedBlocks;
+}
+
+/**
+ * Tokens for each expert from which on experts are computed one by one, each with all its tokens: `ggml_mul_mat_id`
+ * multiplies by repacked matrices one token after the other.
+ */
+const tokensPerExpert = 4;
+
+/**
+ * True if experts give the same bits one by one. Of types with blocks of 256 elements they do not: ggml's repacked kernels
+ * round activations otherwise when they multiply several tokens at once, and llama.cpp computes experts together.
+ */
+function sameOneByOne({ blocks }: RankDescription): boolean {
+  const matrices = blocks.flatMap(({ experts }) => experts?.matrices ?? []);
+  return matrices.every(({ type }) => tensorTypes[type].blockElements < 256);
+}
+
 /** The tokens of a pass that go through the blocks together. */
 interface Group {
   readonly lane: number;
@@ -74,8 +96,11 @@ export class Forward implements Disposable {
   readonly logits: OwnLogits | undefined;
   readonly #parts: ForwardParts & SegmentParts;
   readonly #experts: ExpertRunner | undefined;
-  readonly #segments: readonly SegmentPlan[];
-  readonly #blocks: StreamedBlocks;
+  /** A pass whose experts are computed one by one, and one that multiplies by all chosen ones at once, if it can. */
+  readonly #oneByOne: PassPlan;
+  readonly #together: PassPlan;
+  /** The current one. */
+  #plan: PassPlan;
   readonly #lanes: readonly Lane[];
   readonly #windows: readonly number[];
   readonly #recorder: Recorder;
@@ -95,21 +120,27 @@ export class Forward implements Disposable {
   constructor(parts: ForwardParts) {
     const { ggml, backend, reducer, batch, kv } = parts;
     this.#routing = parts.routing ?? noRouting;
-    const facts = { pooled: parts.weights.pool !== undefined, recorded: this.#routing !== noRouting };
-    const description = withExperts(parts.description, facts);
+    const { stacked, window } = parts.weights;
+    const pool = stacked && !sameOneByOne(parts.description) ? undefined : parts.weights.pool;
+    const described = (pooled: boolean) =>
+      withExperts(parts.description, { pooled, recorded: this.#routing !== noRouting });
+    const description = described(pool !== undefined);
     const { embeddingLength, perLayerLength, blockCount, vocabularySize } = description.hyperparameters;
     const vocabulary = description.share.vocabulary.count;
     const tokens = tokensOfLane(batch, reducer.lanes);
-    const { pool } = parts.weights;
     this.#experts =
       pool && new ExpertRunner({ ggml, backend, weights: parts.weights, blocks: description.blocks, tokens }, pool);
     this.#parts = { ...parts, description, experts: this.#experts };
     this.logits = description.shares[0]!.vocabulary.count === vocabularySize ? undefined : new OwnLogits(vocabulary);
     this.#recorder = parts.recorder ?? noRecorder;
-    const { window } = parts.weights;
     const separate = reducer.separates || parts.graphs === "block";
-    this.#segments = planSegments(description.blocks, { separate, streams: (block) => window.streams(block) });
-    this.#blocks = new StreamedBlocks(description.rank, this.#segments, window, this.#recorder);
+    const planOf = ({ rank, blocks }: RankDescription): PassPlan => {
+      const segments = planSegments(blocks, { separate, streams: (block) => window.streams(block) });
+      return { segments, blocks: new StreamedBlocks(rank, segments, window, this.#recorder) };
+    };
+    this.#oneByOne = planOf(description);
+    this.#together = stacked && pool !== undefined ? planOf(described(false)) : this.#oneByOne;
+    this.#plan = this.#together;
     this.#windows = windowsOf(description.blocks);
     const size = {
       ...{ embeddingLength, perLayerLength, blockCount, tokens, slotCells: kv.slotCells },
@@ -157,6 +188,7 @@ export class Forward implements Disposable {
     this.#sound = false;
     this.#results = results;
     this.#agrees = false;
+    this.#plan = this.#planFor(countTokens(step));
     let complete = this.#pass(step, inputs);
     if (this.#differed) {
       this.#routing.end(false);
@@ -167,7 +199,7 @@ export class Forward implements Disposable {
     this.#sound = complete;
     this.#routing.end(complete && !this.#aborted);
     this.#recorder.end(spanKind.step, started, 0, countTokens(step));
-    if (this.#blocks.failure !== undefined) throw this.#blocks.failure;
+    if (this.#plan.blocks.failure !== undefined) throw this.#plan.blocks.failure;
     return this.#sound && !this.#aborted;
   }
 
@@ -177,14 +209,20 @@ export class Forward implements Disposable {
     disposeAll(this.#lanes);
   }
 
+  #planFor(tokens: number): PassPlan {
+    const { used = 0, count = 1 } = this.#parts.description.hyperparameters.routing ?? {};
+    const each = (tokens * used) / count / this.#parts.reducer.lanes;
+    return each < tokensPerExpert ? this.#together : this.#oneByOne;
+  }
+
   /** Computes all blocks. Returns false if the ranks stopped before the end. */
   #pass(step: Batch, inputs: Float32Array): boolean {
     const groups = this.#prepare(step, inputs);
     this.#aborted = false;
     this.#differed = false;
-    this.#blocks.begin();
+    this.#plan.blocks.begin();
     this.#lastLane = groups.length - 1;
-    const steps = this.#segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
+    const steps = this.#plan.segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
     const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
     return groups.map(({ lane }) => this.#parts.reducer.wait(lane)).every(Boolean) && complete;
   }
@@ -232,9 +270,10 @@ export class Forward implements Disposable {
     if (this.#differed) return false;
     const segment = segments[index];
     if (segment?.choice) this.#choose(segment.choice);
-    if (segment !== undefined) this.#aborted ||= !this.#blocks.hold(index) || !this.#compute(group, segment, index);
-    if (group.lane === this.#lastLane) this.#blocks.letGo(index);
-    if (segment?.sums) this.#reduce(group.lane, segment, segment.sums, this.#segments[index]!.subject);
+    if (segment !== undefined)
+      this.#aborted ||= !this.#plan.blocks.hold(index) || !this.#compute(group, segment, index);
+    if (group.lane === this.#lastLane) this.#plan.blocks.letGo(index);
+    if (segment?.sums) this.#reduce(group.lane, segment, segment.sums, this.#plan.segments[index]!.subject);
     return true;
   }
 
@@ -248,10 +287,10 @@ export class Forward implements Disposable {
   /** Computes a graph. Returns whether that came to its end. */
   #compute(group: Group, segment: Segment, index: number): boolean {
     const { ggml, backend } = this.#parts;
-    const { subject } = this.#segments[index]!;
+    const { subject } = this.#plan.segments[index]!;
     const { tokens } = group.layout.shape;
     const [started, begun] = [performance.now() - this.#poolWaitMs, this.#recorder.now()];
-    if (segment.experts !== undefined && !this.#blocks.attempt(segment.experts)) return false;
+    if (segment.experts !== undefined && !this.#plan.blocks.attempt(segment.experts)) return false;
     const complete = computeGraph(ggml, backend, segment.builder);
     this.#recorder.end(spanKind.compute, begun, subject, tokens);
     this.#computeMs += performance.now() - this.#poolWaitMs - started;
@@ -317,8 +356,9 @@ export class Forward implements Disposable {
   }
 
   #graphsFor(lane: number, shape: BatchShape): ShapedGraphs {
-    return this.#graphs.of(`${lane} ${shapeKey(shape, this.#windows)}`, () => {
-      const { segments, results } = buildSegments(this.#parts, this.#segments, this.#lanes[lane]!, shape);
+    const plan = this.#plan === this.#together ? "together" : "one by one";
+    return this.#graphs.of(`${lane} ${plan} ${shapeKey(shape, this.#windows)}`, () => {
+      const { segments, results } = buildSegments(this.#parts, this.#plan.segments, this.#lanes[lane]!, shape);
       return { segments, results, builders: segments.map(({ builder }) => builder) };
     });
   }

@@ -51,11 +51,11 @@ export function weightsOfExpert({ matrices, dealt }: ExpertWeights, expert: numb
   });
 }
 
-/** The experts of all blocks: one stack for each matrix, or each expert for itself if they are dealt. */
+/** The experts of all blocks: a stack for each matrix of each block, or each expert for itself if they are dealt. */
 export function storedExperts(blocks: readonly (WithWeights & { readonly layer: number })[]) {
   const dealt = blocks.some(({ experts }) => experts?.dealt !== undefined);
   if (dealt) return { stacks: [], units: expertUnits(blocks).map(({ weights }) => weights) };
-  return { stacks: blocks.flatMap(stacksOf), units: [] };
+  return { stacks: blocks.map(stacksOf).filter(({ length }) => length > 0), units: [] };
 }
 
 /** The matrices of a block's experts. */

@@ -1,6 +1,7 @@
 import { StelliumError } from "../errors.ts";
 import type { Buffer, Context, Device, Ggml, Tensor } from "../native/ggml.ts";
 import { preferHugePages } from "../native/memory.ts";
+import { repointing } from "../native/tensorData.ts";
 import {
   allocationBytes,
   describingContext,
@@ -15,7 +16,8 @@ import {
 import { type LoadFiles, type LoadTask, loadCounter, loadWeights, taskBytes } from "./loader.ts";
 import { loadBeside } from "./loadHelper.ts";
 import type { ExpertPool } from "./pool/expertPool.ts";
-import { ownTensors, ResidentPool } from "./pool/residentPool.ts";
+import { type ModelTensor, ownTensors, ResidentPool, type StackedMatrix, stackedTensors } from "./pool/residentPool.ts";
+import { matrixOf, slotUnit } from "./pool/slots.ts";
 import { bandsOf, type RepackPlace } from "./repack.ts";
 import { rowColumns, sliceBytes, type TensorSlice, type TensorStack, tensorPart } from "./slice.ts";
 import type { Weights } from "./weights.ts";
@@ -29,7 +31,7 @@ const mostLoaders = { free: 4, capped: 2 };
 /** Experts of all blocks, in order: alike, or one by one. */
 export interface StoredExperts {
   /** Each matrix of all experts of a block becomes one tensor. */
-  readonly stacks?: readonly TensorStack[];
+  readonly stacks?: readonly (readonly TensorStack[])[];
   /** Each part of each expert becomes one. */
   readonly units?: readonly (readonly TensorSlice[])[];
 }
@@ -47,11 +49,13 @@ export class WeightStore implements Weights {
   readonly windowBytes = 0;
   readonly window: BlockWindow;
   readonly pool: ExpertPool | undefined;
+  readonly stacked: boolean;
   readonly #ggml: Ggml;
   readonly #files: LoadFiles;
   readonly #context: Context;
   readonly #buffers: Buffer[] = [];
   readonly #tensors = new Map<string, Tensor>();
+  readonly #models = new Map<string, ModelTensor>();
   readonly #tasks: LoadTask[] = [];
 
   /** Makes room for tensors. Throws `MODEL_UNSUPPORTED` or `OUT_OF_MEMORY`. */
@@ -65,7 +69,7 @@ export class WeightStore implements Weights {
     const all = [...slices, ...units.flat()];
     this.#ggml = ggml;
     this.#files = files;
-    this.#context = describingContext(ggml, Math.max(1, all.length + stacks.length));
+    this.#context = describingContext(ggml, Math.max(1, all.length + 2 * stacks.flat().length));
     const layouts = new Layouts(ggml, device);
     const { tensors } = layOutTensors(ggml, layouts, all);
     const counts = layoutCounts(tensors);
@@ -73,15 +77,20 @@ export class WeightStore implements Weights {
       const neighbors = tensors.filter(({ layout }) => layout === name);
       this.#place(layouts.named(name)!, neighbors);
     }
-    for (const stack of stacks) this.#placeStack(layouts.forPart(stack.experts[0]!), stack);
-    const stacked = stacks.flatMap(({ experts }) =>
-      experts.map((expert) => ({ layout: layouts.forPart(expert).name })),
-    );
-    this.layouts = layoutCounts([...tensors, ...stacked]);
-    this.bytes = totalBytes(tensors) + stackBytes(stacks);
+    const placed = stacks.map((matrices) => ({
+      count: matrices[0]!.experts.length,
+      matrices: matrices.map((stack) => this.#placeStack(layouts.forPart(stack.experts[0]!), stack)),
+    }));
+    const ofStacks = stacks
+      .flat()
+      .flatMap(({ experts }) => experts.map((expert) => ({ layout: layouts.forPart(expert).name })));
+    this.layouts = layoutCounts([...tensors, ...ofStacks]);
+    this.bytes = totalBytes(tensors) + stackBytes(stacks.flat());
     this.pinnedBytes = this.bytes;
     this.window = residentWindow(() => this.bytes);
-    this.pool = units.length > 0 ? new ResidentPool(ownTensors(ggml, units, (name) => this.get(name))) : undefined;
+    this.stacked = stacks.length > 0;
+    if (this.stacked) this.pool = new ResidentPool(stackedTensors(placed));
+    else if (units.length > 0) this.pool = new ResidentPool(ownTensors(ggml, units, (name) => this.get(name)));
   }
 
   /** The tensor of this GGUF name. */
@@ -129,7 +138,7 @@ export class WeightStore implements Weights {
   }
 
   /** Places a tensor of all experts in a buffer of its own: it is large. */
-  #placeStack(layout: Layout, { name, experts }: TensorStack): void {
+  #placeStack(layout: Layout, { name, experts }: TensorStack): StackedMatrix {
     const ggml = this.#ggml;
     const [first] = experts;
     const tensor = newStack(ggml, this.#context, first!, experts.length);
@@ -142,6 +151,21 @@ export class WeightStore implements Weights {
       const placed = { ...expert, layout: layout.name, offset: i * bytes, bytes };
       this.#tasks.push(...loadTasks(placed, layout, { buffer, address: start + BigInt(placed.offset) }));
     }
+    const role = matrixOf(first!.name);
+    return { role, model: this.#modelOf(role, first!, { buffer, address: start }), address: start, distance: bytes };
+  }
+
+  /** A tensor of one expert's matrix, for all of the same shape. */
+  #modelOf(role: string, part: TensorSlice, { buffer, address }: RepackPlace): ModelTensor {
+    const ggml = this.#ggml;
+    const key = `${role} ${slotUnit(0, [part]).shape}`;
+    const known = this.#models.get(key);
+    if (known !== undefined) return known;
+    const tensor = newTensor(ggml, this.#context, part, part.rows.count);
+    ggml.placeTensor(buffer, tensor, address);
+    const model = { tensor, repoint: repointing(ggml, tensor)(tensor) };
+    this.#models.set(key, model);
+    return model;
   }
 
   #allocate(layout: Layout, bytes: number): Buffer {

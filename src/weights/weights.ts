@@ -13,9 +13,11 @@ export interface Weights extends Disposable {
   /** Number of tensors by name of layout. */
   readonly layouts: ReadonlyMap<string, number>;
   readonly window: BlockWindow;
-  /** Experts that are computed one by one; undefined if all are in memory and alike, or there are none. */
+  /** The experts, one by one; undefined if there are none. */
   readonly pool: ExpertPool | undefined;
-  /** The tensor of this GGUF name: of a matrix of experts, all of them, unless there is a pool. */
+  /** True if each matrix of all experts of a block is one tensor as well: they are all in memory, and alike. */
+  readonly stacked: boolean;
+  /** The tensor of this GGUF name: of a matrix of experts, all of them, if they are stacked. */
   get(name: string): Tensor;
   /**
    * Reads what is always in memory. Progress is in `counters` (see `loadCounter`). Throws `FILE_UNREADABLE`,

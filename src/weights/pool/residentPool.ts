@@ -53,6 +53,43 @@ export class ResidentPool implements ExpertPool {
   release(): void {}
 }
 
+/** A tensor that is told where data of its shape lies. */
+export interface ModelTensor {
+  readonly tensor: Tensor;
+  readonly repoint: Repoint;
+}
+
+/** A matrix of all experts of a block, one after the other. */
+export interface StackedMatrix {
+  readonly role: string;
+  /** A tensor of one of them; matrices of other blocks may have the same. */
+  readonly model: ModelTensor;
+  /** Of the first one, and from each to the next one. */
+  readonly address: Pointer;
+  readonly distance: number;
+}
+
+/** Units that lie in stacks, by block. @param count - experts of each block */
+export function stackedTensors(
+  blocks: readonly { readonly count: number; readonly matrices: readonly StackedMatrix[] }[],
+): ResidentParts {
+  const classes: (readonly ModelTensor[])[] = [];
+  const units = blocks.flatMap(({ count, matrices }) => {
+    const models = matrices.map(({ model }) => model);
+    const known = classes.findIndex((own) => own.every((model, i) => model === models[i]));
+    const index = known < 0 ? classes.push(models) - 1 : known;
+    return Array.from({ length: count }, (_, expert) => ({ index, expert, matrices }));
+  });
+  return {
+    classes: units.map(({ index }) => index),
+    place(unit) {
+      const { expert, matrices } = units[unit]!;
+      for (const { model, address, distance } of matrices) model.repoint(address + BigInt(expert * distance));
+    },
+    tensor: (unit, role) => units[unit]!.matrices.find((matrix) => matrix.role === role)!.model.tensor,
+  };
+}
+
 /**
  * Units that have tensors of their own. Those of the first unit of each class are computed from, and told to lie where
  * those of others do.
@@ -65,7 +102,7 @@ export function ownTensors(
   units: readonly (readonly TensorSlice[])[],
   tensorOf: (name: string) => Tensor,
 ): ResidentParts {
-  const models = new Map<string, ReadonlyMap<string, { tensor: Tensor; repoint: Repoint }>>();
+  const models = new Map<string, ReadonlyMap<string, ModelTensor>>();
   const known = units.map((parts) => {
     const { shape } = slotUnit(0, parts);
     const tensors = new Map(parts.map(({ name }) => [matrixOf(name), tensorOf(name)]));

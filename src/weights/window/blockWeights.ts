@@ -38,7 +38,7 @@ export interface BlockWeightsOptions {
   /** Where each reader records what it does; nowhere if absent. */
   readonly traces?: readonly ReaderTrace[];
   /** The matrices of all experts, in order of blocks; absent if experts are not alike, so that there has to be a pool. */
-  readonly stacks?: readonly TensorStack[];
+  readonly stacks?: readonly (readonly TensorStack[])[];
   /** Experts of a block that one token needs at once. */
   readonly leastSlots?: number;
 }
@@ -60,6 +60,7 @@ export class BlockWeights implements Weights {
   readonly layouts: ReadonlyMap<string, number>;
   readonly window: BlockWindow;
   readonly pool: ExpertPool | undefined;
+  readonly stacked: boolean;
   readonly #ggml: Ggml;
   readonly #context: Context;
   readonly #models: readonly Buffer[];
@@ -99,7 +100,7 @@ export class BlockWeights implements Weights {
       blocks.map((block) => sum(map.blocks[block]!.extents.map(bytesOf)));
     this.#ggml = ggml;
     this.#traces = traces;
-    this.#context = describingContext(ggml, Math.max(1, tensors.length + 2 * stacks.length));
+    this.#context = describingContext(ggml, Math.max(1, tensors.length + 2 * stacks.flat().length));
     this.#memory = windowMemory(map.blocks.length);
     this.bytes = sum(tensors.map(({ bytes }) => bytes));
     this.layouts = layoutCounts(tensors);
@@ -124,8 +125,9 @@ export class BlockWeights implements Weights {
       memory: this.#memory,
     };
     if (units.length > 0 && !resident) this.#poolSetup = this.#openPool(slotPlan, slotAddress);
-    if (stacks.length > 0 && resident) this.#stack(describing, stacks, experts);
-    else if (units.length > 0) {
+    this.stacked = resident && stacks.length > 0;
+    if (this.stacked) this.#stack(describing, stacks.flat(), experts);
+    if (units.length > 0) {
       const tensors = this.#classTensors(describing, slotPlan);
       const setup = this.#poolSetup;
       this.pool =
