@@ -1,6 +1,6 @@
 import type { GgufTensor } from "../weights/gguf/model.ts";
 import { type Range, sliceBytes, type TensorStack } from "../weights/slice.ts";
-import { hasUnits, partOf, type RankShare, type Unit, unitsOf, type Weight } from "./split.ts";
+import { hasUnits, partOf, type RankShare, unitsOf, type Weight } from "./split.ts";
 
 /** A matrix that each expert of a block has: its rows and its tensor are those of the first one. */
 export interface ExpertMatrix extends Weight {
@@ -90,14 +90,11 @@ export function expertUnits(blocks: readonly (WithWeights & { readonly layer: nu
 /**
  * Bytes of a block's weights in the plain layout, those of all its experts included.
  *
- * @param unit - counts only those that are divided by it, or copied with it; all if absent
+ * @param counts - which of them; all if absent
  */
-export function blockWeightBytes(block: WithWeights, unit?: Unit): number {
+export function blockWeightBytes(block: WithWeights, counts: (weight: Weight) => boolean = () => true): number {
   const bytes = (weights: readonly Weight[]) =>
-    weights.reduce(
-      (sum, weight) => sum + (unit === undefined || weight.split.unit === unit ? sliceBytes(weight) : 0),
-      0,
-    );
+    weights.reduce((sum, weight) => sum + (counts(weight) ? sliceBytes(weight) : 0), 0);
   return [block.weights, ...ofExperts(block, (weights) => weights)].reduce((sum, weights) => sum + bytes(weights), 0);
 }
 

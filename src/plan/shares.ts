@@ -2,7 +2,7 @@ import { StelliumError } from "../errors.ts";
 import type { ModelDescription } from "../model/describeModel.ts";
 import { blockWeightBytes, type DealtExperts } from "../model/expertWeights.ts";
 import { commonDivisor } from "../model/hyperparameters.ts";
-import { isDivided, type RankShare, type Unit, unitNames } from "../model/split.ts";
+import { isDivided, type RankShare, type Unit, unitNames, type Weight } from "../model/split.ts";
 import { tensorTypes } from "../native/tensorTypes.ts";
 import type { Range } from "../weights/slice.ts";
 
@@ -230,10 +230,11 @@ function evenedShares(
 ): number[] {
   const bytes = (unit: Unit, rank: number) => {
     const count = dealt[unit]?.[rank]?.count ?? 0;
-    return count === 0 ? 0 : (count * bytesBy(description, unit)) / description.units[unit];
+    const { divided, copied } = bytesBy(description, unit);
+    return count === 0 ? 0 : (count * divided) / description.units[unit] + copied;
   };
   const fixed = shares.map((_, rank) => total(unitNames.map((unit) => bytes(unit, rank))));
-  const parts = levelled(shares, fixed, total(columnUnits.map((unit) => bytesBy(description, unit))));
+  const parts = levelled(shares, fixed, total(columnUnits.map((unit) => bytesBy(description, unit).divided)));
   const sum = total(parts);
   return parts.map((part) => part / sum);
 }
@@ -251,9 +252,13 @@ function levelled(shares: readonly number[], fixed: readonly number[], amount: n
   }
 }
 
-/** Bytes of all weights that go with a unit, copies and biases included. */
-function bytesBy({ blocks }: ModelDescription, unit: Unit): number {
-  return total(blocks.map((block) => blockWeightBytes(block, unit)));
+/** Bytes of all weights that are divided by a unit, and of those that each rank with a share of it has. */
+function bytesBy({ blocks }: ModelDescription, unit: Unit): { divided: number; copied: number } {
+  const bytes = (copies: boolean) => {
+    const counts = ({ split }: Weight) => split.unit === unit && (split.axis === "replicated") === copies;
+    return total(blocks.map((block) => blockWeightBytes(block, counts)));
+  };
+  return { divided: bytes(false), copied: bytes(true) };
 }
 
 function total(numbers: readonly number[]): number {

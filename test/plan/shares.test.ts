@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { StelliumError } from "#stellium/errors";
 import type { ModelDescription } from "#stellium/model/describeModel";
-import { expertUnits } from "#stellium/model/expertWeights";
+import { blockWeightBytes, expertUnits } from "#stellium/model/expertWeights";
 import { describe as describeModelFile } from "#stellium/model/support";
 import { type TensorTypeName, tensorTypes } from "#stellium/native/tensorTypes";
 import { type RankDescription, rankDescription } from "#stellium/plan/rankDescription";
@@ -184,6 +184,20 @@ describe("shares", () => {
     const spread = (values: number[]) => Math.max(...values.slice(1)) / Math.min(...values.slice(1));
     expect(spread(bytes("blocks"))).toBeGreaterThan(1.2);
     expect(spread(bytes("bytes"))).toBeLessThan(1.1);
+  });
+
+  it("count what every rank has a copy of when they level bytes", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "stellium-test-"));
+    const path = join(folder, "model.gguf");
+    await generateModel({ shape: "tiny-deepseek2", type: "F32", path });
+    const model = describeModelFile(await readGguf(path));
+    rmSync(folder, { recursive: true });
+    const plan = planShares(model, Array(5).fill(1), { even: "bytes" });
+    const [, ...others] = plan.ranks.map((_, rank) =>
+      rankDescription(model, plan, rank).blocks.reduce((sum, block) => sum + blockWeightBytes(block), 0),
+    );
+    expect(plan.ranks.at(-1)!.kvHeads.count).toBe(0);
+    expect(Math.max(...others) / Math.min(...others)).toBeLessThan(1.05);
   });
 
   it.each<[string, number[], string]>([
