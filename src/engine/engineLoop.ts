@@ -282,7 +282,7 @@ export class EngineLoop implements Disposable {
     statistics[statistic.expertHits] = pool?.hits ?? 0;
     statistics[statistic.expertMisses] = pool?.misses ?? 0;
     statistics[statistic.expertBytes] = pool?.bytesRead ?? 0;
-    statistics[statistic.diskBytes] = window.bytesRead;
+    statistics[statistic.diskBytes] = window.bytesRead + (pool?.bytesRead ?? 0);
     statistics[statistic.windowFilled] = window.filled;
     if (links === undefined) return;
     statistics[statistic.collectives] = links.count;

@@ -72,12 +72,24 @@ export interface DeviceMemory {
   readonly fits: boolean;
 }
 
+/** Measured: the threads that read experts, and the graphs of a block whose experts are computed one by one. */
+const expertReaderBytes = 32e6;
+const expertGraphBytes = 0.4e6;
+
 /** Spends what the cap leaves beside everything else on weights. */
 export function planDeviceMemory(description: RankDescription, demand: DeviceDemand): DeviceMemory {
+  const memory = spend(description, demand, 0);
+  if (memory.experts.slots === memory.experts.count) return memory;
+  const mixtures = description.blocks.filter((block) => expertCount(block) > 0).length;
+  return spend(description, demand, expertReaderBytes + mixtures * expertGraphBytes);
+}
+
+/** @param readingBytes - what reading experts takes */
+function spend(description: RankDescription, demand: DeviceDemand, readingBytes: number): DeviceMemory {
   const { kvBytes, linkBytes, hostBytes = 0, capBytes, windowBlocks } = demand;
   const planned = planMemory(description, demand, kvBytes);
   const { weights, compute } = planned;
-  const runtime = planned.runtime + hostBytes;
+  const runtime = planned.runtime + hostBytes + readingBytes;
   const { routing } = description.hyperparameters;
   const rooms = demand.rooms ?? plainBytes(description, weights);
   const [blockBytes, otherBytes] = [rooms.blocks.slice(0, -1), rooms.blocks.at(-1)!];

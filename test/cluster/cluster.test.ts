@@ -9,6 +9,7 @@ import { JoinToken } from "#stellium/cluster/token";
 import { defaultSampling } from "#stellium/serving/sampler";
 import { TextModel } from "#stellium/serving/textModel";
 import { deferred } from "../deferred.ts";
+import { kinds } from "../kinds.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const demo = join(root, "models/stellium-shakespeare-5m-q8_0.gguf");
@@ -34,8 +35,13 @@ function startWorker(address: string, name: string): ChildProcess {
   return child;
 }
 
-/** Opens the bundled model on a cluster; `started` is called once with the address that workers can join at. */
-function open(cluster: Partial<ClusterOptions>, started?: (address: string) => void, parallel = 1): Promise<TextModel> {
+/** Opens a model, the bundled one if no other is named, on a cluster; `started` is called once with the address that workers can join at. */
+function open(
+  cluster: Partial<ClusterOptions>,
+  started?: (address: string) => void,
+  parallel = 1,
+  path = demo,
+): Promise<TextModel> {
   let told = false;
   const onJoin: ClusterOptions["onJoin"] = ({ address }) => {
     if (!told) started?.(address);
@@ -43,7 +49,7 @@ function open(cluster: Partial<ClusterOptions>, started?: (address: string) => v
   };
   // Links that are measured may choose another collective at each start, which adds up in another order.
   const options = { workers: 1, local: true, token, cacheDir, onJoin, collective: "exchange" as const, ...cluster };
-  return TextModel.open(demo, { threads: 1, context: 512, parallel, cluster: options });
+  return TextModel.open(path, { threads: 1, context: 512, parallel, cluster: options });
 }
 
 async function write(model: TextModel, count: number, signal?: AbortSignal, onText = () => {}): Promise<string> {
@@ -79,14 +85,41 @@ describe("a cluster", () => {
     },
   );
 
+  it("does not let in who has another token", async () => {
+    const refused = new Promise<string>((resolve) => {
+      const stopper = new AbortController();
+      open({ workers: 1, local: false, listen: { host: "127.0.0.1", port: 0 } }, (at) => {
+        const env = { ...process.env, STELLIUM_TOKEN: "another token than theirs" };
+        const child = spawn(process.execPath, [join(root, "dist/cli/main.js"), "join", at], { env });
+        children.add(child);
+        let text = "";
+        child.stderr.on("data", (data) => {
+          text += data;
+        });
+        child.once("exit", (code) => {
+          resolve(`${code} ${text}`);
+          startWorker(at, "with the right one");
+        });
+      }).then((model) => model[Symbol.asyncDispose](), stopper.abort);
+    });
+    expect(await refused).toMatch(/^1 stellium: the coordinator at .* does not accept this join token/);
+  });
+});
+
+describe.each(kinds)("a cluster with %s", (_, made) => {
+  let path: string;
+  beforeAll(async () => {
+    path = await made();
+  });
+
   it.each([
     [1, 0, 0],
     [0, 1, 1],
   ])("has devices that hold nothing of the blocks, in shares of %i, %i and %i, twice", async (...shares) => {
-    await using alone = await TextModel.open(demo, { threads: 1, context: 512 });
+    await using alone = await TextModel.open(path, { threads: 1, context: 512 });
     const expected = await write(alone, 8);
     for (let start = 0; start < 2; start++) {
-      await using shared = await open({ workers: 2, shares, wire: "f32" });
+      await using shared = await open({ workers: 2, shares, wire: "f32" }, undefined, 1, path);
       expect(await write(shared, 8)).toBe(expected);
     }
   });
@@ -96,16 +129,16 @@ describe("a cluster", () => {
     const { sliceDirectory } = await import("#stellium/weights/sliceDirectory");
     const slices = async () => (await listSlices(sliceDirectory(cacheDir))).map(({ path }) => path).sort();
     {
-      await using _ = await open({ workers: 2, shares: [2, 1, 1] });
+      await using _ = await open({ workers: 2, shares: [2, 1, 1] }, undefined, 1, path);
     }
     const before = await slices();
-    await using again = await open({ workers: 2, shares: [2, 1, 1] });
+    await using again = await open({ workers: 2, shares: [2, 1, 1] }, undefined, 1, path);
     expect(await write(again, 3)).not.toBe("");
     expect(await slices()).toEqual(before);
   });
 
   it("stops when asked to, and goes on", async () => {
-    await using shared = await open({});
+    await using shared = await open({}, undefined, 1, path);
     const stopper = new AbortController();
     const stopped = write(shared, 400, stopper.signal, () => stopper.abort("enough"));
     await expect(stopped).rejects.toMatchObject({ code: "ABORTED" });
@@ -116,10 +149,15 @@ describe("a cluster", () => {
     const workers: ChildProcess[] = [];
     let address = "";
     const listen = { host: "127.0.0.1", port: 0 };
-    await using shared = await open({ workers: 2, local: false, listen }, (at) => {
-      address = at;
-      workers.push(startWorker(at, "first"), startWorker(at, "second"));
-    });
+    await using shared = await open(
+      { workers: 2, local: false, listen },
+      (at) => {
+        address = at;
+        workers.push(startWorker(at, "first"), startWorker(at, "second"));
+      },
+      1,
+      path,
+    );
     const expected = await write(shared, 10);
     const written = deferred<void>();
     const failed = write(shared, 400, undefined, written.resolve).then(
@@ -142,7 +180,7 @@ describe("a cluster", () => {
     const onJoin: ClusterOptions["onJoin"] = ({ address, joined: there, wanted }) => {
       if (there < wanted) joined.resolve(address);
     };
-    const opening = open({ local: false, listen: { host: "127.0.0.1", port: 0 }, onJoin });
+    const opening = open({ local: false, listen: { host: "127.0.0.1", port: 0 }, onJoin }, undefined, 1, path);
     const address = await joined.promise;
     workers.push(startWorker(address, "first"));
     await using shared = await opening;
@@ -164,7 +202,7 @@ describe("a cluster", () => {
       address = at;
       worker = startWorker(at, "first");
     };
-    await using shared = await open({ local: false, listen: { host: "127.0.0.1", port: 0 } }, started, 2);
+    await using shared = await open({ local: false, listen: { host: "127.0.0.1", port: 0 } }, started, 2, path);
     const expected = await write(shared, 10);
     const outcomes = Promise.allSettled([write(shared, 400), write(shared, 400), write(shared, 10)]);
     while (shared.slots().some(({ state }) => state !== "decode")) await new Promise(setImmediate);
@@ -173,25 +211,5 @@ describe("a cluster", () => {
     while (shared.counters.requests.failed < 2) await new Promise((resolve) => setTimeout(resolve, 10));
     startWorker(address, "second");
     expect(await outcomes).toMatchObject([failed, failed, { status: "fulfilled", value: expected }]);
-  });
-
-  it("does not let in who has another token", async () => {
-    const refused = new Promise<string>((resolve) => {
-      const stopper = new AbortController();
-      open({ workers: 1, local: false, listen: { host: "127.0.0.1", port: 0 } }, (at) => {
-        const env = { ...process.env, STELLIUM_TOKEN: "another token than theirs" };
-        const child = spawn(process.execPath, [join(root, "dist/cli/main.js"), "join", at], { env });
-        children.add(child);
-        let text = "";
-        child.stderr.on("data", (data) => {
-          text += data;
-        });
-        child.once("exit", (code) => {
-          resolve(`${code} ${text}`);
-          startWorker(at, "with the right one");
-        });
-      }).then((model) => model[Symbol.asyncDispose](), stopper.abort);
-    });
-    expect(await refused).toMatch(/^1 stellium: the coordinator at .* does not accept this join token/);
   });
 });

@@ -1,12 +1,11 @@
 import { getEventListeners } from "node:events";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ClusterOptions } from "#stellium/cluster/clusterOptions";
 import type { GeneratedToken, GenerationRequest, GenerationResult } from "#stellium/serving/generation";
 import { defaultSampling } from "#stellium/serving/sampler";
 import { TextModel } from "#stellium/serving/textModel";
+import { kinds } from "../kinds.ts";
 
-const demo = fileURLToPath(new URL("../../models/stellium-shakespeare-5m-q8_0.gguf", import.meta.url));
 const sampling = { ...defaultSampling, temperature: 0 };
 const prompts = [
   "ROMEO:\n",
@@ -47,15 +46,20 @@ function expectSame({ written: alone }: Answer, { written: among }: Answer): voi
 
 const idle = (model: TextModel) => model.slots().every(({ state }) => state === "idle");
 
-describe.each<[string, Partial<ClusterOptions> | undefined]>([
+const settings: readonly [string, Partial<ClusterOptions> | undefined][] = [
   ["one device", undefined],
   ["a cluster", { workers: 1, local: true, wire: "f32" }],
-])("many requests on %s", (_, clusterOptions) => {
+];
+const all = settings.flatMap(([setting, cluster]) =>
+  kinds.map(([kind, path]) => [kind, setting, path, cluster] as const),
+);
+
+describe.each(all)("many requests to %s on %s", (_, _setting, path, clusterOptions) => {
   let model: TextModel;
   beforeAll(async () => {
     const cluster = clusterOptions && ({ workers: 1, local: true, ...clusterOptions } as ClusterOptions);
     const options = { threads: 1, context: 512, parallel: 3, queue: 2, prefixBytes: 4e6, cluster };
-    model = await TextModel.open(demo, options);
+    model = await TextModel.open(await path(), options);
   });
   afterAll(() => model[Symbol.asyncDispose]());
 

@@ -41,7 +41,8 @@ class PoolReader implements Disposable {
   constructor(setup: PoolReaderSetup) {
     const { map, memory } = setup;
     this.#setup = setup;
-    this.#pieces = new PieceReader(map, memory, undefined);
+    // What it reads does not fill the window, whose bytes are counted.
+    this.#pieces = new PieceReader(map, { ...memory, bytes: new BigInt64Array(1) }, undefined);
     this.#roomBytes = map.blocks.slice(map.experts).reduce((most, { room }) => Math.max(most, room), 0);
   }
 

@@ -17,7 +17,7 @@ export interface BlockWindow {
   release(): void;
   /** Milliseconds that blocks were waited for. */
   readonly waitMs: number;
-  /** Bytes that were read from disk so far. */
+  /** Bytes that were read from disk so far, without those of experts. */
   readonly bytesRead: number;
   /** How much of its room was filled, 0 to 1, when blocks were asked for: their mean so far. */
   readonly filled: number;
