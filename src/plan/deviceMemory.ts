@@ -76,12 +76,18 @@ export interface DeviceMemory {
 const expertReaderBytes = 32e6;
 const expertGraphBytes = 0.4e6;
 
-/** Spends what the cap leaves beside everything else on weights. */
+/**
+ * Spends what the cap leaves beside everything else on weights. Reading experts takes memory, too: a small mixture takes
+ * less if it is all in memory.
+ */
 export function planDeviceMemory(description: RankDescription, demand: DeviceDemand): DeviceMemory {
   const memory = spend(description, demand, 0);
   if (memory.experts.slots === memory.experts.count) return memory;
   const mixtures = description.blocks.filter((block) => expertCount(block) > 0).length;
-  return spend(description, demand, expertReaderBytes + mixtures * expertGraphBytes);
+  const reading = spend(description, demand, expertReaderBytes + mixtures * expertGraphBytes);
+  const resident = spend(description, { ...demand, capBytes: undefined }, 0);
+  if (resident.totalBytes > reading.leastCapBytes) return reading;
+  return { ...resident, capBytes: demand.capBytes, leastCapBytes: Math.ceil(resident.totalBytes), fits: false };
 }
 
 /** @param readingBytes - what reading experts takes */
