@@ -29,11 +29,11 @@ const columnStep = 4;
 const nodesOfExpert = 40;
 const mostBiases = 8;
 
-/** What the rank has of a block's experts. */
+/** The rank's experts of a block. */
 interface HeldExperts {
   /** The unit of each expert; -1 of those that the rank has no part of. */
   readonly units: Int32Array;
-  /** How many it has a part of. */
+  /** Number of experts that it has a part of. */
   readonly count: number;
 }
 
@@ -79,9 +79,9 @@ export class ExpertRunner implements Disposable {
     let [most, used] = [0, 0];
     for (const block of blocks) {
       const units = new Int32Array(block.experts?.count ?? 0).fill(-1);
-      for (const expert of heldExperts(block)) units[expert] = expertOf.push(expert) - 1;
-      const count = units.filter((unit) => unit >= 0).length;
-      this.#held.set(block, { units, count });
+      const held = heldExperts(block);
+      for (const expert of held) units[expert] = expertOf.push(expert) - 1;
+      this.#held.set(block, { units, count: held.length });
       most = Math.max(most, units.length);
       if (block.kind === "experts") used = Math.max(used, block.routing.used);
     }

@@ -58,7 +58,7 @@ interface ShapedGraphs extends BuiltGraphs {
   readonly results: PassResults;
 }
 
-/** How passes go through the blocks. */
+/** The steps of a pass, and the streamed blocks that they need. */
 interface PassPlan {
   readonly segments: readonly SegmentPlan[];
   readonly blocks: StreamedBlocks;

@@ -72,7 +72,7 @@ export function heldExperts({ experts }: Pick<WithWeights, "experts">): number[]
   return all.filter((expert) => experts.dealt?.[expert]?.count !== 0);
 }
 
-/** How many experts of a block a rank has a share of. */
+/** Number of experts of a block that a rank has a share of. */
 export function expertCount(block: Pick<WithWeights, "experts">): number {
   return heldExperts(block).length;
 }

@@ -76,7 +76,7 @@ export function planShares(
   };
 }
 
-/** Columns of experts are divided unevenly if a rank has so many times its share of them. */
+/** A rank may have this many times its share of the columns before experts are dealt one by one. */
 const unevenColumns = 1.1;
 
 /**
@@ -201,7 +201,7 @@ function deal(length: number, unit: number, shares: readonly number[]): Range[] 
   return inGroups(largestRemainder(Math.ceil(length / unit), shares), length, unit);
 }
 
-/** Ranges of so many groups of `group` things, one after the other; the last group may be smaller. */
+/** Consecutive ranges, each of a number of groups; a group has `group` things, the last one may have fewer. */
 function inGroups(counts: readonly number[], length: number, group: number): Range[] {
   let end = 0;
   return counts.map((count) => {

@@ -43,7 +43,7 @@ const passingSlots = 8;
  * can be computed from, those in memory first, and `release` lets their memory go.
  */
 export interface ExpertPool {
-  /** How many there is room for. */
+  /** Number of experts that fit in memory at once. */
   readonly slots: number;
   /** Experts that were wanted and in memory, and those that were not, so far. */
   readonly hits: number;
