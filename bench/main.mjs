@@ -32,6 +32,12 @@ const commands = {
       "[--requests 50000] [--seed N]: send malformed requests to a server of the bundled model; only 4xx may come back",
     run: apiFuzz,
   },
+  experts: {
+    about: `[--shape qwen3-30b-a3b] [--type Q4_0] [--layers N] [--caps 2000,4000,6000] [--resident 20000] [--words 64]
+              [--tokens 96] [--rounds 2] [--threads N] [--dir DIR]: a mixture of experts under caps in MB, against its
+              limit and llama.cpp over the mapped file`,
+    run: experts,
+  },
   fuzz: {
     about: "[--count 100000] [--seed N]: hostile frames and messages against live devices",
     run: fuzz,
@@ -147,6 +153,12 @@ async function scaling(args) {
 /** @param {string[]} args */
 async function answers(args) {
   const { run } = await import("./answers.mjs");
+  await run(args);
+}
+
+/** @param {string[]} args */
+async function experts(args) {
+  const { run } = await import("./experts.mjs");
   await run(args);
 }
 

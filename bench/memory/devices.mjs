@@ -27,6 +27,10 @@ import { inGroups, replyOf, startIn } from "./contained.mjs";
  * @property {number} window_bytes
  * @property {number} compute_ms
  * @property {number} disk_wait_ms
+ * @property {number} [expert_slots] This and the next ones: of a mixture that is not in memory as a whole.
+ * @property {number} [expert_hits]
+ * @property {number} [expert_misses]
+ * @property {number} [expert_bytes_per_token] Of decoded tokens.
  *
  * @typedef {object} Answer
  * @property {number[]} prompt_tokens

@@ -89,7 +89,7 @@ function streamedBytes({ devices }) {
 }
 
 /** @param {string} path @param {number} readBps @param {AbortSignal} signal @returns {Promise<number>} */
-async function directRateOf(path, readBps, signal) {
+export async function directRateOf(path, readBps, signal) {
   const input = JSON.stringify({ path, seconds: directSeconds });
   const { bytesPerSecond } = await inGroups(1, { readBps }, async ([group]) => {
     const child = startIn(group, [directRate], { signal, input });

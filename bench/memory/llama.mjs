@@ -63,10 +63,26 @@ async function ours(subject, capBytes, { threads, tokens }) {
  * @param {boolean} converted
  * @returns {Promise<Sample | Failure>}
  */
-async function theirs({ path: model, signal }, memory, { threads, tokens: steps }, converted) {
+async function theirs(subject, memory, { threads, tokens: steps }, converted) {
+  const tokens = Array.from({ length: steps }, (_, step) => 3 + step);
+  const decoded = await decodeMapped(subject, memory, { threads, context, prompt: [], tokens, converted });
+  if (typeof decoded === "string") return decoded;
+  const { loadMs, stepMs, peakBytes } = decoded;
+  const [first = Number.NaN, ...others] = stepMs;
+  return { firstMs: loadMs + first, tokenMs: mean(others), peakBytes };
+}
+
+/**
+ * Has llama.cpp decode over the mapped file in a control group, with nothing of the file in the system's cache at first.
+ * @param {Pick<Subject, "path" | "signal">} subject
+ * @param {number} memory
+ * @param {Omit<import("./llamaMmap.mjs").LlamaRequest, "model">} request
+ * @returns {Promise<(import("./llamaMmap.mjs").LlamaReply & { peakBytes: number }) | Failure>}
+ */
+export async function decodeMapped({ path: model, signal }, memory, request) {
   // What others have in the cache would not count against this group.
   await dropCache(model);
-  const input = JSON.stringify({ model, threads, context, steps, converted });
+  const input = JSON.stringify({ model, ...request });
   const patience = AbortSignal.timeout(patienceMs);
   const { outcome, charged } = await inGroups(1, { memory }, async ([group]) => {
     const child = startIn(group, [script], { signal: AbortSignal.any([signal, patience]), input });
@@ -74,9 +90,7 @@ async function theirs({ path: model, signal }, memory, { threads, tokens: steps 
   });
   if (charged.oomKills > 0) return "killed";
   if (outcome === undefined) return "stalled";
-  const { loadMs, stepMs } = /** @type {import("./llamaMmap.mjs").LlamaReply} */ (replyOf("llama.cpp", outcome));
-  const [first = Number.NaN, ...others] = stepMs;
-  return { firstMs: loadMs + first, tokenMs: mean(others), peakBytes: charged.peakBytes };
+  return { ...replyOf("llama.cpp", outcome), peakBytes: charged.peakBytes };
 }
 
 /** @param {unknown} error */
@@ -100,6 +114,6 @@ function failureOf(samples) {
 }
 
 /** @param {number[]} values */
-function mean(values) {
+export function mean(values) {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

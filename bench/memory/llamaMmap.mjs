@@ -11,12 +11,14 @@ import { allocatePages, viewNative } from "#stellium/native/memory";
  * @property {string} model
  * @property {number} threads
  * @property {number} context
- * @property {number} steps
+ * @property {number[]} prompt Tokens that are decoded in one batch; may be none.
+ * @property {number[]} tokens Those that are decoded one after the other.
  * @property {boolean} converted Whether weights are converted to the CPU's layout in memory, as llama.cpp does by default.
  *
  * @typedef {object} LlamaReply
  * @property {number} loadMs
- * @property {number[]} stepMs
+ * @property {number} promptMs
+ * @property {number[]} stepMs Of each token.
  * @property {number} peakRssBytes
  */
 
@@ -35,7 +37,7 @@ const reply = answer(request);
 process.stdout.write(JSON.stringify(reply), () => process.exit(0));
 
 /** @param {LlamaRequest} request @returns {LlamaReply} */
-function answer({ model: path, threads, context: cells, steps, converted }) {
+function answer({ model: path, threads, context: cells, prompt, tokens, converted }) {
   // Refuses another release, whose structs may differ.
   llamaVocab();
   const llama = nativeLibraries().llama();
@@ -45,15 +47,17 @@ function answer({ model: path, threads, context: cells, steps, converted }) {
   const loadMs = performance.now() - started;
   const single = llama.func("llama_batch_get_one", batchOf, ["void *", "int32_t"]);
   const decode = llama.func("llama_decode", "int32_t", ["void *", batchOf]);
-  const room = allocatePages(pageBytes);
-  const token = new DataView(viewNative(room.address, pageBytes).buffer);
-  const stepMs = Array.from({ length: steps }, (_, step) => {
+  const { address, bytes } = allocatePages(pageBytes);
+  const room = new Int32Array(viewNative(address, bytes).buffer, 0, bytes / 4);
+  const timed = (/** @type {number[]} */ batch) => {
+    room.set(batch);
     const before = performance.now();
-    token.setInt32(0, 3 + step, true);
-    if (decode(context, single(room.address, 1)) !== 0) throw new Error("llama_decode failed");
+    if (decode(context, single(address, batch.length)) !== 0) throw new Error("llama_decode failed");
     return performance.now() - before;
-  });
-  return { loadMs, stepMs, peakRssBytes: process.resourceUsage().maxRSS * 1024 };
+  };
+  const promptMs = prompt.length === 0 ? 0 : timed(prompt);
+  const stepMs = tokens.map((token) => timed([token]));
+  return { loadMs, promptMs, stepMs, peakRssBytes: process.resourceUsage().maxRSS * 1024 };
 }
 
 /** @param {import("koffi").LibraryHandle} llama @param {string} path @param {boolean} converted */

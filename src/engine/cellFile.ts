@@ -1,5 +1,6 @@
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { reasonOf, StelliumError } from "../errors.ts";
+import type { NativeBytes } from "../native/memory.ts";
 import { fileMode } from "../system/makeFolder.ts";
 import { openNew } from "../system/outputFile.ts";
 import { BlockChecksum } from "../weights/checksum.ts";
@@ -28,10 +29,10 @@ export function writeCells(store: CellStore, path: string, keys: readonly number
   try {
     let offset = 0;
     return keys.map((key) => {
-      const { cells, bytes } = store.stored(key);
-      asUnwritable(path, () => writeWhole(file, bytes, offset));
-      offset += bytes.length;
-      return { key, cells, offset: offset - bytes.length, checksum: checksumOf(bytes) };
+      const { cells, bytes: memory } = store.stored(key);
+      asUnwritable(path, () => writeWhole(file, memory, offset));
+      offset += memory.bytes;
+      return { key, cells, offset: offset - memory.bytes, checksum: checksumOf(memory) };
     });
   } finally {
     closeSync(file);
@@ -53,23 +54,25 @@ export function readCells(store: CellStore, path: string, places: readonly CellP
 }
 
 function readPlace(store: CellStore, file: number, { key, cells, offset, checksum }: CellPlace): boolean {
-  const bytes = store.allocate(key, cells);
-  const sound = readWhole(file, bytes, offset) && checksumOf(bytes) === checksum;
+  const memory = store.allocate(key, cells);
+  const sound = readWhole(file, memory, offset) && checksumOf(memory) === checksum;
   if (!sound) store.move({ move: "drop", key });
   return sound;
 }
 
-function writeWhole(file: number, bytes: Uint8Array, offset: number): void {
-  for (let done = 0; done < bytes.length; ) {
-    done += writeSync(file, bytes, done, Math.min(mostAtOnce, bytes.length - done), offset + done);
+function writeWhole(file: number, memory: NativeBytes, offset: number): void {
+  for (let done = 0; done < memory.bytes; ) {
+    const piece = memory.part(done, Math.min(mostAtOnce, memory.bytes - done));
+    done += writeSync(file, piece, 0, piece.length, offset + done);
   }
 }
 
 /** True if all of it could be read. */
-function readWhole(file: number, bytes: Uint8Array, offset: number): boolean {
+function readWhole(file: number, memory: NativeBytes, offset: number): boolean {
   try {
-    for (let done = 0; done < bytes.length; ) {
-      const read = readSync(file, bytes, done, Math.min(mostAtOnce, bytes.length - done), offset + done);
+    for (let done = 0; done < memory.bytes; ) {
+      const piece = memory.part(done, Math.min(mostAtOnce, memory.bytes - done));
+      const read = readSync(file, piece, 0, piece.length, offset + done);
       if (read === 0) return false;
       done += read;
     }
@@ -79,9 +82,9 @@ function readWhole(file: number, bytes: Uint8Array, offset: number): boolean {
   }
 }
 
-function checksumOf(bytes: Uint8Array): string {
+function checksumOf(memory: NativeBytes): string {
   const checksum = new BlockChecksum();
-  checksum.update(bytes);
+  for (const part of memory.parts(0, memory.bytes)) checksum.update(part);
   return Buffer.from(checksum.digest()).toString("hex");
 }
 

@@ -1,5 +1,5 @@
 import { StelliumError } from "../errors.ts";
-import { allocateNative, type NativeMemory } from "../native/memory.ts";
+import { allocateNative, NativeBytes, type NativeMemory } from "../native/memory.ts";
 import type { KvCache } from "./kvCache.ts";
 import type { CellMove } from "./rankCommand.ts";
 
@@ -31,16 +31,16 @@ export class CellStore implements Disposable {
   }
 
   /** The bytes of a copy, valid until it is dropped. Throws `PROTOCOL_VIOLATION` where there is none. */
-  stored(key: number): { cells: number; bytes: Uint8Array } {
+  stored(key: number): { cells: number; bytes: NativeBytes } {
     const { cells, memory } = this.#find(key, 0);
-    return { cells, bytes: memory.view.subarray(0, this.#kv.bytesOf(cells)) };
+    return { cells, bytes: new NativeBytes(memory.address, this.#kv.bytesOf(cells)) };
   }
 
   /**
    * Makes room for a copy, in place of one of the same key, for its bytes to be written. Throws `PROTOCOL_VIOLATION` where
    * there is no room.
    */
-  allocate(key: number, cells: number): Uint8Array {
+  allocate(key: number, cells: number): NativeBytes {
     this.#drop(key);
     const stored = [...this.#stored.values()].reduce((sum, entry) => sum + entry.cells, 0);
     if (stored + cells > this.#most) throw violation(`${stored + cells} cells exceed the ${this.#most} to be kept`);

@@ -29,6 +29,15 @@ const columnStep = 4;
 const nodesOfExpert = 40;
 const mostBiases = 8;
 
+/** A block's experts, applied to the tokens of a lane. */
+export interface ExpertWork {
+  readonly block: RankBlock;
+  readonly step: ExpertsStep<RankBlock>;
+  readonly lane: Lane;
+  /** Of each token, the experts that were chosen. */
+  readonly ids: Int32Array;
+}
+
 /** The rank's experts of a block. */
 interface HeldExperts {
   /** The unit of each expert; -1 of those that the rank has no part of. */
@@ -67,6 +76,7 @@ export class ExpertRunner implements Disposable {
   readonly #mixtures: number;
   /** For the current block: wanted units, pairs sorted by expert, and the first pair of each expert. */
   readonly #wanted: Int32Array;
+  #wantedCount = 0;
   readonly #starts: Int32Array;
   readonly #pairs: Int32Array;
 
@@ -111,15 +121,19 @@ export class ExpertRunner implements Disposable {
     this.#graphs = new GraphCache(ggml, backend, keptGraphs, "experts");
   }
 
+  /** Begins to bring the experts of a block into memory that a lane's tokens have chosen. What was begun before is over. */
+  begin({ block, step, lane, ids }: ExpertWork): void {
+    this.#wantedCount = this.#sort(block, step, lane, ids);
+    this.#pool.begin(this.#wanted, this.#wantedCount, this.#passes(block, this.#wantedCount));
+  }
+
   /**
-   * Computes what the experts of a block give that a lane's tokens have chosen, into the lane. Returns false if it was
-   * stopped. Throws what `ExpertPool.next` does.
+   * Computes what the experts give that `begin` was asked for, into the lane. Returns false if it was stopped. Throws what
+   * `ExpertPool.next` does.
    */
-  run(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, ids: Int32Array): boolean {
-    const wanted = this.#sort(block, lane, ids);
+  run({ block, step, lane }: ExpertWork): boolean {
     this.#placeBiases(block);
-    this.#pool.begin(this.#wanted, wanted, this.#passes(block, wanted));
-    for (let done = 0; done < wanted; done++) {
+    for (let done = 0; done < this.#wantedCount; done++) {
       const unit = this.#pool.next();
       if (unit < 0 || !this.#compute(block, step, lane, unit)) return false;
       this.#pool.release(unit);
@@ -139,7 +153,7 @@ export class ExpertRunner implements Disposable {
    * Sorts the pairs of token and expert by expert, and lists the units that are wanted; the rank gives nothing to the
    * pairs of an expert that it has no part of. Returns how many are wanted.
    */
-  #sort(block: RankBlock, lane: Lane, ids: Int32Array): number {
+  #sort(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, ids: Int32Array): number {
     const starts = this.#starts.fill(0);
     for (let pair = 0; pair < ids.length; pair++) starts[ids[pair]! + 1]!++;
     for (let expert = 0; expert + 1 < starts.length; expert++) starts[expert + 1]! += starts[expert]!;
@@ -153,7 +167,7 @@ export class ExpertRunner implements Disposable {
       const [start, end] = [starts[expert]!, starts[expert + 1]!];
       if (start === end) continue;
       if (units[expert]! >= 0) this.#wanted[wanted++] = units[expert]!;
-      else lane.clearOutputs(this.#pairs.subarray(start, end));
+      else lane.clearOutputs(step, this.#pairs.subarray(start, end));
     }
     return wanted;
   }
@@ -187,7 +201,7 @@ export class ExpertRunner implements Disposable {
 
   #build(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, unit: number, columns: number): GraphBuilder {
     const builder = new GraphBuilder(this.#parts.ggml, nodesOfExpert);
-    const { input, outputs } = lane.experts(builder);
+    const { input, outputs } = lane.experts(builder, step);
     const context = {
       builder,
       matrix: (role: string) => this.#pool.tensor(unit, role),

@@ -130,7 +130,7 @@ export class Forward implements Disposable {
     const tokens = tokensOfLane(batch, reducer.lanes);
     this.#experts =
       pool && new ExpertRunner({ ggml, backend, weights: parts.weights, blocks: description.blocks, tokens }, pool);
-    this.#parts = { ...parts, description, experts: this.#experts };
+    this.#parts = { ...parts, description };
     this.logits = description.shares[0]!.vocabulary.count === vocabularySize ? undefined : new OwnLogits(vocabulary);
     this.#recorder = parts.recorder ?? noRecorder;
     const separate = reducer.separates || parts.graphs === "block";
@@ -290,13 +290,22 @@ export class Forward implements Disposable {
     const { subject } = this.#plan.segments[index]!;
     const { tokens } = group.layout.shape;
     const [started, begun] = [performance.now() - this.#poolWaitMs, this.#recorder.now()];
-    if (segment.experts !== undefined && !this.#plan.blocks.attempt(segment.experts)) return false;
-    const complete = computeGraph(ggml, backend, segment.builder);
+    const complete = this.#runExperts(segment) && computeGraph(ggml, backend, segment.builder);
     this.#recorder.end(spanKind.compute, begun, subject, tokens);
     this.#computeMs += performance.now() - this.#poolWaitMs - started;
     if (!complete) return false;
     if (index === group.graphs.segments.length - 1) this.#readResults(group);
     return true;
+  }
+
+  /**
+   * Computes the experts that a segment needs. They are asked for as soon as they are chosen if the pass is one group of
+   * tokens; those of several groups are brought into memory one after the other.
+   */
+  #runExperts({ wanted, experts }: Segment): boolean {
+    const asked = this.#lastLane === 0 ? wanted : experts;
+    if (asked !== undefined) this.#experts!.begin(asked);
+    return experts === undefined || this.#plan.blocks.attempt(() => this.#experts!.run(experts));
   }
 
   /** Milliseconds that experts were waited for so far, which is no computing. */

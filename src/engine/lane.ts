@@ -1,5 +1,12 @@
 import { type BatchLayout, type BatchShape, type ColumnSpan, type Run, seenCells } from "../model/batch.ts";
-import type { ChooseStep, ChosenInputs, ChosenValues, PassInputs, RankBlock } from "../model/blocks/block.ts";
+import type {
+  ChooseStep,
+  ChosenInputs,
+  ChosenValues,
+  ExpertsStep,
+  PassInputs,
+  RankBlock,
+} from "../model/blocks/block.ts";
 import type { PassedOn } from "../model/blocks/definitions.ts";
 import type { GraphBuilder } from "../model/graphBuilder.ts";
 import type { TemperatureScale } from "../model/hyperparameters.ts";
@@ -130,23 +137,18 @@ export class Lane implements Disposable {
   }
 
   /** All of what experts start from, (embedding length, tokens), and of what they give, (embedding length, used * tokens). */
-  experts(builder: GraphBuilder): { input: Tensor; outputs: Tensor } {
-    const { embeddingLength, tokens, passed } = this.#size;
-    const [input, outputs] = [embeddingLength * tokens, (passed.kept - embeddingLength) * tokens];
-    return {
-      input: builder.reshape(builder.slice(this.#kept, 0, input, 4), embeddingLength, tokens),
-      outputs: builder.reshape(
-        builder.slice(this.#kept, input, outputs, 4),
-        embeddingLength,
-        outputs / embeddingLength,
-      ),
-    };
+  experts(builder: GraphBuilder, { used }: Pick<ExpertsStep<RankBlock>, "used">): { input: Tensor; outputs: Tensor } {
+    const { embeddingLength: length, tokens } = this.#size;
+    const vectors = (first: number, count: number) =>
+      builder.reshape(builder.slice(this.#kept, first * length, count * length, 4), length, count);
+    return { input: vectors(0, tokens), outputs: vectors(this.#firstOutput(used), used * tokens) };
   }
 
-  /** Zeros what an expert gives a token, for each pair of both that is listed; pairs are counted token by token. */
-  clearOutputs(pairs: Int32Array): void {
-    const { embeddingLength: length, tokens } = this.#size;
-    for (const pair of pairs) this.#keptValues.fill(0, (tokens + pair) * length, (tokens + pair + 1) * length);
+  /** Zeros what one of `used` experts gives a token, for each pair that is listed; they are counted token by token. */
+  clearOutputs({ used }: Pick<ExpertsStep<RankBlock>, "used">, pairs: Int32Array): void {
+    const { embeddingLength: length } = this.#size;
+    const first = this.#firstOutput(used);
+    for (const pair of pairs) this.#keptValues.fill(0, (first + pair) * length, (first + pair + 1) * length);
   }
 
   /** What a choice hands over to the graph that follows it. */
@@ -194,6 +196,12 @@ export class Lane implements Disposable {
   [Symbol.dispose](): void {
     this.#ggml.freeBuffer(this.#buffer);
     this.#ggml.free(this.#context);
+  }
+
+  /** Vectors that are kept before what experts give. */
+  #firstOutput(used: number): number {
+    const { embeddingLength, tokens, passed } = this.#size;
+    return (passed.kept / embeddingLength - used) * tokens;
   }
 
   /** The last `count` of `tokens` numbers of each channel, one channel after the other. */

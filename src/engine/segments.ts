@@ -21,7 +21,7 @@ import type { RankDescription } from "../plan/rankDescription.ts";
 import { severalBlocks } from "../trace/spans.ts";
 import type { Weights } from "../weights/weights.ts";
 import { BlockChoice, type ChoiceCheck, checkedValues } from "./choices.ts";
-import type { ExpertRunner } from "./expertRunner.ts";
+import type { ExpertWork } from "./expertRunner.ts";
 import type { KvCache } from "./kvCache.ts";
 import type { Lane } from "./lane.ts";
 import type { PartialSums } from "./reducer.ts";
@@ -48,8 +48,11 @@ interface PlannedExperts {
 
 /** Steps that are computed by one graph: neighbours with nothing between them, no sum, no choice and no reading of weights. */
 export interface SegmentPlan {
-  /** The choice that precedes it, and the experts that are computed after that choice, if any. */
+  /** The choice that precedes it, if any. */
   readonly choice: PlannedChoice | undefined;
+  /** The experts that this choice is of, if they are computed one by one: before this segment, or before the next one. */
+  readonly wanted: PlannedExperts | undefined;
+  /** The experts that are computed before it, if any. */
   readonly experts: PlannedExperts | undefined;
   readonly steps: readonly PlannedStep[];
   /** Values per token of the `partial` that it leaves, if they are others than those of the hidden states. */
@@ -121,11 +124,12 @@ class SegmentPlanner {
 
   end(): SegmentPlan[] {
     this.#segments.at(-1)?.steps.push(...this.#waiting);
-    return this.#segments.map(({ choice, experts, steps, leaves, sums, owner }) => {
+    return this.#segments.map(({ choice, experts, steps, leaves, sums, owner }, i) => {
       const owners = new Set(steps.filter(({ step }) => !step.resident).map(({ block }) => block));
       const subject = owners.size > 1 ? severalBlocks : owner;
       return {
         choice,
+        wanted: choice && (experts ?? this.#segments[i + 1]?.experts),
         experts,
         steps,
         leaves,
@@ -174,8 +178,9 @@ export interface Segment {
   readonly builder: GraphBuilder;
   /** What the graph works on, if its block chooses that. */
   readonly choice: BlockChoice | undefined;
-  /** Computes what the chosen experts give, if they are not part of a graph. Returns false if that was stopped. */
-  readonly experts: (() => boolean) | undefined;
+  /** See `SegmentPlan`; undefined also if the rank has no share of them. */
+  readonly wanted: ExpertWork | undefined;
+  readonly experts: ExpertWork | undefined;
   /** What all ranks add up after it, if they do. */
   readonly sums: PartialSums | undefined;
   /** Whether the ranks chose alike before, if that goes with the sums. */
@@ -190,8 +195,6 @@ export interface SegmentParts {
   readonly description: RankDescription;
   readonly weights: Weights;
   readonly kv: KvCache;
-  /** Computes experts that are not all in memory; undefined if all are, or there are none. */
-  readonly experts: ExpertRunner | undefined;
 }
 
 /** Operations and weights of one step, at most. */
@@ -210,16 +213,18 @@ export function buildSegments(
   const segments: Segment[] = [];
   let carried: Carried = { columns: shape.tokens, leaves: embeddingLength, partial: false, kept: [] };
   let unchecked: BlockChoice | undefined;
-  for (const { choice: planned, experts: chosenExperts, steps, sums, leaves: own } of plans) {
+  for (const { choice: planned, steps, sums, leaves: own, ...plan } of plans) {
     const builder = new GraphBuilder(parts.ggml, nodesOf(steps, shape));
     const context = blockContext(parts, builder, lane, shape);
-    const chosen = planned && lane.chosen(builder, planned.step, carried.columns);
+    const counts = planned?.step ?? (plan.experts && chosenFor(plan.experts.step));
+    const chosen = counts && lane.chosen(builder, counts, carried.columns);
     const choice = planned && choiceOf(parts.description.rank, lane, planned, carried);
-    const experts = chosenExperts && computing(parts, lane, chosenExperts, carried.columns);
+    const work = (of: PlannedExperts | undefined) => of && workOf(lane, of, carried.columns);
+    const experts = { wanted: work(plan.wanted), experts: work(plan.experts) };
     if (choice?.mayDiffer) unchecked = choice;
     const end = appendSteps(context, steps, { ...takeUp(builder, lane, carried), chosen });
     if (end === null || "results" in end) {
-      segments.push({ builder, choice, experts, sums: undefined, check: undefined, empty: false });
+      segments.push({ builder, choice, ...experts, sums: undefined, check: undefined, empty: false });
       return { segments, results: end?.results ?? noResults };
     }
     const { columns, partial } = end;
@@ -230,7 +235,7 @@ export function buildSegments(
     const exact = own !== undefined;
     const partialSums = sums ? lane.partialSums(unchecked ? checkedValues(values) : values, exact) : undefined;
     const check = partialSums && unchecked?.checkIn(partialSums.values, values);
-    segments.push({ builder, choice, experts, sums: partialSums, check, empty: partial === null });
+    segments.push({ builder, choice, ...experts, sums: partialSums, check, empty: partial === null });
     if (sums) unchecked = undefined;
     carried = { columns, leaves, partial: sums || partial !== null, kept };
   }
@@ -271,16 +276,15 @@ function choiceOf(rank: number, lane: Lane, planned: PlannedChoice, { columns, l
   return new BlockChoice({ ...planned, rank, partial, chosen: lane.chosenValues(planned.step, columns) });
 }
 
-/** Computes the chosen experts of a block; undefined if the rank has no share of them. */
-function computing(
-  { experts }: SegmentParts,
-  lane: Lane,
-  { block, step }: PlannedExperts,
-  columns: number,
-): (() => boolean) | undefined {
+/** The chosen experts of a block; undefined if the rank has no share of them. */
+function workOf(lane: Lane, { block, step }: PlannedExperts, columns: number): ExpertWork | undefined {
   if (block.experts!.matrices.length === 0) return undefined;
-  const { ids } = lane.chosenValues({ ids: step.used, weights: step.used }, columns);
-  return () => experts!.run(block, step, lane, ids);
+  return { block, step, lane, ids: lane.chosenValues(chosenFor(step), columns).ids };
+}
+
+/** Ids and weights of the experts of each token. */
+function chosenFor({ used }: ExpertsStep<RankBlock>): Pick<ChooseStep<RankBlock>, "ids" | "weights"> {
+  return { ids: used, weights: used };
 }
 
 function keptBy(block: RankBlock, share: RankShare): readonly number[] {

@@ -1,3 +1,4 @@
+import { constants } from "node:buffer";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { StelliumError } from "../errors.ts";
@@ -10,7 +11,7 @@ import { nextPage, pageSize, pageStart } from "./pageSize.ts";
 export interface NativeMemory extends Disposable {
   readonly address: Pointer;
   readonly bytes: number;
-  /** The same memory, as JavaScript sees it. Not to be used after disposal. */
+  /** The same memory, as JavaScript sees it. Not to be used after disposal. Throws `RangeError` if it is too large for that. */
   readonly view: Uint8Array;
 }
 
@@ -22,7 +23,20 @@ export function allocateNative(bytes: number): NativeMemory {
     throw new StelliumError("OUT_OF_MEMORY", { what: "native memory", needed: `${bytes} bytes`, available: "less" });
   }
   const free = base.func("void ggml_aligned_free(void *, size_t)");
-  return { address, bytes, view: viewNative(address, bytes), [Symbol.dispose]: () => free(address, bytes) };
+  return nativeMemory(address, bytes, () => free(address, bytes));
+}
+
+function nativeMemory(address: Pointer, bytes: number, free: () => void): NativeMemory {
+  let view: Uint8Array | undefined;
+  return {
+    address,
+    bytes,
+    get view() {
+      view ??= viewNative(address, bytes);
+      return view;
+    },
+    [Symbol.dispose]: free,
+  };
 }
 
 /**
@@ -37,13 +51,62 @@ export function allocatePages(bytes: number, page = pageSize()): NativeMemory {
   const whole = allocateNative(bytes + border);
   const address = nextPage(whole.address, border);
   preferHugePages(address, bytes);
-  return { address, bytes, view: viewNative(address, bytes), [Symbol.dispose]: () => whole[Symbol.dispose]() };
+  return nativeMemory(address, bytes, () => whole[Symbol.dispose]());
 }
 
-/** `bytes` of native memory at `address`, without copying. Valid as long as that memory is. */
+/**
+ * `bytes` of native memory at `address`, without copying. Valid as long as that memory is. Throws `RangeError` if an array
+ * cannot have so many; see `NativeBytes`.
+ */
 export function viewNative(address: Pointer, bytes: number): Uint8Array {
+  // V8 does not throw then, but ends the process.
+  if (bytes > constants.MAX_LENGTH) throw new RangeError(`an array cannot have ${bytes} bytes`);
   return new Uint8Array(koffi.view(address, bytes));
 }
+
+/** Native memory of any size, which JavaScript sees in parts. Valid as long as that memory is. */
+export class NativeBytes {
+  readonly bytes: number;
+  readonly #address: Pointer;
+  /**
+   * The view that begins at each multiple of `mostPartBytes`, twice as long. They are kept: each new one counts as new
+   * memory, which starts the garbage collector.
+   */
+  readonly #views: Uint8Array[] = [];
+
+  constructor(address: Pointer, bytes: number) {
+    this.#address = address;
+    this.bytes = bytes;
+  }
+
+  /** @param bytes - at most `mostPartBytes` */
+  part(offset: number, bytes: number): Uint8Array {
+    if (bytes > mostPartBytes || offset + bytes > this.bytes) throw new RangeError(`no ${bytes} bytes at ${offset}`);
+    const index = Math.floor(offset / mostPartBytes);
+    const from = offset - index * mostPartBytes;
+    return this.#viewOf(index).subarray(from, from + bytes);
+  }
+
+  /** `bytes` from `offset` on, one part after the other. */
+  *parts(offset: number, bytes: number): Generator<Uint8Array> {
+    for (let done = 0; done < bytes; done += mostPartBytes) {
+      yield this.part(offset + done, Math.min(mostPartBytes, bytes - done));
+    }
+  }
+
+  #viewOf(index: number): Uint8Array {
+    let view = this.#views[index];
+    if (view === undefined) {
+      const start = index * mostPartBytes;
+      view = viewNative(this.#address + BigInt(start), Math.min(2 * mostPartBytes, this.bytes - start));
+      this.#views[index] = view;
+    }
+    return view;
+  }
+}
+
+/** Bytes of the largest part of `NativeBytes`. */
+export const mostPartBytes = 2 ** 30;
 
 /** The same for `count` values of f32. */
 export function viewFloats(address: Pointer, count: number): Float32Array {

@@ -198,9 +198,9 @@ export interface ExpertContext {
 }
 
 /**
- * The experts that the step before has routed tokens to are computed, one by one, as they come into memory. That step
- * keeps their input, (embedding length, columns); the next one finds what they gave, (embedding length, `used` * columns),
- * kept behind it.
+ * The experts that were chosen are computed, one by one, as they come into memory. A step between the choice and this one
+ * is computed while they are read. What is kept first is their input, (embedding length, columns); the next step finds
+ * what they gave, (embedding length, `used` * columns), kept last.
  */
 export interface ExpertsStep<B extends BlockFacts> {
   readonly does: "experts";

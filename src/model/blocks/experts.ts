@@ -152,7 +152,7 @@ function besideVectors(from: LayerFinder, embeddingLength: number, count: number
 /** See `ExpertsBlock`. */
 export const experts: BlockDefinition<ExpertsBlock> = {
   describe: describeExperts,
-  steps: ({ routing, pooled = false, recorded = false, undivided, beside, embeddingLength }) => {
+  steps: ({ routing, pooled = false, recorded = false, undivided, beside, sharedWidth, embeddingLength }) => {
     const nodes = nodesBesides + nodesPerChosen * routing.used;
     const gives = { does: "compute", nodes, ...(beside && { leaves: 2 * embeddingLength }) } as const;
     const own: BlockStep<ExpertsBlock>[] =
@@ -161,6 +161,7 @@ export const experts: BlockDefinition<ExpertsBlock> = {
         : [
             { does: "compute", nodes, append: appendRouter },
             routed(routing),
+            ...(pooled && sharedWidth > 0 ? [{ does: "compute", nodes, append: appendShared } as const] : []),
             ...(pooled ? [{ does: "experts", used: routing.used, append: appendExpert } as const] : []),
             { ...gives, append: pooled ? appendOutputs : appendChosen },
           ];
@@ -168,8 +169,12 @@ export const experts: BlockDefinition<ExpertsBlock> = {
   },
   state: () => undefined,
   cost: ({ routing, embeddingLength, last, pooled = false, beside }, { expertFfn, sharedFfn }) => ({
-    // The input, and room for what experts give.
-    kept: [embeddingLength, ...(pooled ? [routing.used * embeddingLength] : [])],
+    // The input, what the shared expert gives, and room for what the others do.
+    kept: [
+      embeddingLength,
+      ...(pooled && sharedFfn.count > 0 ? [embeddingLength] : []),
+      ...(pooled ? [routing.used * embeddingLength] : []),
+    ],
     // Gate, up, their product and its quantized copy; what each expert gives, and that times its weight.
     workingValues:
       routing.used * (4 * expertFfn.count + 2 * embeddingLength) +
@@ -195,7 +200,7 @@ function appendAll(context: BlockContext, block: Experts, flow: Flow): Flow {
   if (block.empty) return flow;
   const input = blockInput(context, block, flow.hidden);
   const chosen = route(context, block, flow, input);
-  return withParts(context, block, flow, input, chosenExperts(context, block, input, chosen, flow.columns));
+  return withShared(context, block, flow, input, chosenExperts(context, block, input, chosen, flow.columns));
 }
 
 /** The experts' input, and which ones each token gets. */
@@ -210,21 +215,39 @@ function appendRouter(context: BlockContext, block: Experts, flow: Flow): Flow {
 function appendChosen(context: BlockContext, block: Experts, flow: Flow): Flow {
   if (block.empty) return flow;
   const [input] = flow.kept!;
-  return withParts(context, block, flow, input!, chosenExperts(context, block, input!, flow.chosen!, flow.columns));
+  return withShared(context, block, flow, input!, chosenExperts(context, block, input!, flow.chosen!, flow.columns));
+}
+
+/** The shared expert, while the chosen ones are read. */
+function appendShared(context: BlockContext, block: Experts, flow: Flow): Flow {
+  if (block.empty) return flow;
+  const [input] = flow.kept!;
+  return { ...flow, kept: [input!, ...shared(context, block, flow, input!)] };
 }
 
 /** Takes the outputs of experts that were computed one by one. */
 function appendOutputs(context: BlockContext, block: Experts, flow: Flow): Flow {
   if (block.empty) return flow;
-  const [input, outputs] = flow.kept!;
-  const own = hasExperts(block) ? [weightedSum(context, block, outputs!, flow.chosen!.weights, flow.columns)] : [];
-  return withParts(context, block, flow, input!, own);
+  const [input, ...given] = flow.kept!;
+  const outputs = given.pop()!;
+  const own = hasExperts(block) ? [weightedSum(context, block, outputs, flow.chosen!.weights, flow.columns)] : [];
+  return addedUp(context, block, flow, input!, own, given);
 }
 
-/** Adds up what the rank has of the chosen experts and of the shared one, or puts one behind the other to be normed. */
-function withParts(context: BlockContext, block: Experts, flow: Flow, input: Tensor, own: Tensor[]): Flow {
-  const { builder } = context;
-  const others = shared(context, block, flow, input);
+/** The sum of what the rank has of the chosen experts and of the shared one. */
+function withShared(context: BlockContext, block: Experts, flow: Flow, input: Tensor, own: Tensor[]): Flow {
+  return addedUp(context, block, flow, input, own, shared(context, block, flow, input));
+}
+
+/** Adds up parts of the chosen experts and of the shared one, or puts one behind the other to be normed. */
+function addedUp(
+  { builder }: BlockContext,
+  block: Experts,
+  flow: Flow,
+  input: Tensor,
+  own: readonly Tensor[],
+  others: readonly Tensor[],
+): Flow {
   const sum = () => [...own, ...others].reduce((all, part) => builder.add(all, part));
   const partial = block.beside ? oneBehindTheOther(builder, input, others[0], own[0]) : sum();
   return { ...flow, kept: undefined, routed: undefined, partial };

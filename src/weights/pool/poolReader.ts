@@ -1,5 +1,5 @@
 import type { Pointer } from "../../native/ggml.ts";
-import { viewNative } from "../../native/memory.ts";
+import { NativeBytes } from "../../native/memory.ts";
 import type { ReadMap } from "../window/blockMap.ts";
 import { PieceReader } from "../window/pieceReader.ts";
 import { putFailure } from "../window/readFailure.ts";
@@ -34,8 +34,8 @@ export function runPoolReader(setup: PoolReaderSetup): void {
 class PoolReader implements Disposable {
   readonly #setup: PoolReaderSetup;
   readonly #pieces: PieceReader;
-  /** By slot. Views for good: each new one counts as new memory, which starts the garbage collector. */
-  readonly #rooms = new Map<number, Uint8Array>();
+  /** By slot. */
+  readonly #rooms = new Map<number, NativeBytes>();
   readonly #roomBytes: number;
 
   constructor(setup: PoolReaderSetup) {
@@ -86,10 +86,10 @@ class PoolReader implements Disposable {
     announce(memory, windowCell.news);
   }
 
-  #room(slot: number): Uint8Array {
+  #room(slot: number): NativeBytes {
     let room = this.#rooms.get(slot);
     if (room === undefined) {
-      room = viewNative(this.#setup.slots[slot]!, this.#roomBytes);
+      room = new NativeBytes(this.#setup.slots[slot]!, this.#roomBytes);
       this.#rooms.set(slot, room);
     }
     return room;

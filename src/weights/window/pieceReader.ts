@@ -1,5 +1,6 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { reasonOf, StelliumError } from "../../errors.ts";
+import type { NativeBytes } from "../../native/memory.ts";
 import { openRecorder, type Recorder, type TraceMemory } from "../../trace/recorder.ts";
 import { type SpanKind, spanKind } from "../../trace/spans.ts";
 import { BlockChecksum } from "../checksum.ts";
@@ -55,20 +56,20 @@ export class PieceReader implements Disposable {
   }
 
   /**
-   * Reads a piece of a block that starts where `memory` does. Who reads the last piece verifies the block, which is ready
+   * Reads a piece of a block that lies from `start` on in `memory`. Who reads the last piece verifies the block, which is ready
    * then. Throws `FILE_UNREADABLE`, `SLICE_INVALID`.
    */
-  read(block: number, { file, offset, bytes, at }: Extent, memory: Uint8Array): void {
+  read(block: number, { file, offset, bytes, at }: Extent, memory: NativeBytes, start = 0): void {
     const { done, ready, bytes: counted } = this.#memory;
-    const target = memory.subarray(at, at + roundUp(bytes, pageBytes));
-    const started = this.now();
+    const target = memory.part(start + at, roundUp(bytes, pageBytes));
+    const begun = this.now();
     this.#files[file]!.readPages(offset, target, bytes);
-    this.record(spanKind.read, started, block, bytes);
+    this.record(spanKind.read, begun, block, bytes);
     Atomics.add(counted, 0, BigInt(bytes));
     announce(this.#memory, windowCell.news);
     if (Atomics.add(done, block, 1) + 1 < this.#pieces[block]!.length) return;
     Atomics.store(done, block, 0);
-    this.#verify(block, memory);
+    this.#verify(block, memory, start);
     Atomics.add(ready, block, 1);
     announce(this.#memory, windowCell.news);
   }
@@ -88,13 +89,14 @@ export class PieceReader implements Disposable {
   }
 
   /** Compares a block's checksum, the first time that it is read. */
-  #verify(block: number, memory: Uint8Array): void {
+  #verify(block: number, memory: NativeBytes, start: number): void {
     const { tensors, recorded } = this.#map.blocks[block]!;
     if (recorded === undefined || Atomics.load(this.#memory.verified, block) === 1) return;
-    const started = this.now();
+    const begun = this.now();
     const checksum = new BlockChecksum();
-    for (const { offset, bytes } of tensors) checksum.update(memory.subarray(offset, offset + bytes));
-    this.record(spanKind.verify, started, block);
+    for (const { offset, bytes } of tensors)
+      for (const part of memory.parts(start + offset, bytes)) checksum.update(part);
+    this.record(spanKind.verify, begun, block);
     if (!Buffer.from(checksum.digest()).equals(recorded.checksum)) throw this.#damaged(block, recorded);
     Atomics.store(this.#memory.verified, block, 1);
   }

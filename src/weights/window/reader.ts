@@ -1,5 +1,5 @@
 import type { Pointer } from "../../native/ggml.ts";
-import { viewNative } from "../../native/memory.ts";
+import { NativeBytes } from "../../native/memory.ts";
 import { spanKind } from "../../trace/spans.ts";
 import type { ReadMap } from "./blockMap.ts";
 import { PieceReader, type ReaderTrace } from "./pieceReader.ts";
@@ -41,15 +41,14 @@ class Reader implements Disposable {
   readonly #setup: ReaderSetup;
   readonly #memory: WindowMemory;
   readonly #pieces: PieceReader;
-  /** Bytes of the ring. One view for good: each new one counts as new memory, which starts the garbage collector. */
-  readonly #ring: Uint8Array;
+  readonly #ring: NativeBytes;
 
   constructor(setup: ReaderSetup) {
     const { map, ring, memory, trace } = setup;
     this.#setup = setup;
     this.#memory = memory;
     this.#pieces = new PieceReader(map, memory, trace);
-    this.#ring = ring === undefined ? new Uint8Array(0) : viewNative(ring.address, ring.bytes);
+    this.#ring = new NativeBytes(ring?.address ?? 0n, ring?.bytes ?? 0);
   }
 
   open(): void {
@@ -65,7 +64,7 @@ class Reader implements Disposable {
       const next = pieces[Atomics.add(cells, windowCell.nextPinned, 1)];
       if (next === undefined || this.#stopped() || this.#failed()) return;
       const { block, piece, address } = next;
-      this.#pieces.read(block, piece, viewNative(address, this.#setup.map.blocks[block]!.room));
+      this.#pieces.read(block, piece, new NativeBytes(address, this.#setup.map.blocks[block]!.room));
     }
   }
 
@@ -107,7 +106,7 @@ class Reader implements Disposable {
         visit = cursor.next();
       }
       if (!this.#awaitRoom(visit, blocks[visit.block]!, epoch)) return;
-      this.#pieces.read(blocks[visit.block]!, piecesOf(visit)[taken - before]!, this.#ring.subarray(visit.offset));
+      this.#pieces.read(blocks[visit.block]!, piecesOf(visit)[taken - before]!, this.#ring, visit.offset);
     }
   }
 
