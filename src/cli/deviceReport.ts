@@ -44,6 +44,7 @@ function deviceReport({ rank, host, cpuVariant, share, figures }: RankReport) {
       expert_slots: figure("expertSlots"),
       expert_hits: figure("expertHits"),
       expert_misses: figure("expertMisses"),
+      experts_read_ahead: figure("expertsReadAhead"),
       expert_bytes_read: figure("expertBytes"),
       expert_bytes_per_token: figure("decodedTokens") && figure("decodedExpertBytes") / figure("decodedTokens"),
     }),

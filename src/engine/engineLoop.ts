@@ -281,6 +281,7 @@ export class EngineLoop implements Disposable {
     statistics[statistic.diskWaitMs] = window.waitMs + (pool?.waitMs ?? 0);
     statistics[statistic.expertHits] = pool?.hits ?? 0;
     statistics[statistic.expertMisses] = pool?.misses ?? 0;
+    statistics[statistic.expertsReadAhead] = pool?.readAhead ?? 0;
     statistics[statistic.expertBytes] = pool?.bytesRead ?? 0;
     statistics[statistic.diskBytes] = window.bytesRead + (pool?.bytesRead ?? 0);
     statistics[statistic.windowFilled] = window.filled;

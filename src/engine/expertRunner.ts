@@ -26,6 +26,8 @@ export interface ExpertParts {
 const keptGraphs = 64;
 /** Beyond a few, columns are rounded up to a multiple of that, so that there are fewer graphs. */
 const columnStep = 4;
+/** Most tokens of a pass whose experts are computed together: decoding. In prompts, each is multiplied with all its columns. */
+const mostTogether = 8;
 const nodesOfExpert = 40;
 const mostBiases = 8;
 
@@ -36,6 +38,8 @@ export interface ExpertWork {
   readonly lane: Lane;
   /** Of each token, the experts that were chosen. */
   readonly ids: Int32Array;
+  /** Experts that a later block will probably choose. */
+  readonly guess?: { readonly block: RankBlock; readonly ids: Int32Array } | undefined;
 }
 
 /** The rank's experts of a block. */
@@ -52,9 +56,25 @@ interface BiasModel {
   readonly repoint: Repoint;
 }
 
+/** How experts are applied to their columns. */
+interface ApplyExperts {
+  readonly name: string;
+  /** Brings the input, (length, columns), into the shape that `project` takes. */
+  shape(builder: GraphBuilder, input: Tensor, length: number, columns: number): Tensor;
+  /** Multiplies by the matrices of this stem, and adds their biases, if there are any. */
+  project(builder: GraphBuilder, unit: number, stem: string, input: Tensor, columns: number): Tensor;
+}
+
+/** Numbers that graphs look up: the graph's tensor, and its values. */
+interface Numbers {
+  readonly tensor: Tensor;
+  readonly values: Int32Array;
+}
+
 /**
- * Computes what the chosen experts of a block give, expert by expert: those in memory first, the others as they come. Each
- * is multiplied with all its columns at once.
+ * Computes what the chosen experts of a block give: those in memory first, the others as they come. In a prompt, each is
+ * multiplied with all its columns at once. In decoding, those that are there are computed together, by one graph: each
+ * graph has to wake the compute threads.
  */
 export class ExpertRunner implements Disposable {
   readonly #parts: ExpertParts;
@@ -65,20 +85,29 @@ export class ExpertRunner implements Disposable {
   readonly #context: Context;
   readonly #buffer: Buffer;
   readonly #graphs: GraphCache<string, BuiltGraphs>;
-  /** The expert, and the columns of tokens it is applied to, and where its results go. */
-  readonly #expert: { readonly tensor: Tensor; readonly values: Int32Array };
-  readonly #tokens: { readonly tensor: Tensor; readonly values: Int32Array };
-  readonly #places: { readonly tensor: Tensor; readonly values: Int32Array };
+  /** By column: the token that an expert is applied to, where its result goes, the expert's slot and its number. */
+  readonly #tokens: Numbers;
+  readonly #places: Numbers;
+  readonly #slots: Numbers;
+  readonly #experts: Numbers;
   readonly #biases = new Map<string, BiasModel>();
   readonly #biasContext: Context;
   #repointing: ((tensor: Tensor) => Repoint) | undefined;
   /** Number of blocks with experts. */
   readonly #mixtures: number;
-  /** For the current block: wanted units, pairs sorted by expert, and the first pair of each expert. */
+  /** For the current block: wanted units, how many tokens want each, pairs sorted by expert, and each expert's first pair. */
   readonly #wanted: Int32Array;
-  #wantedCount = 0;
+  readonly #uses: Int32Array;
   readonly #starts: Int32Array;
   readonly #pairs: Int32Array;
+  #wantedCount = 0;
+  /** Experts of each token. */
+  #used = 1;
+  /** Units that are guessed to be wanted, and whether a unit is among them already. */
+  readonly #guessed: Int32Array;
+  readonly #isGuessed: Uint8Array;
+  /** Units that are in memory and not computed yet. */
+  readonly #batch: number[] = [];
 
   constructor(parts: ExpertParts, pool: ExpertPool) {
     const { ggml, backend, blocks, tokens } = parts;
@@ -98,45 +127,54 @@ export class ExpertRunner implements Disposable {
     this.#expertOf = Int32Array.from(expertOf);
     this.#mixtures = [...this.#held.values()].filter(({ count }) => count > 0).length;
     this.#wanted = new Int32Array(most);
+    this.#uses = new Int32Array(most);
     this.#starts = new Int32Array(most + 1);
     this.#pairs = new Int32Array(used * tokens);
-    const columns = tokens + columnStep;
-    this.#context = describingContext(ggml, 3);
+    this.#guessed = new Int32Array(most);
+    this.#isGuessed = new Uint8Array(expertOf.length);
+    const columns = used * tokens + columnStep;
+    this.#context = describingContext(ggml, 4);
+    const row = ({ id }: { id: number }) => ggml.newTensor1d(this.#context, id, columns);
+    const [from, to, slots, experts] = [row(I32), row(I64), row(I32), row(I32)];
     this.#biasContext = describingContext(ggml, mostBiases);
-    const [expert, from, to] = [
-      ggml.newTensor1d(this.#context, I32.id, 1),
-      ggml.newTensor1d(this.#context, I32.id, columns),
-      ggml.newTensor1d(this.#context, I64.id, columns),
-    ];
     const type = ggml.deviceBufferType(backend.device);
     this.#buffer = required(ggml.allocateTensors(this.#context, type), "making room for experts");
-    const view = (tensor: Tensor, count: number) => ({
+    const view = (tensor: Tensor, count: number): Numbers => ({
       tensor,
       values: viewIntegers(required(ggml.getData(tensor), "reading inputs"), count),
     });
-    this.#expert = view(expert, 1);
     this.#tokens = view(from, columns);
     this.#places = view(to, 2 * columns);
+    this.#slots = view(slots, columns);
+    this.#experts = view(experts, columns);
     this.#places.values.fill(0);
     this.#graphs = new GraphCache(ggml, backend, keptGraphs, "experts");
   }
 
+  /** A pass of so many tokens begins. */
+  pass(tokens: number): void {
+    this.#pool.pass(tokens);
+  }
+
   /** Begins to bring the experts of a block into memory that a lane's tokens have chosen. What was begun before is over. */
-  begin({ block, step, lane, ids }: ExpertWork): void {
-    this.#wantedCount = this.#sort(block, step, lane, ids);
-    this.#pool.begin(this.#wanted, this.#wantedCount, this.#passes(block, this.#wantedCount));
+  begin(work: ExpertWork): void {
+    const { block, step, guess } = work;
+    const count = this.#sort(work);
+    this.#wantedCount = count;
+    this.#used = step.used;
+    this.#pool.begin({ units: this.#wanted, count, uses: this.#uses, passes: this.#passes(block, count) });
+    if (guess !== undefined) this.#pool.expect(this.#guessed, this.#guess(guess));
   }
 
   /**
    * Computes what the experts give that `begin` was asked for, into the lane. Returns false if it was stopped. Throws what
    * `ExpertPool.next` does.
    */
-  run({ block, step, lane }: ExpertWork): boolean {
-    this.#placeBiases(block);
-    for (let done = 0; done < this.#wantedCount; done++) {
-      const unit = this.#pool.next();
-      if (unit < 0 || !this.#compute(block, step, lane, unit)) return false;
-      this.#pool.release(unit);
+  run(work: ExpertWork): boolean {
+    this.#placeBiases(work.block);
+    for (let done = 0; done < this.#wantedCount; done += this.#batch.length) {
+      if (!this.#nextBatch() || !this.#computeBatch(work)) return false;
+      for (const unit of this.#batch) this.#pool.release(unit);
     }
     return true;
   }
@@ -153,7 +191,7 @@ export class ExpertRunner implements Disposable {
    * Sorts the pairs of token and expert by expert, and lists the units that are wanted; the rank gives nothing to the
    * pairs of an expert that it has no part of. Returns how many are wanted.
    */
-  #sort(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, ids: Int32Array): number {
+  #sort({ block, step, lane, ids }: ExpertWork): number {
     const starts = this.#starts.fill(0);
     for (let pair = 0; pair < ids.length; pair++) starts[ids[pair]! + 1]!++;
     for (let expert = 0; expert + 1 < starts.length; expert++) starts[expert + 1]! += starts[expert]!;
@@ -166,10 +204,25 @@ export class ExpertRunner implements Disposable {
     for (let expert = 0; expert < units.length; expert++) {
       const [start, end] = [starts[expert]!, starts[expert + 1]!];
       if (start === end) continue;
+      this.#uses[wanted] = end - start;
       if (units[expert]! >= 0) this.#wanted[wanted++] = units[expert]!;
       else lane.clearOutputs(step, this.#pairs.subarray(start, end));
     }
     return wanted;
+  }
+
+  /** Lists the units of which a later block will want some. Returns how many there are. */
+  #guess({ block, ids }: NonNullable<ExpertWork["guess"]>): number {
+    const { units } = this.#held.get(block)!;
+    let count = 0;
+    for (let i = 0; i < ids.length; i++) {
+      const unit = units[ids[i]!]!;
+      if (unit < 0 || this.#isGuessed[unit] === 1) continue;
+      this.#isGuessed[unit] = 1;
+      this.#guessed[count++] = unit;
+    }
+    for (let i = 0; i < count; i++) this.#isGuessed[this.#guessed[i]!] = 0;
+    return count;
   }
 
   /** True for a prompt: it uses most of the rank's experts of a block, and more over all blocks than there are slots. */
@@ -177,43 +230,104 @@ export class ExpertRunner implements Disposable {
     return 2 * wanted > this.#held.get(block)!.count && wanted * this.#mixtures > this.#pool.slots;
   }
 
-  #compute(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, unit: number): boolean {
-    const { ggml, backend } = this.#parts;
-    const expert = this.#expertOf[unit]!;
-    const [start, end] = [this.#starts[expert]!, this.#starts[expert + 1]!];
-    const columns = roundedColumns(end - start);
-    for (let column = 0; column < columns; column++) {
-      // The last one again is computed again, to the same place.
-      const pair = this.#pairs[Math.min(start + column, end - 1)]!;
-      this.#tokens.values[column] = Math.floor(pair / step.used);
-      this.#places.values[2 * column] = pair;
+  /** Takes all units that are in memory; waits for one if there are none. Returns false if that was stopped. */
+  #nextBatch(): boolean {
+    this.#batch.length = 0;
+    for (let unit = this.#pool.next(); unit >= 0; unit = this.#pool.next(false)) this.#batch.push(unit);
+    return this.#batch.length > 0;
+  }
+
+  #computeBatch(work: ExpertWork): boolean {
+    for (const unit of this.#batch) {
+      if (!this.#joins(work, unit) && !this.#compute(work, unit, this.#append(unit, 0), this.#alone)) return false;
     }
-    this.#expert.values[0] = expert;
-    this.#pool.place(unit);
-    return computeGraph(ggml, backend, this.#graphOf(block, step, lane, unit, columns));
+    for (let kind = 0; kind < this.#pool.classes; kind++) {
+      let [columns, first] = [0, -1];
+      for (const unit of this.#batch) {
+        if (this.#pool.classOf(unit) !== kind || !this.#joins(work, unit)) continue;
+        columns = this.#append(unit, columns);
+        first = unit;
+      }
+      if (columns > 0 && !this.#compute(work, first, columns, this.#together)) return false;
+    }
+    return true;
   }
 
-  #graphOf(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, unit: number, columns: number): GraphBuilder {
-    const key = `${lane.index} ${this.#pool.classOf(unit)} ${columns}`;
-    const { builders } = this.#graphs.of(key, () => ({ builders: [this.#build(block, step, lane, unit, columns)] }));
-    return builders[0]!;
+  /** True if a unit is computed together with others of its class. */
+  #joins({ block, step, ids }: ExpertWork, unit: number): boolean {
+    const { role } = block.experts!.matrices[0]!;
+    return ids.length <= mostTogether * step.used && this.#pool.stack(unit, role) !== undefined;
   }
 
-  #build(block: RankBlock, step: ExpertsStep<RankBlock>, lane: Lane, unit: number, columns: number): GraphBuilder {
+  /** Lists a unit's columns from this one on. Returns the end of the list. */
+  #append(unit: number, column: number): number {
+    const expert = this.#expertOf[unit]!;
+    const slot = this.#pool.slotOf(unit);
+    let end = column;
+    for (let i = this.#starts[expert]!; i < this.#starts[expert + 1]!; i++)
+      this.#set(end++, this.#pairs[i]!, slot, expert);
+    return end;
+  }
+
+  #set(column: number, pair: number, slot: number, expert: number): void {
+    this.#tokens.values[column] = Math.floor(pair / this.#used);
+    this.#places.values[2 * column] = pair;
+    this.#slots.values[column] = slot;
+    this.#experts.values[column] = expert;
+  }
+
+  /** Computes the columns that are listed, of a unit or of others of its class as well. Returns false if it was stopped. */
+  #compute(work: ExpertWork, unit: number, listed: number, apply: ApplyExperts): boolean {
+    const { ggml, backend } = this.#parts;
+    const columns = roundedColumns(listed);
+    // The last one again is computed again, to the same place.
+    for (let column = listed; column < columns; column++) {
+      for (const { values } of [this.#tokens, this.#slots, this.#experts]) values[column] = values[listed - 1]!;
+      this.#places.values[2 * column] = this.#places.values[2 * listed - 2]!;
+    }
+    const key = `${work.lane.index} ${apply.name} ${this.#pool.classOf(unit)} ${columns}`;
+    const { builders } = this.#graphs.of(key, () => ({ builders: [this.#build(work, unit, columns, apply)] }));
+    if (apply === this.#alone) this.#pool.place(unit);
+    return computeGraph(ggml, backend, builders[0]!);
+  }
+
+  #build({ block, step, lane }: ExpertWork, unit: number, columns: number, apply: ApplyExperts): GraphBuilder {
     const builder = new GraphBuilder(this.#parts.ggml, nodesOfExpert);
     const { input, outputs } = lane.experts(builder, step);
-    const context = {
-      builder,
-      matrix: (role: string) => this.#pool.tensor(unit, role),
-      bias: (role: string) => {
-        const bias = this.#biases.get(role);
-        return bias === undefined ? null : builder.getRows(bias.tensor, this.#expert.tensor);
-      },
-    };
-    const given = step.append(context, block, builder.getRows(input, builder.first(this.#tokens.tensor, columns)));
-    builder.expand(builder.setRows(outputs, given, builder.first(this.#places.tensor, columns)));
+    const { embeddingLength } = block;
+    const from = builder.getRows(input, builder.first(this.#tokens.tensor, columns));
+    const project = (stem: string, to: Tensor) => apply.project(builder, unit, stem, to, columns);
+    const given = step.append({ builder, project }, block, apply.shape(builder, from, embeddingLength, columns));
+    const rows = builder.reshape(given, embeddingLength, columns);
+    builder.expand(builder.setRows(outputs, rows, builder.first(this.#places.tensor, columns)));
     return builder;
   }
+
+  /** One unit, with all columns at once. */
+  readonly #alone: ApplyExperts = {
+    name: "alone",
+    shape: (_, input) => input,
+    project: (builder, unit, stem, input) => {
+      const product = builder.matMul(this.#pool.tensor(unit, `${stem}.weight`), input);
+      const bias = this.#biases.get(`${stem}.bias`);
+      return bias === undefined
+        ? product
+        : builder.add(product, builder.getRows(bias.tensor, builder.first(this.#experts.tensor, 1)));
+    },
+  };
+
+  /** Units of a class, each with the columns that are its own. */
+  readonly #together: ApplyExperts = {
+    name: "together",
+    shape: (builder, input, length, columns) => builder.reshape(input, length, 1, columns),
+    project: (builder, unit, stem, input, columns) => {
+      const ids = (numbers: Numbers) => builder.reshape(builder.first(numbers.tensor, columns), 1, columns);
+      const stack = required(this.#pool.stack(unit, `${stem}.weight`) ?? null, "finding experts");
+      const product = builder.matMulId(stack, input, ids(this.#slots));
+      const bias = this.#biases.get(`${stem}.bias`);
+      return bias === undefined ? product : builder.addId(product, bias.tensor, ids(this.#experts));
+    },
+  };
 
   /** Tells the biases of all experts where those of a block lie. */
   #placeBiases(block: RankBlock): void {

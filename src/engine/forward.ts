@@ -122,8 +122,10 @@ export class Forward implements Disposable {
     this.#routing = parts.routing ?? noRouting;
     const { stacked, window } = parts.weights;
     const pool = stacked && !sameOneByOne(parts.description) ? undefined : parts.weights.pool;
+    // A disk that brings blocks for every step has no time to spare.
+    const guesses = pool?.reads === true && parts.weights.windowBytes === 0;
     const described = (pooled: boolean) =>
-      withExperts(parts.description, { pooled, recorded: this.#routing !== noRouting });
+      withExperts(parts.description, { pooled, recorded: this.#routing !== noRouting }, pooled && guesses);
     const description = described(pool !== undefined);
     const { embeddingLength, perLayerLength, blockCount, vocabularySize } = description.hyperparameters;
     const vocabulary = description.share.vocabulary.count;
@@ -221,6 +223,7 @@ export class Forward implements Disposable {
     this.#aborted = false;
     this.#differed = false;
     this.#plan.blocks.begin();
+    this.#experts?.pass(countTokens(step));
     this.#lastLane = groups.length - 1;
     const steps = this.#plan.segments.flatMap((_, segment) => groups.map((group) => ({ group, segment })));
     const complete = steps.every(({ group, segment }) => this.#runSegment(group, segment));
@@ -382,11 +385,18 @@ function disposeAll(resources: readonly Disposable[]): void {
   for (const resource of resources) resource[Symbol.dispose]();
 }
 
-/** Marks the blocks with experts. */
+/** Marks the blocks with experts. @param guesses - whether each guesses what the next one will choose */
 function withExperts(
   description: RankDescription,
   facts: Required<Pick<RankBlock, "pooled" | "recorded">>,
+  guesses: boolean,
 ): RankDescription {
-  const blocks = description.blocks.map((block) => (block.experts === undefined ? block : { ...block, ...facts }));
-  return { ...description, blocks };
+  let next: RankBlock | undefined;
+  const blocks = description.blocks.toReversed().map((block) => {
+    if (block.experts === undefined) return block;
+    const marked: RankBlock = { ...block, ...facts, ...(guesses && next && { guesses: next }) };
+    next = marked;
+    return marked;
+  });
+  return { ...description, blocks: blocks.toReversed() };
 }

@@ -68,6 +68,9 @@ export class Lane implements Disposable {
   /** The ids and weights of a choice, as graphs and as the host see them. */
   readonly #ids: Tensor;
   readonly #weights: Tensor;
+  /** Ids of a choice that was guessed. */
+  readonly #guessed: Tensor;
+  readonly #guessedValues: FirstValues<Int32Array>;
   readonly #idValues: FirstValues<Int32Array>;
   readonly #weightValues: FirstValues<Float32Array>;
   readonly #positions: Tensor;
@@ -81,7 +84,7 @@ export class Lane implements Disposable {
     this.index = index;
     this.#ggml = ggml;
     this.#size = size;
-    this.#context = describingContext(ggml, 9 + size.windows.length);
+    this.#context = describingContext(ggml, 10 + size.windows.length);
     const perToken = ({ id }: { id: number }, values: number) =>
       ggml.newTensor1d(this.#context, id, Math.max(1, values * size.tokens));
     const { steering, kept, ids, weights } = size.passed;
@@ -91,6 +94,7 @@ export class Lane implements Disposable {
     this.#partial = ggml.newTensor1d(this.#context, F32.id, partial * size.tokens + mostCheckValues);
     this.#kept = perToken(F32, kept);
     this.#ids = perToken(I32, ids);
+    this.#guessed = perToken(I32, ids);
     this.#weights = perToken(F32, weights);
     this.#positions = perToken(I32, size.channels);
     this.#cells = perToken(I64, 1);
@@ -103,6 +107,7 @@ export class Lane implements Disposable {
     this.#partialValues = new FirstValues(viewFloats(this.#partialAddress, partial * size.tokens + mostCheckValues));
     this.#keptValues = viewFloats(addressOf(this.#kept), kept * size.tokens);
     this.#idValues = new FirstValues(viewIntegers(addressOf(this.#ids), ids * size.tokens));
+    this.#guessedValues = new FirstValues(viewIntegers(addressOf(this.#guessed), ids * size.tokens));
     this.#weightValues = new FirstValues(viewFloats(addressOf(this.#weights), weights * size.tokens));
   }
 
@@ -162,6 +167,16 @@ export class Lane implements Disposable {
   /** The same as the host sees it. */
   chosenValues({ ids, weights }: ChosenCounts, columns: number): ChosenValues {
     return { ids: this.#idValues.of(ids * columns), weights: this.#weightValues.of(weights * columns) };
+  }
+
+  /** (ids per token, columns): where a graph leaves what it guesses. */
+  guessed(builder: GraphBuilder, ids: number, columns: number): Tensor {
+    return columnsOf(builder, this.#guessed, ids, columns);
+  }
+
+  /** The same as the host sees it. */
+  guessedValues(ids: number, columns: number): Int32Array {
+    return this.#guessedValues.of(ids * columns);
   }
 
   inputs(builder: GraphBuilder, { tokens, spans }: BatchShape): PassInputs {

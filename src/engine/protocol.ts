@@ -143,7 +143,9 @@ export const statistic = {
   /** Of passes with one token per sequence: their tokens, and the bytes of experts read for them. */
   decodedTokens: 20,
   decodedExpertBytes: 21,
-  length: 22,
+  /** Of the experts that had to be read: those whose reads began before they were wanted. */
+  expertsReadAhead: 22,
+  length: 23,
 } as const;
 
 /** Bytes of `EngineMemory.message`: addresses and keys of 63 peers fit. */

@@ -211,7 +211,7 @@ export function buildSegments(
 ): { segments: Segment[]; results: PassResults } {
   const { embeddingLength } = parts.description.hyperparameters;
   const segments: Segment[] = [];
-  let carried: Carried = { columns: shape.tokens, leaves: embeddingLength, partial: false, kept: [] };
+  let carried: Carried = { columns: shape.tokens, leaves: embeddingLength, partial: false, kept: [], guesses: false };
   let unchecked: BlockChoice | undefined;
   for (const { choice: planned, steps, sums, leaves: own, ...plan } of plans) {
     const builder = new GraphBuilder(parts.ggml, nodesOf(steps, shape));
@@ -219,7 +219,7 @@ export function buildSegments(
     const counts = planned?.step ?? (plan.experts && chosenFor(plan.experts.step));
     const chosen = counts && lane.chosen(builder, counts, carried.columns);
     const choice = planned && choiceOf(parts.description.rank, lane, planned, carried);
-    const work = (of: PlannedExperts | undefined) => of && workOf(lane, of, carried.columns);
+    const work = (of: PlannedExperts | undefined) => of && workOf(lane, of, carried);
     const experts = { wanted: work(plan.wanted), experts: work(plan.experts) };
     if (choice?.mayDiffer) unchecked = choice;
     const end = appendSteps(context, steps, { ...takeUp(builder, lane, carried), chosen });
@@ -237,7 +237,7 @@ export function buildSegments(
     const check = partialSums && unchecked?.checkIn(partialSums.values, values);
     segments.push({ builder, choice, ...experts, sums: partialSums, check, empty: partial === null });
     if (sums) unchecked = undefined;
-    carried = { columns, leaves, partial: sums || partial !== null, kept };
+    carried = { columns, leaves, partial: sums || partial !== null, kept, guesses: end.routed?.guessed !== undefined };
   }
   return { segments, results: noResults };
 }
@@ -268,6 +268,8 @@ interface Carried {
   readonly partial: boolean;
   /** Values per token of each tensor that the block has kept. */
   readonly kept: readonly number[];
+  /** True if the block has guessed what a later one will choose. */
+  readonly guesses: boolean;
 }
 
 /** A block's choice from what a lane's tensors hold. */
@@ -277,9 +279,14 @@ function choiceOf(rank: number, lane: Lane, planned: PlannedChoice, { columns, l
 }
 
 /** The chosen experts of a block; undefined if the rank has no share of them. */
-function workOf(lane: Lane, { block, step }: PlannedExperts, columns: number): ExpertWork | undefined {
+function workOf(lane: Lane, { block, step }: PlannedExperts, carried: Carried): ExpertWork | undefined {
   if (block.experts!.matrices.length === 0) return undefined;
-  return { block, step, lane, ids: lane.chosenValues(chosenFor(step), columns).ids };
+  const { columns } = carried;
+  const guess = carried.guesses ? block.guesses : undefined;
+  return {
+    ...{ block, step, lane, ids: lane.chosenValues(chosenFor(step), columns).ids },
+    guess: guess && { block: guess, ids: lane.guessedValues(step.used, columns) },
+  };
 }
 
 /** Ids and weights of the experts of each token. */
@@ -312,10 +319,12 @@ function leaveBehind(builder: GraphBuilder, lane: Lane, flow: Flow, leaves: numb
   builder.expand(builder.copy(hidden, lane.hidden(builder, columns)));
 }
 
-function leaveChoice(builder: GraphBuilder, lane: Lane, { ids, weights, used }: RoutedOutputs, columns: number): void {
+function leaveChoice(builder: GraphBuilder, lane: Lane, routed: RoutedOutputs, columns: number): void {
+  const { ids, weights, guessed, used } = routed;
   const room = lane.chosen(builder, { ids: used, weights: used }, columns);
   builder.expand(builder.copy(ids, room.ids));
   builder.expand(builder.copy(weights, room.weights));
+  if (guessed !== undefined) builder.expand(builder.copy(guessed, lane.guessed(builder, used, columns)));
 }
 
 function blockContext(

@@ -90,7 +90,8 @@ describe("an engine takes down which experts tokens get", () => {
       expect(decodedTokens).toBe(next.length);
       expect(decodedExpertBytes).toBeGreaterThan(0);
       expect(decodedExpertBytes).toBeLessThan(expertBytes);
-      expect(expertBytes % expertMisses).toBe(0);
+      // Also those that were read ahead and not used.
+      expect(expertBytes).toBeGreaterThan(expertMisses);
       return logits;
     });
     const ranks = await recorded("ranks", async (options) => {

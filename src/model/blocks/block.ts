@@ -51,6 +51,8 @@ export type RankBlock<B extends BlockFacts = Block> = B & {
   readonly pooled?: boolean;
   /** True if its choices are recorded, which requires a graph boundary after the router. */
   readonly recorded?: boolean;
+  /** A block whose choice it guesses beside its own one, so that experts can be read ahead. */
+  readonly guesses?: RankBlock;
 };
 
 /** Inputs of a forward pass besides weights and hidden states. */
@@ -109,6 +111,8 @@ export interface Flow {
 /** A graph's choice of `used` experts for each token; see `ChosenInputs`. */
 export interface RoutedOutputs extends ChosenInputs {
   readonly used: number;
+  /** (`used`, columns) i32: those that the block will probably choose which this one guesses for. */
+  readonly guessed?: Tensor | undefined;
 }
 
 /** A choice as the graph sees it. */
@@ -188,13 +192,11 @@ export interface ChooseStep<B extends BlockFacts> {
   choose(block: RankBlock<B>, partial: Float32Array, chosen: ChosenValues): void;
 }
 
-/** The parts from which the graph of one expert is built. */
+/** The parts from which the graph of one expert is built, or of several. */
 export interface ExpertContext {
   readonly builder: GraphBuilder;
-  /** Its matrix of this role among those of all experts. */
-  matrix(role: string): Tensor;
-  /** (length, 1): its column of a bias of all experts, or null if there is none. */
-  bias(role: string): Tensor | null;
+  /** Multiplies by the expert's matrix of this stem, and adds its bias, if there is one. */
+  project(stem: string, input: Tensor): Tensor;
 }
 
 /**
@@ -206,7 +208,10 @@ export interface ExpertsStep<B extends BlockFacts> {
   readonly does: "experts";
   /** Experts of each token. */
   readonly used: number;
-  /** Appends one expert, applied to some columns of the input. Returns its output, (embedding length, columns). */
+  /**
+   * Appends one expert, applied to some columns of the input; or several, each applied to one. Returns its output: for each
+   * column as many values as the embedding has.
+   */
   append(context: ExpertContext, block: RankBlock<B>, input: Tensor): Tensor;
 }
 

@@ -2,7 +2,18 @@ import type { Pointer, Tensor } from "../../native/ggml.ts";
 import { clearFailure, readerFailure } from "../window/readFailure.ts";
 import { awaitReaders } from "../window/waiting.ts";
 import type { WindowMemory } from "../window/windowMemory.ts";
-import { type PoolMemory, poolCell, queuePlace, slotState, wakePool } from "./poolMemory.ts";
+import {
+  hasRoom,
+  type PoolMemory,
+  phaseOf,
+  poolCell,
+  queueField,
+  queuePlace,
+  slotPhase,
+  slotState,
+  wakePool,
+} from "./poolMemory.ts";
+import { Retention, weightOfUse } from "./retention.ts";
 import type { SlotClass } from "./slots.ts";
 
 export interface PoolParts {
@@ -11,113 +22,169 @@ export interface PoolParts {
   readonly address: Pointer;
   readonly memory: PoolMemory;
   readonly readers: WindowMemory;
+  /** By unit: the pieces that it is read in. */
+  readonly pieces: Int32Array;
   /** Tells the tensors of a unit's class that it lies there. */
   readonly place: (unit: number, address: Pointer) => void;
-  /** A tensor of a unit's class, by its role, such as `ffn_up_exps.weight`. */
+  /** A tensor of a unit's class, by its role, such as `ffn_up_exps.weight`; and see `ExpertPool.stack`. */
   readonly tensor: (unit: number, role: string) => Tensor;
+  readonly stack: (unit: number, role: string) => Tensor | undefined;
   /** What experts are read from, for messages. */
   readonly path: string;
   /** Whether to stop waiting. */
   readonly stopped: () => boolean;
 }
 
-/** The slots of one class, and the units that they hold. */
+/** Units that a block wants. */
+export interface WantedUnits {
+  /** Only the first `count` ones. */
+  readonly units: Int32Array;
+  readonly count: number;
+  /** By unit in `units`: tokens of the pass that want it. */
+  readonly uses: Int32Array;
+  /** True if the pass scans more units than there are slots. */
+  readonly passes: boolean;
+}
+
+/**
+ * Experts that are computed one by one, or some at a time. For one block at a time: `begin` names those that are wanted,
+ * `next` tells which can be computed from, those in memory first, and `release` lets their memory go.
+ */
+export interface ExpertPool {
+  /** True if they do not all stay in memory. */
+  readonly reads: boolean;
+  /** Number of experts that fit in memory at once. */
+  readonly slots: number;
+  /** Experts that were wanted and in memory because of an earlier use, and those that were read, so far. */
+  readonly hits: number;
+  readonly misses: number;
+  /** Of `misses`: those whose reads were asked for before they were wanted. */
+  readonly readAhead: number;
+  /** Bytes of experts requested from disk so far. */
+  readonly bytesRead: number;
+  /** Milliseconds that experts were waited for. */
+  readonly waitMs: number;
+  /** Number of classes, and index of a unit's: units of one class share tensors. */
+  readonly classes: number;
+  classOf(unit: number): number;
+  /** A pass of so many tokens begins. */
+  pass(tokens: number): void;
+  /** Begins to bring units into memory. What was begun before is over. */
+  begin(wanted: WantedUnits): void;
+  /**
+   * Names the first `count` of `units` as those that will probably be wanted next. They are read if nothing that is wanted
+   * is left to be read.
+   */
+  expect(units: Int32Array, count: number): void;
+  /**
+   * A wanted unit that is in memory: those that were there first, the others in the order of their coming. Each is told
+   * once; -1 if there are no more, and where waiting was stopped. Throws `FILE_UNREADABLE`, `SLICE_INVALID`; then units
+   * may be asked for again.
+   *
+   * @param waits - whether to wait for one; else -1 also means that none is there yet
+   */
+  next(waits?: boolean): number;
+  /** Tells the tensors of its class where a wanted unit lies. */
+  place(unit: number): void;
+  /** A tensor of a unit's class, by its role. */
+  tensor(unit: number, role: string): Tensor;
+  /** (inputs, outputs, slots): the tensors of this role in all slots of a unit's class; undefined if they are not one tensor. */
+  stack(unit: number, role: string): Tensor | undefined;
+  /** A wanted unit's place in the stack. */
+  slotOf(unit: number): number;
+  /** A unit was computed from: its memory may be used for others. */
+  release(unit: number): void;
+}
+
+/** Slots of one class. */
 interface Shelf {
   readonly address: Pointer;
   readonly slotBytes: number;
   /** Index of its first slot among all. */
   readonly first: number;
-  /** Slots that hold nothing, counted from the shelf's first one. */
+  /** Slots that hold nothing. */
   readonly free: number[];
-  /** Slot of a unit, in the order of their last use. */
-  readonly held: Map<number, number>;
-  /** Units of `held` that a prompt read in place of others and that decoding has not used since. */
-  readonly passing: Set<number>;
+  /** Units whose slots others may take: those in memory that nobody wants now. */
+  readonly retention: Retention;
 }
 
 /** Slots that a prompt's experts take turns in: enough to keep the readers busy, few enough to keep the others' contents. */
 const passingSlots = 8;
+/** Reads ahead by which guesses are judged; less than this part of them is of use if they are not worth it. */
+const lastReads = 64;
+const leastTrust = 0.5;
+/** Guesses that are not trusted are tried once in so many. */
+const doubted = 16;
 
 /**
- * Experts that are computed one by one. For one block at a time: `begin` names those that are wanted, `next` tells which
- * can be computed from, those in memory first, and `release` lets their memory go.
- */
-export interface ExpertPool {
-  /** Number of experts that fit in memory at once. */
-  readonly slots: number;
-  /** Experts that were wanted and in memory, and those that were not, so far. */
-  readonly hits: number;
-  readonly misses: number;
-  /** Bytes of experts requested from disk so far. */
-  readonly bytesRead: number;
-  /** Milliseconds that experts were waited for. */
-  readonly waitMs: number;
-  /** Index of a unit's class: units of one class share tensors. */
-  classOf(unit: number): number;
-  /**
-   * Begins to bring units into memory. What was begun before is over.
-   *
-   * @param count - of the first ones in `units`
-   * @param passes - true if the pass scans more units than there are slots
-   */
-  begin(units: Int32Array, count: number, passes?: boolean): void;
-  /**
-   * A wanted unit that is in memory: those that were there first, the others in the order of their coming. Each is told
-   * once; -1 if there are no more, and where waiting was stopped. Throws `FILE_UNREADABLE`, `SLICE_INVALID`; then units
-   * may be asked for again.
-   */
-  next(): number;
-  /** Tells the tensors of its class where a wanted unit lies. */
-  place(unit: number): void;
-  /** A tensor of a unit's class, by its role. */
-  tensor(unit: number, role: string): Tensor;
-  /** A unit was computed from: its memory may be used for others. */
-  release(unit: number): void;
-}
-
-/**
- * Slots for experts that do not all fit memory. What was used longest ago makes room for what is missing, whatever layer
- * it is of. A prompt scans more experts than there are slots, so plain LRU would never hit: its misses take turns in a few
- * slots, and the other slots keep their contents for the next batch and for decoding.
+ * Slots for experts that do not all fit memory, whatever layer they are of. `Retention` says which one makes room for what
+ * is missing. A prompt scans more experts than there are slots: its misses take turns in a few slots, and the others keep
+ * what is used more often.
  */
 export class SlotPool implements ExpertPool {
+  readonly reads = true;
   readonly slots: number;
   readonly #parts: PoolParts;
   readonly #shelves: readonly Shelf[];
   readonly #shelfOf: readonly Shelf[];
-  /** Wanted units that are neither in memory nor on their way. */
+  /** By unit: its slot among all; -1 if it has none. */
+  readonly #slotOf: Int32Array;
+  /** By slot: number of its last read. */
+  readonly #tickets: Int32Array;
+  /** By unit: 1 from `begin` to `release`; of those, 1 if it took the place of another one in a prompt. */
+  readonly #wants: Uint8Array;
+  readonly #passing: Uint8Array;
+  #passingCount = 0;
+  /** By unit: 1 while it was read ahead and nobody has wanted it. */
+  readonly #ahead: Uint8Array;
+  /** Units that `begin` has named and that were not released. */
+  #wanted: number[] = [];
+  /** Of those, the ones that have no slot yet; whose reads have not ended; and that were not told yet. */
   readonly #missing: number[] = [];
-  /** Wanted units whose reads have not ended. */
   readonly #reading: number[] = [];
-  /** Wanted units that were not told yet. */
   readonly #ready: number[] = [];
-  readonly #inUse = new Set<number>();
+  /** Units in slots that nobody wants and that may not make room: they are being read, or expected. */
+  #loose: number[] = [];
+  /** Units that are to be read if there is time. */
+  readonly #expected: number[] = [];
   #passes = false;
+  /** Of the current pass. */
+  #tokens = 1;
+  #ticket = 0;
+  /** How many of the last reads ahead were of use, 0 to 1, and calls of `expect` so far. */
+  #trust = 1;
+  #guesses = 0;
   #hits = 0;
   #misses = 0;
+  #readAhead = 0;
   #bytesRead = 0;
   #waitMs = 0;
 
   constructor(parts: PoolParts) {
+    const { classes, address, pieces } = parts;
     this.#parts = parts;
     let first = 0;
-    this.#shelves = parts.classes.map(({ offset, slotBytes, slots }) => {
-      const free = Array.from({ length: slots }, (_, slot) => slots - 1 - slot);
+    this.#shelves = classes.map(({ offset, slotBytes, slots }) => {
+      const free = Array.from({ length: slots }, (_, slot) => first + slots - 1 - slot);
       const shelf = {
-        address: parts.address + BigInt(offset),
+        address: address + BigInt(offset),
         slotBytes,
         first,
         free,
-        held: new Map(),
-        passing: new Set<number>(),
+        retention: new Retention(pieces.length),
       };
       first += slots;
       return shelf;
     });
     this.slots = first;
     const shelfOf: Shelf[] = [];
-    for (const [i, { units }] of parts.classes.entries()) for (const unit of units) shelfOf[unit] = this.#shelves[i]!;
+    for (const [i, { units }] of classes.entries()) for (const unit of units) shelfOf[unit] = this.#shelves[i]!;
     this.#shelfOf = shelfOf;
+    this.#slotOf = new Int32Array(pieces.length).fill(-1);
+    this.#tickets = new Int32Array(first);
+    this.#wants = new Uint8Array(pieces.length);
+    this.#passing = new Uint8Array(pieces.length);
+    this.#ahead = new Uint8Array(pieces.length);
   }
 
   get hits(): number {
@@ -128,6 +195,10 @@ export class SlotPool implements ExpertPool {
     return this.#misses;
   }
 
+  get readAhead(): number {
+    return this.#readAhead;
+  }
+
   get bytesRead(): number {
     return this.#bytesRead;
   }
@@ -136,125 +207,206 @@ export class SlotPool implements ExpertPool {
     return this.#waitMs;
   }
 
+  get classes(): number {
+    return this.#shelves.length;
+  }
+
   classOf(unit: number): number {
     return this.#shelves.indexOf(this.#shelfOf[unit]!);
   }
 
-  begin(units: Int32Array, count: number, passes = false): void {
+  pass(tokens: number): void {
+    this.#tokens = tokens;
+    for (const { retention } of this.#shelves) retention.pass();
+  }
+
+  begin({ units, count, uses, passes }: WantedUnits): void {
     this.#passes = passes;
-    this.#inUse.clear();
-    this.#ready.length = this.#missing.length = this.#reading.length = 0;
-    for (let i = 0; i < count; i++) this.#want(units[i]!);
+    for (const unit of this.#wanted) if (this.#slotOf[unit]! >= 0) this.#loose.push(unit);
+    for (const unit of this.#wanted) this.#wants[unit] = this.#passing[unit] = 0;
+    this.#passingCount = 0;
+    this.#wanted.length = this.#ready.length = this.#missing.length = this.#reading.length = this.#expected.length = 0;
+    for (let i = 0; i < count; i++) this.#want(units[i]!, weightOfUse(uses[i]!, this.#tokens));
+    this.#settle(true);
     this.#readMissing();
   }
 
-  next(): number {
+  expect(units: Int32Array, count: number): void {
+    if (this.#trust < leastTrust && this.#guesses++ % doubted !== 0) return;
+    for (let i = 0; i < count; i++) {
+      const unit = units[i]!;
+      if (this.#slotOf[unit]! < 0) this.#expected.push(unit);
+      else if (this.#shelfOf[unit]!.retention.withdraw(unit)) this.#loose.push(unit);
+    }
+    this.#readMissing();
+  }
+
+  next(waits = true): number {
     const ready = this.#ready.pop() ?? this.#arrived();
     if (ready !== undefined) return ready;
-    if (this.#reading.length === 0) return -1;
-    return this.#await();
+    return waits && this.#reading.length + this.#missing.length > 0 ? this.#await() : -1;
   }
 
   place(unit: number): void {
-    const { address, slotBytes, held } = this.#shelfOf[unit]!;
-    this.#parts.place(unit, address + BigInt(held.get(unit)! * slotBytes));
+    const { address, slotBytes } = this.#shelfOf[unit]!;
+    this.#parts.place(unit, address + BigInt(this.slotOf(unit) * slotBytes));
   }
 
   tensor(unit: number, role: string): Tensor {
     return this.#parts.tensor(unit, role);
   }
 
+  stack(unit: number, role: string): Tensor | undefined {
+    return this.#parts.stack(unit, role);
+  }
+
+  slotOf(unit: number): number {
+    return this.#slotOf[unit]! - this.#shelfOf[unit]!.first;
+  }
+
   release(unit: number): void {
-    this.#inUse.delete(unit);
+    this.#wanted.splice(this.#wanted.indexOf(unit), 1);
+    this.#passingCount -= this.#passing[unit]!;
+    this.#wants[unit] = this.#passing[unit] = 0;
+    this.#shelfOf[unit]!.retention.offer(unit);
     this.#readMissing();
   }
 
-  #want(unit: number): void {
-    const { held, passing } = this.#shelfOf[unit]!;
-    const slot = held.get(unit);
-    if (slot === undefined) {
-      this.#misses++;
-      this.#missing.push(unit);
-      return;
-    }
-    this.#inUse.add(unit);
-    if (!this.#passes) {
-      // The last one of a map is the one that was used last.
-      held.delete(unit);
-      held.set(unit, slot);
-      passing.delete(unit);
-    }
-    this.#hits++;
-    (this.#stateOf(unit) === slotState.ready ? this.#ready : this.#reading).push(unit);
+  #want(unit: number, weight: number): void {
+    const { retention } = this.#shelfOf[unit]!;
+    this.#wants[unit] = 1;
+    this.#wanted.push(unit);
+    retention.withdraw(unit);
+    retention.use(unit, weight);
+    if (this.#slotOf[unit]! < 0) this.#missing.push(unit);
+    else (this.#phaseOf(unit) === slotPhase.ready ? this.#ready : this.#reading).push(unit);
+    if (this.#slotOf[unit]! >= 0 && this.#ahead[unit] === 0) this.#hits++;
+    else this.#misses++;
+    this.#readAhead += this.#ahead[unit]!;
+    this.#countAhead(unit, true);
   }
 
-  /** Reads missing units as far as there are slots that are not in use. */
+  /** Counts a unit that was read ahead, as soon as that is not taken back any more. @param wanted - whether it was of use */
+  #countAhead(unit: number, wanted: boolean): void {
+    if (this.#ahead[unit] === 0) return;
+    this.#ahead[unit] = 0;
+    this.#bytesRead += this.#shelfOf[unit]!.slotBytes;
+    this.#trust += ((wanted ? 1 : 0) - this.#trust) / lastReads;
+  }
+
+  /** Reads missing units as far as there are slots that are not in use, and then those that are expected. */
   #readMissing(): void {
-    while (this.#missing.length > 0) {
-      const unit = this.#missing[0]!;
-      const slot = this.#slotFor(unit, this.#shelfOf[unit]!);
-      if (slot === undefined) return;
+    for (let unit = this.#missing[0]; unit !== undefined; unit = this.#missing[0]) {
+      if (!this.#read(unit)) return;
       this.#missing.shift();
-      this.#read(unit, slot);
+      this.#bytesRead += this.#shelfOf[unit]!.slotBytes;
+      this.#reading.push(unit);
+    }
+    for (let unit = this.#expected[0]; unit !== undefined && hasRoom(this.#parts.memory); unit = this.#expected[0]) {
+      if (this.#slotOf[unit]! < 0) {
+        if (!this.#read(unit)) return;
+        this.#ahead[unit] = 1;
+        this.#loose.push(unit);
+      }
+      this.#expected.shift();
     }
   }
 
-  /** A slot to read a unit into; undefined while all candidates are in use. */
-  #slotFor(wanted: number, shelf: Shelf): number | undefined {
-    const { free, held, passing } = shelf;
+  /** A slot to read a unit into; -1 while all candidates are in use. */
+  #slotFor(unit: number): number {
+    const { free, retention } = this.#shelfOf[unit]!;
     const empty = free.pop();
     if (empty !== undefined) return empty;
-    const replaced =
-      this.#replaceable(passing) ?? (this.#passesFully(shelf) ? undefined : this.#replaceable(held.keys()));
-    if (replaced === undefined) return undefined;
-    const slot = held.get(replaced)!;
-    held.delete(replaced);
-    passing.delete(replaced);
-    if (this.#passes) passing.add(wanted);
+    const replaced = retention.least;
+    if (replaced < 0 || (this.#passes && this.#passingCount >= passingSlots)) return -1;
+    if (this.#passes) {
+      this.#passing[unit] = 1;
+      this.#passingCount++;
+    }
+    retention.withdraw(replaced);
+    return this.#empty(replaced);
+  }
+
+  /** Takes a unit's slot away. Returns the slot. */
+  #empty(unit: number): number {
+    const slot = this.#slotOf[unit]!;
+    this.#slotOf[unit] = -1;
+    this.#ahead[unit] = 0;
     return slot;
   }
 
-  #passesFully({ passing }: Shelf): boolean {
-    return this.#passes && passing.size >= passingSlots;
-  }
-
-  /** The first unit whose slot can be reused. */
-  #replaceable(units: Iterable<number>): number | undefined {
-    for (const unit of units) {
-      // A read that nobody wants any more ends before its slot is used again.
-      if (!this.#inUse.has(unit) && this.#stateOf(unit) !== slotState.reading) return unit;
+  /** Asks for a unit. Returns false if there is no slot for it. */
+  #read(unit: number): boolean {
+    const slot = this.#slotFor(unit);
+    if (slot < 0) return false;
+    const { memory, pieces } = this.#parts;
+    const { cells, queue, states, left, faults } = memory;
+    const count = pieces[unit]!;
+    this.#ticket = (this.#ticket + 1) & 0x1fffffff;
+    this.#slotOf[unit] = slot;
+    this.#tickets[slot] = this.#ticket;
+    Atomics.store(left, slot, count);
+    Atomics.store(faults, slot, 0);
+    Atomics.store(states, slot, slotState(this.#ticket, slotPhase.waiting));
+    for (let piece = 0; piece < count; piece++) {
+      const at = queuePlace(queue, Atomics.load(cells, poolCell.asked));
+      queue[at + queueField.unit] = unit;
+      queue[at + queueField.slot] = slot;
+      queue[at + queueField.piece] = piece;
+      queue[at + queueField.ticket] = this.#ticket;
+      Atomics.add(cells, poolCell.asked, 1);
     }
-    return undefined;
+    wakePool(memory);
+    return true;
   }
 
-  #read(unit: number, slot: number): void {
-    const { cells, queue, states } = this.#parts.memory;
-    const shelf = this.#shelfOf[unit]!;
-    shelf.held.set(unit, slot);
-    this.#bytesRead += shelf.slotBytes;
-    this.#inUse.add(unit);
-    this.#reading.push(unit);
-    Atomics.store(states, shelf.first + slot, slotState.reading);
-    const at = queuePlace(queue, Atomics.load(cells, poolCell.asked));
-    queue[at] = unit;
-    queue[at + 1] = shelf.first + slot;
-    Atomics.add(cells, poolCell.asked, 1);
-    wakePool(this.#parts.memory);
+  #phaseOf(unit: number): number {
+    return phaseOf(Atomics.load(this.#parts.memory.states, this.#slotOf[unit]!));
   }
 
-  #stateOf(unit: number): number {
-    const { first, held } = this.#shelfOf[unit]!;
-    return Atomics.load(this.#parts.memory.states, first + held.get(unit)!);
+  /**
+   * Lets units make room that nobody wants any more, as soon as their reads have ended. A read that has not begun is taken
+   * back.
+   *
+   * @param all - also those that are expected
+   */
+  #settle(all: boolean): void {
+    let kept = 0;
+    for (const unit of this.#loose)
+      if (this.#wants[unit] === 0 && !this.#settled(unit, all)) this.#loose[kept++] = unit;
+    this.#loose.length = kept;
+  }
+
+  #settled(unit: number, all: boolean): boolean {
+    const { retention, free } = this.#shelfOf[unit]!;
+    if (all && this.#takeBack(unit)) {
+      free.push(this.#empty(unit));
+      return true;
+    }
+    const phase = this.#phaseOf(unit);
+    if (phase === slotPhase.waiting || phase === slotPhase.reading) return false;
+    this.#countAhead(unit, false);
+    if (phase === slotPhase.ready) retention.offer(unit);
+    else free.push(this.#empty(unit));
+    return true;
+  }
+
+  /** Takes a read back if it has not begun. */
+  #takeBack(unit: number): boolean {
+    const slot = this.#slotOf[unit]!;
+    const waiting = slotState(this.#tickets[slot]!, slotPhase.waiting);
+    const taken = slotState(this.#tickets[slot]!, slotPhase.failed);
+    return Atomics.compareExchange(this.#parts.memory.states, slot, waiting, taken) === waiting;
   }
 
   /** A unit whose read has ended. */
   #arrived(): number | undefined {
     for (let i = 0; i < this.#reading.length; i++) {
       const unit = this.#reading[i]!;
-      const state = this.#stateOf(unit);
-      if (state === slotState.reading) continue;
+      const phase = this.#phaseOf(unit);
+      if (phase !== slotPhase.ready && phase !== slotPhase.failed) continue;
       this.#reading.splice(i, 1);
-      if (state === slotState.ready) return unit;
+      if (phase === slotPhase.ready) return unit;
       this.#fail(unit);
     }
     return undefined;
@@ -265,6 +417,9 @@ export class SlotPool implements ExpertPool {
     const { readers: memory, stopped, path } = this.#parts;
     let arrived: number | undefined;
     const reached = () => {
+      // What is missing may wait for the slot of a unit that nobody wants.
+      if (this.#missing.length > 0) this.#settle(false);
+      this.#readMissing();
       arrived = this.#arrived();
       return arrived !== undefined;
     };
@@ -280,11 +435,8 @@ export class SlotPool implements ExpertPool {
    * others are done again.
    */
   #fail(unit: number): void {
-    const { free, held, passing } = this.#shelfOf[unit]!;
     const { failure } = this.#parts.memory;
-    free.push(held.get(unit)!);
-    held.delete(unit);
-    passing.delete(unit);
+    this.#shelfOf[unit]!.free.push(this.#empty(unit));
     const reason = readerFailure(failure);
     if (reason !== undefined) {
       clearFailure(failure);

@@ -1,7 +1,7 @@
 import { type Ggml, type Pointer, required, type Tensor } from "../../native/ggml.ts";
 import { type Repoint, repointing } from "../../native/tensorData.ts";
 import type { TensorSlice } from "../slice.ts";
-import type { ExpertPool } from "./expertPool.ts";
+import type { ExpertPool, WantedUnits } from "./expertPool.ts";
 import { matrixOf, slotUnit } from "./slots.ts";
 
 /** Where units lie. See `ExpertPool`. */
@@ -14,13 +14,16 @@ export interface ResidentParts {
 
 /** Experts that are all in memory. */
 export class ResidentPool implements ExpertPool {
+  readonly reads = false;
   readonly slots: number;
+  readonly classes: number;
   readonly misses = 0;
+  readonly readAhead = 0;
   readonly bytesRead = 0;
   readonly waitMs = 0;
   readonly place: ResidentParts["place"];
   readonly tensor: ResidentParts["tensor"];
-  readonly #classes: readonly number[];
+  readonly #classOf: readonly number[];
   #hits = 0;
   #wanted: Int32Array = new Int32Array(0);
   #left = 0;
@@ -29,7 +32,8 @@ export class ResidentPool implements ExpertPool {
     this.slots = classes.length;
     this.place = place;
     this.tensor = tensor;
-    this.#classes = classes;
+    this.#classOf = classes;
+    this.classes = new Set(classes).size;
   }
 
   get hits(): number {
@@ -37,17 +41,27 @@ export class ResidentPool implements ExpertPool {
   }
 
   classOf(unit: number): number {
-    return this.#classes[unit]!;
+    return this.#classOf[unit]!;
   }
 
-  begin(units: Int32Array, count: number): void {
+  pass(): void {}
+
+  begin({ units, count }: WantedUnits): void {
     this.#wanted = units;
     this.#left = count;
     this.#hits += count;
   }
 
+  expect(): void {}
+
   next(): number {
     return this.#left === 0 ? -1 : this.#wanted[--this.#left]!;
+  }
+
+  stack(): undefined {}
+
+  slotOf(): number {
+    return 0;
   }
 
   release(): void {}

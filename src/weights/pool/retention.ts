@@ -1,5 +1,5 @@
 /** Passes in which what a use counts is halved. */
-export const halfLife = 32;
+export const halfLife = 16;
 
 /**
  * Decides which of the units in memory makes room for another one: that which is used least often, recent uses counting
@@ -51,16 +51,17 @@ export class Retention {
     this.#rise(unit);
   }
 
-  /** A unit may not make room any more. */
-  withdraw(unit: number): void {
+  /** A unit may not make room any more. Returns whether it could before. */
+  withdraw(unit: number): boolean {
     const place = this.#places[unit]!;
-    if (place < 0) return;
+    if (place < 0) return false;
     this.#places[unit] = -1;
     const last = this.#heap[--this.#size]!;
-    if (last === unit) return;
+    if (last === unit) return true;
     this.#put(last, place);
     this.#rise(last);
     this.#sink(last);
+    return true;
   }
 
   /** The unit that is to make room first; -1 if none may. */
@@ -95,4 +96,12 @@ export class Retention {
       place = below;
     }
   }
+}
+
+/** Tokens of a prompt that count in full: as much as a use in each of so many passes adds up to. */
+const mostTokens = halfLife / Math.LN2;
+
+/** What a use in a pass counts. @param count - how many of the pass's `tokens` use the unit */
+export function weightOfUse(count: number, tokens: number): number {
+  return count * Math.min(1, mostTokens / tokens);
 }

@@ -14,7 +14,7 @@ import { matrixOf, planSlots, type SlotPlan, slotUnit } from "../pool/slots.ts";
 import type { StoredTensor, TensorStack } from "../slice.ts";
 import type { Weights } from "../weights.ts";
 import { type BlockMap, readMap } from "./blockMap.ts";
-import type { ReaderTrace } from "./pieceReader.ts";
+import { piecesOf, type ReaderTrace } from "./pieceReader.ts";
 import type { ReaderSetup } from "./reader.ts";
 import { readerFailure } from "./readFailure.ts";
 import { TensorModels } from "./tensorModels.ts";
@@ -100,7 +100,10 @@ export class BlockWeights implements Weights {
       blocks.map((block) => sum(map.blocks[block]!.extents.map(bytesOf)));
     this.#ggml = ggml;
     this.#traces = traces;
-    this.#context = describingContext(ggml, Math.max(1, tensors.length + 2 * stacks.flat().length));
+    this.#context = describingContext(
+      ggml,
+      Math.max(1, tensors.length + 2 * stacks.flat().length + 3 * classTensorCount(map, slotPlan)),
+    );
     this.#memory = windowMemory(map.blocks.length);
     this.bytes = sum(tensors.map(({ bytes }) => bytes));
     this.layouts = layoutCounts(tensors);
@@ -144,7 +147,9 @@ export class BlockWeights implements Weights {
               address: slotAddress,
               memory: setup.pool,
               readers: this.#memory,
+              pieces: this.#expertPieces(),
               ...tensors,
+              stack: this.#slotStacks(describing, slotPlan, slotAddress),
               path: map.files[0]!,
               stopped,
             });
@@ -232,7 +237,33 @@ export class BlockWeights implements Weights {
       Array.from({ length: slots }, (_, slot) => address + BigInt(offset + slot * slotBytes)),
     );
     const { map, cached } = this.#setup;
-    return { map, slots, cached, memory: this.#memory, pool: poolMemory(slots.length) };
+    const mostPieces = this.#expertPieces().reduce((most, count) => Math.max(most, count), 1);
+    return { map, slots, cached, memory: this.#memory, pool: poolMemory(slots.length, mostPieces) };
+  }
+
+  /** By expert: the pieces that it is read in. */
+  #expertPieces(): Int32Array {
+    const { blocks, experts } = this.#map;
+    return Int32Array.from(blocks.slice(experts), ({ extents }) => piecesOf(extents, readerThreads.length).length);
+  }
+
+  /** For each matrix of each class, one tensor of all slots, if it lies at the same place in all of them. */
+  #slotStacks(models: TensorModels, { classes }: SlotPlan, address: Pointer): PoolParts["stack"] {
+    const { blocks, experts } = this.#map;
+    const byUnit: ReadonlyMap<string, Tensor>[] = [];
+    for (const { units, slots, slotBytes, offset } of classes) {
+      const placesOf = (unit: number) => blocks[experts + unit]!.tensors.map((tensor) => tensor.offset);
+      const places = placesOf(units[0]!);
+      if (!units.every((unit) => placesOf(unit).every((place, i) => place === places[i]))) continue;
+      const stacks = blocks[experts + units[0]!]!.tensors.map((tensor): [string, Tensor] => {
+        const { handle, repoint } = models.stack(tensor, slots, slotBytes);
+        repoint(address + BigInt(offset + tensor.offset));
+        return [matrixOf(tensor.name), handle];
+      });
+      const stacked = new Map(stacks);
+      for (const unit of units) byUnit[unit] = stacked;
+    }
+    return (unit, role) => byUnit[unit]?.get(role);
   }
 
   /** Tensors of each class, which are told where the unit lies that is computed from. */
@@ -332,6 +363,11 @@ function residentParts(
     place: (unit) => place(unit, byUnit[unit]!.address),
     tensor,
   };
+}
+
+/** Tensors of one unit of each class. */
+function classTensorCount({ blocks, experts }: BlockMap, { classes }: SlotPlan): number {
+  return sum(classes.map(({ units }) => blocks[experts + units[0]!]!.tensors.length));
 }
 
 function bytesOf({ bytes }: { readonly bytes: number }): number {
