@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { recordedCurve } from "#stellium/library/planning/recordedCurve";
+import { recordedReplay } from "#stellium/library/planning/recordedReplay";
 import { generateModel } from "../../bench/generateModel.mjs";
 import { model as bundled, stellium } from "./stellium.ts";
 
@@ -33,8 +33,7 @@ describe("a routing record", () => {
     expect(assumed.sources.experts).toBe("assumed");
     expect(assumed.devices[0].expert_hit_rate).toBe(expert_slots / experts);
     expect(known.sources.experts).toBe("given");
-    const { curve } = await recordedCurve(record);
-    const hitRate = curve.hitRate(expert_slots);
+    const hitRate = (await recordedReplay(record)).hitRate(expert_slots);
     expect(known.devices[0].expert_hit_rate).toBe(hitRate);
     const missing = (rate: number) => 1 - rate;
     const factor = missing(hitRate) / missing(expert_slots / experts);

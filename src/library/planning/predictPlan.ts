@@ -13,9 +13,9 @@ import type { DeviceFigures } from "./deviceFigures.ts";
 import type { PlanFacts } from "./facts.ts";
 import { type PlannedModel, planModel, type WantedPlan } from "./plannedModel.ts";
 import { type PlanningRates, ratesOf } from "./rates.ts";
-import { recordedCurve } from "./recordedCurve.ts";
+import { recordedReplay } from "./recordedReplay.ts";
 
-/** What is to be foretold, of which devices. */
+/** What to predict, and for which devices. */
 export interface PredictionRequest extends WantedPlan {
   /** Path, URL or name. */
   readonly model: string;
@@ -35,9 +35,9 @@ export interface PredictionRequest extends WantedPlan {
 }
 
 /**
- * Tells how a model would be shared out, what each device's memory would hold, and how long a token would take. Nothing is
- * loaded: its header is enough. Throws `SHARES_INVALID`, what `readModelHeader` throws, and for a routing record
- * `ROUTING_INVALID`, `FILE_UNREADABLE`, and `BAD_USAGE` where it is of another model.
+ * Predicts how a model would be divided, what each device's memory would hold, and how long a token would take. Reads only
+ * the model's header. Throws `SHARES_INVALID` and the errors of `readModelHeader`; for a routing record `ROUTING_INVALID`,
+ * `FILE_UNREADABLE`, and `BAD_USAGE` if it is of another model.
  */
 export async function predictPlan(wanted: PredictionRequest, signal: AbortSignal | undefined): Promise<PlanFacts> {
   const { model: name, offline } = wanted;
@@ -53,8 +53,8 @@ export async function predictPlan(wanted: PredictionRequest, signal: AbortSignal
 /** See `PlannedCluster.hitRate`. */
 async function recordedHitRate(path: string, description: ModelDescription): Promise<PlannedCluster["hitRate"]> {
   const own = routingFacts(description) ?? { layers: [], experts: 0, used: 0 };
-  const { curve } = await recordedCurve(path, (recorded) => demandSame(path, recorded, own));
-  return (part) => curve.hitRate(part * own.layers.length * own.experts);
+  const replay = await recordedReplay(path, (recorded) => demandSame(path, recorded, own));
+  return (part) => replay.hitRate(part * replay.units);
 }
 
 function demandSame(path: string, recorded: RoutingFacts, own: RoutingFacts): void {

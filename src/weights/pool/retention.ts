@@ -1,6 +1,20 @@
 /** Passes in which what a use counts is halved. */
 export const halfLife = 16;
 
+/** What one use in every pass adds up to in the long run: about 46. */
+const steadyCount = halfLife / Math.LN2;
+
+/**
+ * Returns how much a use counts in `Retention.use`; 1 in a pass of one token. A pass of any number of tokens counts no more
+ * than `steadyCount` passes of one: otherwise an answer would hardly ever replace what a long prompt used most.
+ *
+ * @param count - number of the pass's tokens that chose the unit
+ * @param tokens - number of the pass's tokens
+ */
+export function weightOfUse(count: number, tokens: number): number {
+  return count * Math.min(1, steadyCount / tokens);
+}
+
 /**
  * Decides which of the units in memory makes room for another one: that which is used least often, recent uses counting
  * more (LRFU: Lee et al., "A spectrum of policies that subsumes the least recently used and least frequently used
