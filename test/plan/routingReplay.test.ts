@@ -77,7 +77,7 @@ class SimulatedPool {
     const wanted = [...new Set(units)];
     if (tokens === 1) this.#count(wanted);
     for (const unit of units) {
-      const weight = tokens > 46 ? 32 / Math.log(2) / tokens : 1;
+      const weight = tokens > 23 ? 16 / Math.log(2) / tokens : 1;
       this.#uses.push({ unit, pass, weight });
     }
     for (const unit of wanted.filter((missing) => !this.#held.has(missing))) {
@@ -104,7 +104,7 @@ class SimulatedPool {
 
   #countOf(unit: number, now: number): number {
     const own = this.#uses.filter((use) => use.unit === unit);
-    return own.reduce((sum, { pass, weight }) => sum + weight * 2 ** ((pass - now) / 32), 0);
+    return own.reduce((sum, { pass, weight }) => sum + weight * 2 ** ((pass - now) / 16), 0);
   }
 }
 

@@ -1,7 +1,7 @@
 /** Passes in which what a use counts is halved. */
 export const halfLife = 16;
 
-/** What one use in every pass adds up to in the long run: about 46. */
+/** What one use in every pass adds up to in the long run: about 23. */
 const steadyCount = halfLife / Math.LN2;
 
 /**
@@ -110,12 +110,4 @@ export class Retention {
       place = below;
     }
   }
-}
-
-/** Tokens of a prompt that count in full: as much as a use in each of so many passes adds up to. */
-const mostTokens = halfLife / Math.LN2;
-
-/** What a use in a pass counts. @param count - how many of the pass's `tokens` use the unit */
-export function weightOfUse(count: number, tokens: number): number {
-  return count * Math.min(1, mostTokens / tokens);
 }
