@@ -33,7 +33,7 @@ const commands = {
     run: apiFuzz,
   },
   experts: {
-    about: `[--shape qwen3-30b-a3b] [--type Q4_0] [--layers N] [--caps 2000,4000,6000] [--resident 20000] [--words 64]
+    about: `[--shape qwen3-30b-a3b] [--type Q4_0] [--layers N] [--model FILE] [--caps 2000,4000,6000] [--resident 20000] [--words 64]
               [--tokens 96] [--rounds 2] [--threads N] [--dir DIR]: a mixture of experts under caps in MB, against its
               limit and llama.cpp over the mapped file`,
     run: experts,

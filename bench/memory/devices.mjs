@@ -18,6 +18,8 @@ import { inGroups, replyOf, startIn } from "./contained.mjs";
  * @property {number} readBps Most that each device's group may read from a disk per second; 0 for no limit.
  * @property {string} prompt
  * @property {number} tokens
+ * @property {boolean} [sampled] Whether tokens are drawn as the model's probabilities say; else the likeliest ones are taken, of
+ * which a random model soon repeats some.
  * @property {string} [wire] How partial sums travel; as by default if absent.
  *
  * @typedef {object} DeviceFigures As `stellium generate --json` tells them.
@@ -30,6 +32,8 @@ import { inGroups, replyOf, startIn } from "./contained.mjs";
  * @property {number} [expert_slots] This and the next ones: of a mixture that is not in memory as a whole.
  * @property {number} [expert_hits]
  * @property {number} [expert_misses]
+ * @property {number} [experts_read_ahead]
+ * @property {number} [expert_bytes_read]
  * @property {number} [expert_bytes_per_token] Of decoded tokens.
  *
  * @typedef {object} Answer
@@ -74,7 +78,8 @@ export function generate(subject, run) {
 }
 
 /** @param {Subject} subject @param {Run} run */
-function asked({ path }, { prompt, tokens }) {
-  const text = ["-p", prompt, "-n", String(tokens), "--temp", "0", "--ignore-eos"];
+function asked({ path }, { prompt, tokens, sampled }) {
+  const drawn = ["--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0", "--seed", "3"];
+  const text = ["-p", prompt, "-n", String(tokens), ...(sampled ? drawn : ["--temp", "0"]), "--ignore-eos"];
   return ["generate", "-m", path, "-c", String(context), ...text, "--json"];
 }

@@ -88,9 +88,15 @@ function streamedBytes({ devices }) {
   return devices.reduce((sum, { weight_bytes, pinned_bytes }) => sum + weight_bytes - pinned_bytes, 0);
 }
 
-/** @param {string} path @param {number} readBps @param {AbortSignal} signal @returns {Promise<number>} */
-export async function directRateOf(path, readBps, signal) {
-  const input = JSON.stringify({ path, seconds: directSeconds });
+/**
+ * @param {string} path
+ * @param {number} readBps
+ * @param {AbortSignal} signal
+ * @param {Partial<import("./directRate.mjs").Request>} [how]
+ * @returns {Promise<number>}
+ */
+export async function directRateOf(path, readBps, signal, how = {}) {
+  const input = JSON.stringify({ path, seconds: directSeconds, ...how });
   const { bytesPerSecond } = await inGroups(1, { readBps }, async ([group]) => {
     const child = startIn(group, [directRate], { signal, input });
     return replyOf("reading past the cache", await child.outcome);

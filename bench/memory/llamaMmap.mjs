@@ -13,6 +13,7 @@ import { allocatePages, viewNative } from "#stellium/native/memory";
  * @property {number} context
  * @property {number[]} prompt Tokens that are decoded in one batch; may be none.
  * @property {number[]} tokens Those that are decoded one after the other.
+ * @property {number} [mostMs] No further token is decoded after so long; all are if absent.
  * @property {boolean} converted Whether weights are converted to the CPU's layout in memory, as llama.cpp does by default.
  *
  * @typedef {object} LlamaReply
@@ -37,7 +38,15 @@ const reply = answer(request);
 process.stdout.write(JSON.stringify(reply), () => process.exit(0));
 
 /** @param {LlamaRequest} request @returns {LlamaReply} */
-function answer({ model: path, threads, context: cells, prompt, tokens, converted }) {
+function answer({
+  model: path,
+  threads,
+  context: cells,
+  prompt,
+  tokens,
+  mostMs = Number.POSITIVE_INFINITY,
+  converted,
+}) {
   // Refuses another release, whose structs may differ.
   llamaVocab();
   const llama = nativeLibraries().llama();
@@ -56,7 +65,9 @@ function answer({ model: path, threads, context: cells, prompt, tokens, converte
     return performance.now() - before;
   };
   const promptMs = prompt.length === 0 ? 0 : timed(prompt);
-  const stepMs = tokens.map((token) => timed([token]));
+  /** @type {number[]} */
+  const stepMs = [];
+  for (const token of tokens) if (performance.now() - started < mostMs) stepMs.push(timed([token]));
   return { loadMs, promptMs, stepMs, peakRssBytes: process.resourceUsage().maxRSS * 1024 };
 }
 

@@ -10,7 +10,7 @@ import { describingContext } from "../weights/layout.ts";
 import type { ExpertPool } from "../weights/pool/expertPool.ts";
 import type { Weights } from "../weights/weights.ts";
 import { type BuiltGraphs, computeGraph, GraphCache } from "./graphCache.ts";
-import type { Lane } from "./lane.ts";
+import { type Lane, mostGuesses } from "./lane.ts";
 
 export interface ExpertParts {
   readonly ggml: Ggml;
@@ -38,8 +38,8 @@ export interface ExpertWork {
   readonly lane: Lane;
   /** Of each token, the experts that were chosen. */
   readonly ids: Int32Array;
-  /** Experts that a later block will probably choose. */
-  readonly guess?: { readonly block: RankBlock; readonly ids: Int32Array } | undefined;
+  /** Experts that later blocks will probably choose: as many of each. */
+  readonly guessed: { readonly blocks: readonly RankBlock[]; readonly ids: Int32Array };
 }
 
 /** The rank's experts of a block. */
@@ -130,7 +130,7 @@ export class ExpertRunner implements Disposable {
     this.#uses = new Int32Array(most);
     this.#starts = new Int32Array(most + 1);
     this.#pairs = new Int32Array(used * tokens);
-    this.#guessed = new Int32Array(most);
+    this.#guessed = new Int32Array(mostGuesses * most);
     this.#isGuessed = new Uint8Array(expertOf.length);
     const columns = used * tokens + columnStep;
     this.#context = describingContext(ggml, 4);
@@ -158,12 +158,12 @@ export class ExpertRunner implements Disposable {
 
   /** Begins to bring the experts of a block into memory that a lane's tokens have chosen. What was begun before is over. */
   begin(work: ExpertWork): void {
-    const { block, step, guess } = work;
+    const { block, step } = work;
     const count = this.#sort(work);
     this.#wantedCount = count;
     this.#used = step.used;
-    this.#pool.begin({ units: this.#wanted, count, uses: this.#uses, passes: this.#passes(block, count) });
-    if (guess !== undefined) this.#pool.expect(this.#guessed, this.#guess(guess));
+    const wanted = { units: this.#wanted, count, uses: this.#uses, passes: this.#passes(block, count) };
+    this.#pool.begin({ ...wanted, expected: this.#guessed, expectedCount: this.#guess(work) });
   }
 
   /**
@@ -211,12 +211,12 @@ export class ExpertRunner implements Disposable {
     return wanted;
   }
 
-  /** Lists the units of which a later block will want some. Returns how many there are. */
-  #guess({ block, ids }: NonNullable<ExpertWork["guess"]>): number {
-    const { units } = this.#held.get(block)!;
+  /** Lists the units that later blocks will probably want, each once. Returns how many there are. */
+  #guess({ guessed: { blocks, ids } }: ExpertWork): number {
+    const each = ids.length / Math.max(1, blocks.length);
     let count = 0;
     for (let i = 0; i < ids.length; i++) {
-      const unit = units[ids[i]!]!;
+      const unit = this.#held.get(blocks[Math.floor(i / each)]!)!.units[ids[i]!]!;
       if (unit < 0 || this.#isGuessed[unit] === 1) continue;
       this.#isGuessed[unit] = 1;
       this.#guessed[count++] = unit;

@@ -26,7 +26,7 @@ import { tokensOfLane } from "./division.ts";
 import { ExpertRunner } from "./expertRunner.ts";
 import { type BuiltGraphs, computeGraph, GraphCache } from "./graphCache.ts";
 import type { KvCache } from "./kvCache.ts";
-import { Lane } from "./lane.ts";
+import { Lane, mostGuesses } from "./lane.ts";
 import { OwnLogits } from "./logits.ts";
 import type { PartialSums, Reducer } from "./reducer.ts";
 import { buildSegments, planSegments, type Segment, type SegmentParts, type SegmentPlan } from "./segments.ts";
@@ -385,17 +385,17 @@ function disposeAll(resources: readonly Disposable[]): void {
   for (const resource of resources) resource[Symbol.dispose]();
 }
 
-/** Marks the blocks with experts. @param guesses - whether each guesses what the next one will choose */
+/** Marks the blocks with experts. @param guesses - whether each guesses what the next ones will choose */
 function withExperts(
   description: RankDescription,
   facts: Required<Pick<RankBlock, "pooled" | "recorded">>,
   guesses: boolean,
 ): RankDescription {
-  let next: RankBlock | undefined;
+  let following: readonly RankBlock[] = [];
   const blocks = description.blocks.toReversed().map((block) => {
     if (block.experts === undefined) return block;
-    const marked: RankBlock = { ...block, ...facts, ...(guesses && next && { guesses: next }) };
-    next = marked;
+    const marked: RankBlock = { ...block, ...facts, ...(guesses && { guesses: following.slice(0, mostGuesses) }) };
+    following = [marked, ...following];
     return marked;
   });
   return { ...description, blocks: blocks.toReversed() };

@@ -48,6 +48,8 @@ export interface LaneSize {
 }
 
 const maskedF16 = 0xfc00;
+/** Most blocks that one block guesses for. */
+export const mostGuesses = 2;
 
 /** The tensors through which tokens enter the graphs of a pass, and in which they are kept between graphs. */
 export class Lane implements Disposable {
@@ -68,7 +70,7 @@ export class Lane implements Disposable {
   /** The ids and weights of a choice, as graphs and as the host see them. */
   readonly #ids: Tensor;
   readonly #weights: Tensor;
-  /** Ids of a choice that was guessed. */
+  /** Ids of the choices that were guessed, of one block after the other. */
   readonly #guessed: Tensor;
   readonly #guessedValues: FirstValues<Int32Array>;
   readonly #idValues: FirstValues<Int32Array>;
@@ -94,7 +96,7 @@ export class Lane implements Disposable {
     this.#partial = ggml.newTensor1d(this.#context, F32.id, partial * size.tokens + mostCheckValues);
     this.#kept = perToken(F32, kept);
     this.#ids = perToken(I32, ids);
-    this.#guessed = perToken(I32, ids);
+    this.#guessed = perToken(I32, mostGuesses * ids);
     this.#weights = perToken(F32, weights);
     this.#positions = perToken(I32, size.channels);
     this.#cells = perToken(I64, 1);
@@ -107,7 +109,7 @@ export class Lane implements Disposable {
     this.#partialValues = new FirstValues(viewFloats(this.#partialAddress, partial * size.tokens + mostCheckValues));
     this.#keptValues = viewFloats(addressOf(this.#kept), kept * size.tokens);
     this.#idValues = new FirstValues(viewIntegers(addressOf(this.#ids), ids * size.tokens));
-    this.#guessedValues = new FirstValues(viewIntegers(addressOf(this.#guessed), ids * size.tokens));
+    this.#guessedValues = new FirstValues(viewIntegers(addressOf(this.#guessed), mostGuesses * ids * size.tokens));
     this.#weightValues = new FirstValues(viewFloats(addressOf(this.#weights), weights * size.tokens));
   }
 
@@ -169,14 +171,15 @@ export class Lane implements Disposable {
     return { ids: this.#idValues.of(ids * columns), weights: this.#weightValues.of(weights * columns) };
   }
 
-  /** (ids per token, columns): where a graph leaves what it guesses. */
-  guessed(builder: GraphBuilder, ids: number, columns: number): Tensor {
-    return columnsOf(builder, this.#guessed, ids, columns);
+  /** (ids per token, columns): where a graph leaves what it guesses for the block of this index. */
+  guessed(builder: GraphBuilder, index: number, ids: number, columns: number): Tensor {
+    const count = ids * columns;
+    return builder.reshape(builder.slice(this.#guessed, index * count, count, 4), ids, columns);
   }
 
-  /** The same as the host sees it. */
-  guessedValues(ids: number, columns: number): Int32Array {
-    return this.#guessedValues.of(ids * columns);
+  /** What it has guessed for the first blocks, as the host sees it. */
+  guessedValues(blocks: number, ids: number, columns: number): Int32Array {
+    return this.#guessedValues.of(blocks * ids * columns);
   }
 
   inputs(builder: GraphBuilder, { tokens, spans }: BatchShape): PassInputs {

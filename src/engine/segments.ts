@@ -211,7 +211,7 @@ export function buildSegments(
 ): { segments: Segment[]; results: PassResults } {
   const { embeddingLength } = parts.description.hyperparameters;
   const segments: Segment[] = [];
-  let carried: Carried = { columns: shape.tokens, leaves: embeddingLength, partial: false, kept: [], guesses: false };
+  let carried: Carried = { columns: shape.tokens, leaves: embeddingLength, partial: false, kept: [], guesses: 0 };
   let unchecked: BlockChoice | undefined;
   for (const { choice: planned, steps, sums, leaves: own, ...plan } of plans) {
     const builder = new GraphBuilder(parts.ggml, nodesOf(steps, shape));
@@ -237,7 +237,7 @@ export function buildSegments(
     const check = partialSums && unchecked?.checkIn(partialSums.values, values);
     segments.push({ builder, choice, ...experts, sums: partialSums, check, empty: partial === null });
     if (sums) unchecked = undefined;
-    carried = { columns, leaves, partial: sums || partial !== null, kept, guesses: end.routed?.guessed !== undefined };
+    carried = { columns, leaves, partial: sums || partial !== null, kept, guesses: end.routed?.guessed.length ?? 0 };
   }
   return { segments, results: noResults };
 }
@@ -268,8 +268,8 @@ interface Carried {
   readonly partial: boolean;
   /** Values per token of each tensor that the block has kept. */
   readonly kept: readonly number[];
-  /** True if the block has guessed what a later one will choose. */
-  readonly guesses: boolean;
+  /** Number of later blocks for which the block has guessed what they will choose. */
+  readonly guesses: number;
 }
 
 /** A block's choice from what a lane's tensors hold. */
@@ -281,11 +281,10 @@ function choiceOf(rank: number, lane: Lane, planned: PlannedChoice, { columns, l
 /** The chosen experts of a block; undefined if the rank has no share of them. */
 function workOf(lane: Lane, { block, step }: PlannedExperts, carried: Carried): ExpertWork | undefined {
   if (block.experts!.matrices.length === 0) return undefined;
-  const { columns } = carried;
-  const guess = carried.guesses ? block.guesses : undefined;
+  const { columns, guesses } = carried;
   return {
     ...{ block, step, lane, ids: lane.chosenValues(chosenFor(step), columns).ids },
-    guess: guess && { block: guess, ids: lane.guessedValues(step.used, columns) },
+    guessed: { blocks: block.guesses?.slice(0, guesses) ?? [], ids: lane.guessedValues(guesses, step.used, columns) },
   };
 }
 
@@ -324,7 +323,9 @@ function leaveChoice(builder: GraphBuilder, lane: Lane, routed: RoutedOutputs, c
   const room = lane.chosen(builder, { ids: used, weights: used }, columns);
   builder.expand(builder.copy(ids, room.ids));
   builder.expand(builder.copy(weights, room.weights));
-  if (guessed !== undefined) builder.expand(builder.copy(guessed, lane.guessed(builder, used, columns)));
+  for (const [i, guess] of guessed.entries()) {
+    builder.expand(builder.copy(guess, lane.guessed(builder, i, used, columns)));
+  }
 }
 
 function blockContext(

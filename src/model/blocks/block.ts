@@ -51,8 +51,8 @@ export type RankBlock<B extends BlockFacts = Block> = B & {
   readonly pooled?: boolean;
   /** True if its choices are recorded, which requires a graph boundary after the router. */
   readonly recorded?: boolean;
-  /** A block whose choice it guesses beside its own one, so that experts can be read ahead. */
-  readonly guesses?: RankBlock;
+  /** Blocks whose choices it guesses beside its own one, the next one first, so that experts can be read ahead. */
+  readonly guesses?: readonly RankBlock[];
 };
 
 /** Inputs of a forward pass besides weights and hidden states. */
@@ -111,8 +111,8 @@ export interface Flow {
 /** A graph's choice of `used` experts for each token; see `ChosenInputs`. */
 export interface RoutedOutputs extends ChosenInputs {
   readonly used: number;
-  /** (`used`, columns) i32: those that the block will probably choose which this one guesses for. */
-  readonly guessed?: Tensor | undefined;
+  /** (`used`, columns) i32 each: those that the blocks will probably choose which this one guesses for. */
+  readonly guessed: readonly Tensor[];
 }
 
 /** A choice as the graph sees it. */

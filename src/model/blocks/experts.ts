@@ -152,8 +152,17 @@ function besideVectors(from: LayerFinder, embeddingLength: number, count: number
 /** See `ExpertsBlock`. */
 export const experts: BlockDefinition<ExpertsBlock> = {
   describe: describeExperts,
-  steps: ({ routing, pooled = false, recorded = false, undivided, beside, sharedWidth, embeddingLength }) => {
-    const nodes = nodesBesides + nodesPerChosen * routing.used;
+  steps: ({
+    routing,
+    pooled = false,
+    recorded = false,
+    undivided,
+    beside,
+    sharedWidth,
+    embeddingLength,
+    guesses = [],
+  }) => {
+    const nodes = nodesBesides + nodesPerChosen * routing.used + nodesPerGuess * guesses.length;
     const gives = { does: "compute", nodes, ...(beside && { leaves: 2 * embeddingLength }) } as const;
     const own: BlockStep<ExpertsBlock>[] =
       undivided && !pooled && !recorded
@@ -187,7 +196,8 @@ export const experts: BlockDefinition<ExpertsBlock> = {
 
 /** Operations and weights of a step: a view and a sum for each chosen expert, and all others. */
 const nodesPerChosen = 2;
-const nodesBesides = 140;
+const nodesBesides = 80;
+const nodesPerGuess = 60;
 
 /** A choice that the graph before has made. */
 function routed({ count, used }: Routing): ChooseStep<ExpertsBlock> {
@@ -215,12 +225,13 @@ function appendRouter(context: BlockContext, block: Experts, flow: Flow): Flow {
 const mostGuessing = 8;
 
 /**
- * What a later block's router says of the hidden states as they are now: they change little from layer to layer (Eliseev
+ * What later blocks' routers say of the hidden states as they are now: they change little from layer to layer (Eliseev
  * and Mazur, "Fast inference of mixture-of-experts language models with offloading", 2023, section 3.2).
  */
-function guessed(context: BlockContext, { guesses }: Experts, flow: Flow): Tensor | undefined {
-  if (guesses?.kind !== "experts" || flow.columns > mostGuessing) return undefined;
-  return route(context, guesses, flow, blockInput(context, guesses, flow.hidden)).ids;
+function guessed(context: BlockContext, { guesses = [] }: Experts, flow: Flow): Tensor[] {
+  if (flow.columns > mostGuessing) return [];
+  const mixtures = guesses.filter((block): block is Experts => block.kind === "experts");
+  return mixtures.map((block) => route(context, block, flow, blockInput(context, block, flow.hidden)).ids);
 }
 
 /** Computes the chosen experts. */

@@ -44,6 +44,9 @@ export interface WantedUnits {
   readonly uses: Int32Array;
   /** True if the pass scans more units than there are slots. */
   readonly passes: boolean;
+  /** Units that will probably be wanted next, the first `expectedCount` ones; the sooner, the earlier in the list. */
+  readonly expected: Int32Array;
+  readonly expectedCount: number;
 }
 
 /**
@@ -69,13 +72,11 @@ export interface ExpertPool {
   classOf(unit: number): number;
   /** A pass of so many tokens begins. */
   pass(tokens: number): void;
-  /** Begins to bring units into memory. What was begun before is over. */
-  begin(wanted: WantedUnits): void;
   /**
-   * Names the first `count` of `units` as those that will probably be wanted next. They are read if nothing that is wanted
-   * is left to be read.
+   * Begins to bring units into memory. What was begun before is over. Those that are expected are read if nothing that is
+   * wanted is left to be read.
    */
-  expect(units: Int32Array, count: number): void;
+  begin(wanted: WantedUnits): void;
   /**
    * A wanted unit that is in memory: those that were there first, the others in the order of their coming. Each is told
    * once; -1 if there are no more, and where waiting was stopped. Throws `FILE_UNREADABLE`, `SLICE_INVALID`; then units
@@ -145,13 +146,14 @@ export class SlotPool implements ExpertPool {
   readonly #ready: number[] = [];
   /** Units in slots that nobody wants and that may not make room: they are being read, or expected. */
   #loose: number[] = [];
-  /** Units that are to be read if there is time. */
+  /** Units that are to be read if there is time; and by unit: 1 if it is about to be one of those that are expected. */
   readonly #expected: number[] = [];
+  readonly #expects: Uint8Array;
   #passes = false;
   /** Of the current pass. */
   #tokens = 1;
   #ticket = 0;
-  /** How many of the last reads ahead were of use, 0 to 1, and calls of `expect` so far. */
+  /** How many of the last reads ahead were of use, 0 to 1, and guesses that were not trusted so far. */
   #trust = 1;
   #guesses = 0;
   #hits = 0;
@@ -185,6 +187,7 @@ export class SlotPool implements ExpertPool {
     this.#wants = new Uint8Array(pieces.length);
     this.#passing = new Uint8Array(pieces.length);
     this.#ahead = new Uint8Array(pieces.length);
+    this.#expects = new Uint8Array(pieces.length);
   }
 
   get hits(): number {
@@ -220,24 +223,17 @@ export class SlotPool implements ExpertPool {
     for (const { retention } of this.#shelves) retention.pass();
   }
 
-  begin({ units, count, uses, passes }: WantedUnits): void {
+  begin({ units, count, uses, passes, expected, expectedCount }: WantedUnits): void {
     this.#passes = passes;
     for (const unit of this.#wanted) if (this.#slotOf[unit]! >= 0) this.#loose.push(unit);
     for (const unit of this.#wanted) this.#wants[unit] = this.#passing[unit] = 0;
     this.#passingCount = 0;
     this.#wanted.length = this.#ready.length = this.#missing.length = this.#reading.length = this.#expected.length = 0;
     for (let i = 0; i < count; i++) this.#want(units[i]!, weightOfUse(uses[i]!, this.#tokens));
+    const followed = this.#follows() ? expectedCount : 0;
+    for (let i = 0; i < followed; i++) this.#expects[expected[i]!] = 1;
     this.#settle(true);
-    this.#readMissing();
-  }
-
-  expect(units: Int32Array, count: number): void {
-    if (this.#trust < leastTrust && this.#guesses++ % doubted !== 0) return;
-    for (let i = 0; i < count; i++) {
-      const unit = units[i]!;
-      if (this.#slotOf[unit]! < 0) this.#expected.push(unit);
-      else if (this.#shelfOf[unit]!.retention.withdraw(unit)) this.#loose.push(unit);
-    }
+    for (let i = 0; i < followed; i++) this.#expect(expected[i]!);
     this.#readMissing();
   }
 
@@ -270,6 +266,18 @@ export class SlotPool implements ExpertPool {
     this.#wants[unit] = this.#passing[unit] = 0;
     this.#shelfOf[unit]!.retention.offer(unit);
     this.#readMissing();
+  }
+
+  /** True if guesses are worth it, or it is time to see again whether they are. */
+  #follows(): boolean {
+    return this.#trust >= leastTrust || this.#guesses++ % doubted === 0;
+  }
+
+  /** Keeps a unit in memory if it is there, or has it read if there is time. */
+  #expect(unit: number): void {
+    this.#expects[unit] = 0;
+    if (this.#slotOf[unit]! < 0) this.#expected.push(unit);
+    else if (this.#shelfOf[unit]!.retention.withdraw(unit)) this.#loose.push(unit);
   }
 
   #want(unit: number, weight: number): void {
@@ -368,7 +376,7 @@ export class SlotPool implements ExpertPool {
    * Lets units make room that nobody wants any more, as soon as their reads have ended. A read that has not begun is taken
    * back.
    *
-   * @param all - also those that are expected
+   * @param all - whether to take reads back, which are done again if they are still expected
    */
   #settle(all: boolean): void {
     let kept = 0;
@@ -385,6 +393,7 @@ export class SlotPool implements ExpertPool {
     }
     const phase = this.#phaseOf(unit);
     if (phase === slotPhase.waiting || phase === slotPhase.reading) return false;
+    if (phase === slotPhase.ready && this.#expects[unit] === 1) return false;
     this.#countAhead(unit, false);
     if (phase === slotPhase.ready) retention.offer(unit);
     else free.push(this.#empty(unit));

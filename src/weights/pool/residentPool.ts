@@ -52,8 +52,6 @@ export class ResidentPool implements ExpertPool {
     this.#hits += count;
   }
 
-  expect(): void {}
-
   next(): number {
     return this.#left === 0 ? -1 : this.#wanted[--this.#left]!;
   }
