@@ -24,11 +24,13 @@ import { figuresOf } from "./summary.mjs";
  * @returns {Promise<ModelFigures>}
  */
 export function measureModel(shape, type, options, signal) {
-  const { vocabulary } = shapeNamed(shape);
+  const { vocabulary, experts } = shapeNamed(shape);
   say(`${shape} ${type}: making the model`);
   const { dir, layers } = options;
-  return withModel({ shape, type, layers, dir, signal }, async (path, { fileBytes, notes }) => {
-    const subject = { path, fileBytes, vocabulary, options, signal };
+  return withModel({ shape, type, layers, dir, signal }, async (path, { fileBytes, notes, tensors }) => {
+    const expertBytes = tensors.reduce((sum, { name, bytes }) => sum + (/_exps\./.test(name) ? bytes : 0), 0);
+    const unreadBytes = experts ? expertBytes * (1 - experts.used / experts.count) : 0;
+    const subject = { path, fileBytes, unreadBytes, vocabulary, options, signal };
     return { shape, type, fileBytes, notes, ...(await measure(subject, `${shape} ${type}`)) };
   });
 }
@@ -45,7 +47,7 @@ async function measure(subject, name) {
   let last;
   for (const threads of subject.options.threads) {
     const rounds = await measureRounds(subject, threads, name);
-    figures.push(figuresOf(threads, subject.options, rounds, cold));
+    figures.push(figuresOf(threads, subject, rounds, cold));
     last = rounds[0];
   }
   const { device, layouts } = last?.ours[0] ?? {};

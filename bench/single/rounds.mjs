@@ -11,6 +11,7 @@ import { openOracle } from "../oracleClient.mjs";
  * @typedef {object} Subject What is measured.
  * @property {string} path
  * @property {number} fileBytes
+ * @property {number} unreadBytes Of the weights, those of experts that a token does not use.
  * @property {number} vocabulary
  * @property {import("./options.mjs").Options} options
  * @property {AbortSignal} signal

@@ -11,7 +11,7 @@ import { fastestDecile, median } from "./statistics.mjs";
  * @property {number} loadMs
  * @property {number} peakRssBytes The largest of all processes.
  * @property {number} budgetBytes
- * @property {number} weightBytes Read for each token.
+ * @property {number} weightBytes
  * @property {number} kvBytes
  * @property {number} computeBytes
  * @property {number} memoryShare Of the speed of plain reads, what decode reaches.
@@ -43,14 +43,14 @@ const overheadBytes = 180e6;
 
 /**
  * @param {number} threads
- * @param {import("./options.mjs").Options} options
+ * @param {Pick<import("./rounds.mjs").Subject, "options" | "unreadBytes">} subject
  * @param {import("./rounds.mjs").Round[]} rounds
  * @param {import("./cold.mjs").ColdSamples | undefined} cold
  * @returns {ThreadFigures}
  */
-export function figuresOf(threads, options, rounds, cold) {
+export function figuresOf(threads, { options, unreadBytes }, rounds, cold) {
   const memoryBytesPerSecond = median(rounds.map(({ bytesPerSecond }) => bytesPerSecond));
-  const ours = ourFigures(options, rounds, memoryBytesPerSecond);
+  const ours = ourFigures(options, unreadBytes, rounds, memoryBytesPerSecond);
   const theirs = llamaFigures(
     options,
     rounds.map((round) => round.theirs),
@@ -60,11 +60,12 @@ export function figuresOf(threads, options, rounds, cold) {
 
 /**
  * @param {import("./options.mjs").Options} options
+ * @param {number} unreadBytes
  * @param {import("./rounds.mjs").Round[]} rounds
  * @param {number} memoryBytesPerSecond
  * @returns {OurFigures}
  */
-function ourFigures({ polls, prompt }, rounds, memoryBytesPerSecond) {
+function ourFigures({ polls, prompt }, unreadBytes, rounds, memoryBytesPerSecond) {
   const replies = rounds.flatMap(({ ours }) => ours.slice(0, 1));
   const [{ weightBytes = 0, kvBytes = 0, computeBytes = 0 } = {}] = replies;
   const decode = decodeOf(replies.flatMap(({ tokenMs }) => tokenMs));
@@ -74,7 +75,7 @@ function ourFigures({ polls, prompt }, rounds, memoryBytesPerSecond) {
     polls: polls.map((poll, at) => ({ poll, ...decodeOf(rounds.flatMap(({ ours }) => ours[at]?.tokenMs ?? [])) })),
     ...processOf(replies),
     ...{ budgetBytes: weightBytes + kvBytes + overheadBytes, weightBytes, kvBytes, computeBytes },
-    memoryShare: (weightBytes * decode.perSecond) / memoryBytesPerSecond,
+    memoryShare: ((weightBytes - unreadBytes) * decode.perSecond) / memoryBytesPerSecond,
   };
 }
 

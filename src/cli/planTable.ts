@@ -121,7 +121,7 @@ function streaming(
     const rates = experts.map((device) => `${(100 * device.hitRate).toFixed(0)} %`);
     const whence = hitRate === undefined ? "if all are equally likely" : "as recorded";
     const memory = `${[...new Set(rates)].join(", ")} of those wanted are in memory, ${whence}`;
-    return `${duration(expertMs)} of a token are reads of experts: ${memory}`;
+    return `experts are read for ${duration(expertMs)} in each token, mostly while it is computed: ${memory}`;
   }
   if (!steady) return "devices wait for their disks (the loose steady condition does not hold)";
   return `no device waits for its disk (the ${tightlySteady ? "tight" : "loose"} steady condition holds)`;

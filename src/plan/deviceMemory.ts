@@ -74,7 +74,7 @@ export interface DeviceMemory {
 
 /** Measured: the threads that read experts, and the graphs of a block whose experts are computed one by one. */
 const expertReaderBytes = 32e6;
-const expertGraphBytes = 0.4e6;
+const expertGraphBytes = 0.6e6;
 
 /**
  * Spends what the cap leaves beside everything else on weights. Reading experts takes memory, too: a small mixture takes

@@ -91,6 +91,21 @@ describe("a predicted token", () => {
     expect(predictStep(one, 1).stepMs).toBeCloseTo(read / 1e6, 6);
   });
 
+  it("hides most of the shorter one of computing and reading experts", async () => {
+    const description = await mixture();
+    const [whole] = cluster(1, undefined, description).devices;
+    const computeMs = predictStep(cluster(1, undefined, description), 1).stepMs;
+    const { experts } = whole!.memory;
+    const some = cluster(1, undefined, description);
+    const memory = { ...whole!.memory, experts: { ...experts, slots: Math.floor(0.9 * experts.count) } };
+    for (const diskBytesPerSecond of [1e6, 1e9]) {
+      const rates = { computeBytesPerSecond: 1e9, diskBytesPerSecond };
+      const { stepMs, expertMs } = predictStep({ ...some, devices: [{ memory, rates }] }, 1);
+      expect(expertMs).toBeGreaterThan(0);
+      expect(stepMs).toBeCloseTo(Math.max(computeMs, expertMs) + 0.3 * Math.min(computeMs, expertMs), 9);
+    }
+  });
+
   it("is computing alone where everything stays in memory of one device", () => {
     const one = cluster(1);
     const { stepMs, limit, network, diskMs, steady } = predictStep(one, 1);

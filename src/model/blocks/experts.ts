@@ -197,7 +197,7 @@ export const experts: BlockDefinition<ExpertsBlock> = {
 /** Operations and weights of a step: a view and a sum for each chosen expert, and all others. */
 const nodesPerChosen = 2;
 const nodesBesides = 80;
-const nodesPerGuess = 60;
+const nodesPerGuess = 36;
 
 /** A choice that the graph before has made. */
 function routed({ count, used }: Routing): ChooseStep<ExpertsBlock> {
