@@ -91,10 +91,12 @@ describe("a step through a pool of experts", () => {
       await taken.catch(({ code }) => expect(code).toBe("ABORTED"));
       near(await engine.step(step));
     }
-    const { expertSlots, expertHits, expertMisses, diskBytes } = engine.statistics;
+    const { expertSlots, expertHits, expertMisses, expertsReadAhead, diskBytes } = engine.statistics;
     expect(expertSlots).toBeGreaterThan(0);
     expect(expertHits).toBeGreaterThan(0);
     expect(expertMisses).toBeGreaterThan(expertSlots);
     expect(diskBytes).toBeGreaterThan(0);
+    // The disk is busy with blocks that are streamed.
+    expect(expertsReadAhead).toBe(0);
   });
 });

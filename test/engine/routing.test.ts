@@ -86,12 +86,14 @@ describe("an engine takes down which experts tokens get", () => {
       const origin = await streamed(cut!, 2, () => true, 0.3);
       await using engine = await Engine.start({ description: cut!.description, options, origin });
       const logits = await take(engine);
-      const { expertBytes, expertMisses, decodedTokens, decodedExpertBytes } = engine.statistics;
+      const { expertBytes, expertMisses, expertsReadAhead, decodedTokens, decodedExpertBytes } = engine.statistics;
       expect(decodedTokens).toBe(next.length);
       expect(decodedExpertBytes).toBeGreaterThan(0);
       expect(decodedExpertBytes).toBeLessThan(expertBytes);
       // Also those that were read ahead and not used.
       expect(expertBytes).toBeGreaterThan(expertMisses);
+      expect(expertsReadAhead).toBeGreaterThan(0);
+      expect(expertsReadAhead).toBeLessThan(expertMisses);
       return logits;
     });
     const ranks = await recorded("ranks", async (options) => {
