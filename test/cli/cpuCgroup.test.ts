@@ -18,7 +18,7 @@ describe("a control group with a CPU quota", skipIf(reason !== undefined, `${rea
     env = { STELLIUM_CACHE_DIR: directory, STELLIUM_THREADS: undefined };
     const model = join(directory, "model.gguf");
     await generateModel({ shape: "tinyllama-1.1b", type: "Q4_0", seed: 5, layers: 2, path: model });
-    args = ["-m", model, "-c", "128"];
+    args = ["-m", model, "-c", "256"];
   });
   afterAll(() => rm(directory, { recursive: true }));
 
@@ -53,7 +53,8 @@ describe("a control group with a CPU quota", skipIf(reason !== undefined, `${rea
 
   it("warns once with numbers when it is used up", async () => {
     using group = new ControlGroup("cpu", "throttled", { cpu: 0.2 });
-    const long = ["generate", "-p", "hello", "-n", "64", "--ignore-eos"];
+    // Fewer than 20 periods say nothing, so it has to compute for longer than that also on a fast CPU.
+    const long = ["generate", "-p", "hello", "-n", "180", "--ignore-eos"];
     const { code, stderr } = await group.stellium([...long, ...args], env);
     expect(code, stderr).toBe(0);
     expect(stderr.match(/throttled in \d+ % of periods: the CPU quota is 0\.2 cores/g)).toHaveLength(1);
