@@ -107,7 +107,7 @@ async function timed(what) {
 function report({ devices, capBytes, leaderCapBytes = capBytes }, first, { result: { answer, charged }, seconds }) {
   const { predicted_ms, predicted_n } = answer.timings;
   const peaks = answer.devices.map((device) => (device.peak_rss_bytes / 1e6).toFixed(0));
-  const streamed = answer.devices.reduce((sum, device) => sum + device.weight_bytes - device.pinned_bytes, 0);
+  const streamed = answer.devices.reduce((sum, device) => sum + readBy(device), 0);
   const lines = [
     `${devices} x ${capBytes / 1e6} MB (the first: ${leaderCapBytes / 1e6} MB)`,
     `  first start and 2 tokens: ${first.seconds.toFixed(0)} s; second start and ${predicted_n} tokens: ${seconds.toFixed(0)} s`,
@@ -118,10 +118,15 @@ function report({ devices, capBytes, leaderCapBytes = capBytes }, first, { resul
   process.stdout.write(`${lines.join("\n")}\n`);
 }
 
+/** Bytes that a device reads for each token: of a mixture, those of missing experts. @param {import("./memory/devices.mjs").DeviceFigures} device */
+function readBy({ weight_bytes, pinned_bytes, expert_bytes_per_token }) {
+  return expert_bytes_per_token ?? weight_bytes - pinned_bytes;
+}
+
 /** @param {number[]} shared @param {number[]} alone */
 function compare(shared, alone) {
-  const same = shared.findIndex((token, i) => token !== alone[i]);
-  const verdict = same < 0 ? "the same tokens" : `the same tokens up to the ${same + 1}th`;
+  const other = shared.findIndex((token, i) => token !== alone[i]);
+  const verdict = other < 0 ? "the same tokens" : `the same first ${other} tokens, then others`;
   process.stdout.write(`${verdict}\n`);
 }
 
