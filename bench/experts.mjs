@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { threadsAmong } from "#stellium/cluster/threads";
 import { requireGroups } from "./memory/contained.mjs";
-import { generate } from "./memory/devices.mjs";
+import { generate, tokenMsOf } from "./memory/devices.mjs";
 import { directRateOf } from "./memory/limit.mjs";
 import { decodeMapped, mean } from "./memory/llama.mjs";
 import { numbers, whole } from "./numbers.mjs";
@@ -15,7 +15,7 @@ import { median } from "./single/statistics.mjs";
 /** @typedef {import("./memory/devices.mjs").Subject} Subject */
 /** @typedef {{ threads: number, prompt: string, tokens: number, rounds: number }} Effort */
 
-/** So long llama.cpp may take; it may be far from all tokens then. */
+/** llama.cpp is stopped after this time, however many tokens are left. */
 const mostMs = 120_000;
 const text = /** @type {const} */ ("string");
 const settings = /** @type {const} */ ({
@@ -46,10 +46,7 @@ export async function run(args) {
       tokens: whole(counts.tokens, 3, 1000),
       rounds: whole(counts.rounds, 1, 100),
     },
-    prompt: "a b c d e f g h "
-      .repeat(whole(counts.words, 1, 1000))
-      .split(" ", whole(counts.words))
-      .join(" "),
+    prompt: Array.from({ length: whole(counts.words, 1, 1000) }, (_, i) => "abcdefgh"[i % 8]).join(" "),
   };
   const interruption = abortOnSignals();
   const { signal } = interruption;
@@ -73,7 +70,7 @@ export async function run(args) {
 async function residentMs(subject, megabytes, effort) {
   if (megabytes === 0) return Number.NaN;
   const { answer } = await generate(subject, runOf(effort, megabytes * 1e6));
-  return answer.timings.predicted_ms / (answer.timings.predicted_n - 1);
+  return tokenMsOf(answer);
 }
 
 /** @param {Effort} effort @param {number} capBytes */
@@ -109,7 +106,7 @@ async function measureRound(subject, run, short, residentMs) {
   const { timings, devices, prompt_tokens: prompt, tokens } = answer;
   const [device] = devices;
   const readBytes = device?.expert_bytes_per_token ?? 0;
-  const tokenMs = timings.predicted_ms / (timings.predicted_n - 1);
+  const tokenMs = tokenMsOf(answer);
   const limitMs = Math.max((readBytes / rate) * 1000, residentMs || 0);
   /** Of each token after the second. @param {(figures: import("./memory/devices.mjs").DeviceFigures) => number} figure */
   const each = (figure) => (device && short ? (figure(device) - figure(short)) / (timings.predicted_n - 2) : 0);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { threadsAmong } from "#stellium/cluster/threads";
 import { requireGroups } from "./memory/contained.mjs";
-import { generate } from "./memory/devices.mjs";
+import { generate, streamedBytes, tokenMsOf } from "./memory/devices.mjs";
 import { serveModel } from "./model/rangeServer.mjs";
 import { whole } from "./numbers.mjs";
 import { abortOnSignals } from "./single/interruption.mjs";
@@ -105,22 +105,15 @@ async function timed(what) {
  * @param {{ result: Outcome, seconds: number }} second
  */
 function report({ devices, capBytes, leaderCapBytes = capBytes }, first, { result: { answer, charged }, seconds }) {
-  const { predicted_ms, predicted_n } = answer.timings;
   const peaks = answer.devices.map((device) => (device.peak_rss_bytes / 1e6).toFixed(0));
-  const streamed = answer.devices.reduce((sum, device) => sum + readBy(device), 0);
   const lines = [
     `${devices} x ${capBytes / 1e6} MB (the first: ${leaderCapBytes / 1e6} MB)`,
-    `  first start and 2 tokens: ${first.seconds.toFixed(0)} s; second start and ${predicted_n} tokens: ${seconds.toFixed(0)} s`,
-    `  ${(predicted_ms / (predicted_n - 1) / 1000).toFixed(2)} s per token, ${gigabytes(streamed)} read for each`,
+    `  first start and 2 tokens: ${first.seconds.toFixed(0)} s; second start and ${answer.timings.predicted_n} tokens: ${seconds.toFixed(0)} s`,
+    `  ${(tokenMsOf(answer) / 1000).toFixed(2)} s per token, ${gigabytes(streamedBytes(answer))} read for each`,
     `  peak RSS, MB: ${peaks.join(", ")}; fullest control group: ${(charged.peakBytes / 1e6).toFixed(0)} MB; OOM kills: ${charged.oomKills}`,
     `  tokens: ${answer.tokens.join(" ")}`,
   ];
   process.stdout.write(`${lines.join("\n")}\n`);
-}
-
-/** Bytes that a device reads for each token: of a mixture, those of missing experts. @param {import("./memory/devices.mjs").DeviceFigures} device */
-function readBy({ weight_bytes, pinned_bytes, expert_bytes_per_token }) {
-  return expert_bytes_per_token ?? weight_bytes - pinned_bytes;
 }
 
 /** @param {number[]} shared @param {number[]} alone */

@@ -77,6 +77,19 @@ export function generate(subject, run) {
   });
 }
 
+/** Milliseconds per token; the prompt's own step gives the first one. @param {Answer} answer */
+export function tokenMsOf({ timings }) {
+  return timings.predicted_ms / (timings.predicted_n - 1);
+}
+
+/** Bytes that all devices together read for a token; of a mixture that is streamed, those of missing experts. @param {Answer} answer */
+export function streamedBytes({ devices }) {
+  return devices.reduce(
+    (sum, device) => sum + (device.expert_bytes_per_token ?? device.weight_bytes - device.pinned_bytes),
+    0,
+  );
+}
+
 /** @param {Subject} subject @param {Run} run */
 function asked({ path }, { prompt, tokens, sampled }) {
   const drawn = ["--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0", "--seed", "3"];

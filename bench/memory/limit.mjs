@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { askChild } from "../child.mjs";
 import { median } from "../single/statistics.mjs";
 import { inGroups, replyOf, startIn } from "./contained.mjs";
-import { generate } from "./devices.mjs";
+import { generate, streamedBytes, tokenMsOf } from "./devices.mjs";
 
 /** @typedef {import("./devices.mjs").Subject} Subject */
 /** @typedef {import("./devices.mjs").Answer} Answer */
@@ -76,16 +76,10 @@ async function measureRound(subject, row, threads, { tokens }) {
   const diskMs = (streamedBytes(run.answer) / directBytesPerSecond) * 1000;
   return {
     ...{ ...run, directBytesPerSecond, memoryBytesPerSecond },
-    // The prompt's own step gives the first token.
-    tokenMs: timings.predicted_ms / (timings.predicted_n - 1),
+    tokenMs: tokenMsOf(run.answer),
     computeMs: Math.max(...devices.map((device) => device.compute_ms)) / timings.predicted_n,
     limitMs: Math.max(diskMs, (weightBytes / memoryBytesPerSecond) * 1000),
   };
-}
-
-/** @param {Answer} answer */
-function streamedBytes({ devices }) {
-  return devices.reduce((sum, { weight_bytes, pinned_bytes }) => sum + weight_bytes - pinned_bytes, 0);
 }
 
 /**

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { dropCache } from "../single/dropCache.mjs";
 import { median } from "../single/statistics.mjs";
 import { inGroups, replyOf, startIn } from "./contained.mjs";
-import { generate } from "./devices.mjs";
+import { generate, tokenMsOf } from "./devices.mjs";
 
 /** @typedef {import("./devices.mjs").Subject} Subject */
 /** @typedef {import("./limit.mjs").Effort} Effort */
@@ -51,9 +51,8 @@ async function ours(subject, capBytes, { threads, tokens }) {
   const { answer, charged } = await generate(subject, {
     ...{ capBytes, devices: 1, threads, readBps: 0, prompt: "", tokens },
   });
-  const { predicted_n, predicted_ms } = answer.timings;
-  const firstMs = performance.now() - started - predicted_ms;
-  return { firstMs, tokenMs: predicted_ms / (predicted_n - 1), peakBytes: charged.peakBytes };
+  const firstMs = performance.now() - started - answer.timings.predicted_ms;
+  return { firstMs, tokenMs: tokenMsOf(answer), peakBytes: charged.peakBytes };
 }
 
 /**

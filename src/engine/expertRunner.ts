@@ -56,7 +56,7 @@ interface BiasModel {
   readonly repoint: Repoint;
 }
 
-/** How experts are applied to their columns. */
+/** A way to apply experts to columns of the input. */
 interface ApplyExperts {
   readonly name: string;
   /** Brings the input, (length, columns), into the shape that `project` takes. */
@@ -103,9 +103,8 @@ export class ExpertRunner implements Disposable {
   #wantedCount = 0;
   /** Experts of each token. */
   #used = 1;
-  /** Units that are guessed to be wanted, and whether a unit is among them already. */
+  /** Units that later blocks will probably want. */
   readonly #guessed: Int32Array;
-  readonly #isGuessed: Uint8Array;
   /** Units that are in memory and not computed yet. */
   readonly #batch: number[] = [];
 
@@ -130,8 +129,7 @@ export class ExpertRunner implements Disposable {
     this.#uses = new Int32Array(most);
     this.#starts = new Int32Array(most + 1);
     this.#pairs = new Int32Array(used * tokens);
-    this.#guessed = new Int32Array(mostGuesses * most);
-    this.#isGuessed = new Uint8Array(expertOf.length);
+    this.#guessed = new Int32Array(mostGuesses * this.#pairs.length);
     const columns = used * tokens + columnStep;
     this.#context = describingContext(ggml, 4);
     const row = ({ id }: { id: number }) => ggml.newTensor1d(this.#context, id, columns);
@@ -151,7 +149,7 @@ export class ExpertRunner implements Disposable {
     this.#graphs = new GraphCache(ggml, backend, keptGraphs, "experts");
   }
 
-  /** A pass of so many tokens begins. */
+  /** Begins a pass. @param tokens - number of its tokens */
   pass(tokens: number): void {
     this.#pool.pass(tokens);
   }
@@ -162,8 +160,10 @@ export class ExpertRunner implements Disposable {
     const count = this.#sort(work);
     this.#wantedCount = count;
     this.#used = step.used;
-    const wanted = { units: this.#wanted, count, uses: this.#uses, passes: this.#passes(block, count) };
-    this.#pool.begin({ ...wanted, expected: this.#guessed, expectedCount: this.#guess(work) });
+    this.#pool.begin({
+      ...{ units: this.#wanted, count, uses: this.#uses, passes: this.#passes(block, count) },
+      ...{ expected: this.#guessed, expectedCount: this.#guess(work) },
+    });
   }
 
   /**
@@ -211,17 +211,14 @@ export class ExpertRunner implements Disposable {
     return wanted;
   }
 
-  /** Lists the units that later blocks will probably want, each once. Returns how many there are. */
+  /** Lists the units that later blocks will probably want, some of them several times. Returns the length of the list. */
   #guess({ guessed: { blocks, ids } }: ExpertWork): number {
     const each = ids.length / Math.max(1, blocks.length);
     let count = 0;
     for (let i = 0; i < ids.length; i++) {
       const unit = this.#held.get(blocks[Math.floor(i / each)]!)!.units[ids[i]!]!;
-      if (unit < 0 || this.#isGuessed[unit] === 1) continue;
-      this.#isGuessed[unit] = 1;
-      this.#guessed[count++] = unit;
+      if (unit >= 0) this.#guessed[count++] = unit;
     }
-    for (let i = 0; i < count; i++) this.#isGuessed[this.#guessed[i]!] = 0;
     return count;
   }
 

@@ -177,7 +177,7 @@ export class Lane implements Disposable {
     return builder.reshape(builder.slice(this.#guessed, index * count, count, 4), ids, columns);
   }
 
-  /** What it has guessed for the first blocks, as the host sees it. */
+  /** The guesses for this many blocks, as the host sees them. */
   guessedValues(blocks: number, ids: number, columns: number): Int32Array {
     return this.#guessedValues.of(blocks * ids * columns);
   }

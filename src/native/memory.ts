@@ -55,13 +55,25 @@ export function allocatePages(bytes: number, page = pageSize()): NativeMemory {
 }
 
 /**
- * `bytes` of native memory at `address`, without copying. Valid as long as that memory is. Throws `RangeError` if an array
- * cannot have so many; see `NativeBytes`.
+ * `bytes` of native memory at `address`, without copying. Valid as long as that memory is. Throws `RangeError` if that is
+ * more than an array can have; `NativeBytes` sees more.
  */
 export function viewNative(address: Pointer, bytes: number): Uint8Array {
   // V8 does not throw then, but ends the process.
   if (bytes > constants.MAX_LENGTH) throw new RangeError(`an array cannot have ${bytes} bytes`);
   return new Uint8Array(koffi.view(address, bytes));
+}
+
+/** The same for `count` values of f32. */
+export function viewFloats(address: Pointer, count: number): Float32Array {
+  const { buffer, byteOffset } = viewNative(address, 4 * count);
+  return new Float32Array(buffer, byteOffset, count);
+}
+
+/** The same for `count` values of i32. */
+export function viewIntegers(address: Pointer, count: number): Int32Array {
+  const { buffer, byteOffset } = viewNative(address, 4 * count);
+  return new Int32Array(buffer, byteOffset, count);
 }
 
 /** Native memory of any size, which JavaScript sees in parts. Valid as long as that memory is. */
@@ -107,18 +119,6 @@ export class NativeBytes {
 
 /** Bytes of the largest part of `NativeBytes`. */
 export const mostPartBytes = 2 ** 30;
-
-/** The same for `count` values of f32. */
-export function viewFloats(address: Pointer, count: number): Float32Array {
-  const { buffer, byteOffset } = viewNative(address, 4 * count);
-  return new Float32Array(buffer, byteOffset, count);
-}
-
-/** The same for `count` values of i32. */
-export function viewIntegers(address: Pointer, count: number): Int32Array {
-  const { buffer, byteOffset } = viewNative(address, 4 * count);
-  return new Int32Array(buffer, byteOffset, count);
-}
 
 /** Linux's `MADV_HUGEPAGE`. */
 const adviceHugePages = 14;

@@ -72,7 +72,7 @@ export interface DeviceMemory {
   readonly fits: boolean;
 }
 
-/** Measured: the threads that read experts, and the graphs of a block whose experts are computed one by one. */
+/** Measured: the threads that read experts, and the graphs of a block whose experts are read. */
 const expertReaderBytes = 32e6;
 const expertGraphBytes = 0.6e6;
 

@@ -97,7 +97,7 @@ export class RoutingReplay {
   }
 }
 
-/** What a pool of experts would hold. */
+/** A simulated pool of experts. */
 class ReplayedPool {
   readonly #retention: Retention;
   /** By unit: 1 if it is in memory, and if it was wanted before. */

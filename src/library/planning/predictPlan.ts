@@ -15,7 +15,7 @@ import { type PlannedModel, planModel, type WantedPlan } from "./plannedModel.ts
 import { type PlanningRates, ratesOf } from "./rates.ts";
 import { recordedReplay } from "./recordedReplay.ts";
 
-/** What to predict, and for which devices. */
+/** A request to predict how fast a model runs on given devices. */
 export interface PredictionRequest extends WantedPlan {
   /** Path, URL or name. */
   readonly model: string;

@@ -7,6 +7,9 @@ import { putFailure } from "../window/readFailure.ts";
 import { announce, type WindowMemory, windowCell } from "../window/windowMemory.ts";
 import { type PoolMemory, poolCell, queueField, queuePlace, slotPhase, slotState } from "./poolMemory.ts";
 
+/** Pieces that an expert is cut into if it is large enough: one for each reader. See `piecesOf`. */
+export const leastPieces = readerThreads.length;
+
 /** What a reader of experts is started with. Plain data and shared memory: it crosses threads. */
 export interface PoolReaderSetup {
   readonly map: ReadMap;
@@ -43,7 +46,7 @@ class PoolReader implements Disposable {
     const { map, memory } = setup;
     this.#setup = setup;
     // What it reads does not fill the window, whose bytes are counted.
-    this.#pieces = new PieceReader(map, { ...memory, bytes: new BigInt64Array(1) }, undefined, readerThreads.length);
+    this.#pieces = new PieceReader(map, { ...memory, bytes: new BigInt64Array(1) }, undefined, leastPieces);
     this.#roomBytes = map.blocks.slice(map.experts).reduce((most, { room }) => Math.max(most, room), 0);
   }
 

@@ -21,8 +21,8 @@ export function weightOfUse(count: number, tokens: number): number {
  * policies", 2001). A use counts 1 and half as much after every `halfLife` passes. Units that are not in memory are
  * remembered, too.
  *
- * Replacing what was used longest ago would find nothing of what layers take turns in if memory holds less than one
- * token needs.
+ * Replacing the least recently used unit finds nothing if memory holds less than one token uses: each unit has made room by
+ * the time that the next token comes to its layer.
  */
 export class Retention {
   /** Binary logarithm of what a unit's uses count, times 2 ** (passes / `halfLife`): it changes only if the unit is used. */

@@ -6,10 +6,11 @@ import { type ThreadName, threadScript } from "../../system/threadScript.ts";
 import { readerThreads } from "../../trace/spans.ts";
 import { describingContext, layoutCounts } from "../layout.ts";
 import { loadCounter } from "../loader.ts";
-import { type ExpertPool, type PoolParts, SlotPool } from "../pool/expertPool.ts";
+import type { ExpertPool } from "../pool/expertPool.ts";
 import { poolMemory, wakePool } from "../pool/poolMemory.ts";
-import type { PoolReaderSetup } from "../pool/poolReader.ts";
+import { leastPieces, type PoolReaderSetup } from "../pool/poolReader.ts";
 import { type ResidentParts, ResidentPool } from "../pool/residentPool.ts";
+import { type PoolParts, SlotPool } from "../pool/slotPool.ts";
 import { matrixOf, planSlots, type SlotPlan, slotUnit } from "../pool/slots.ts";
 import type { StoredTensor, TensorStack } from "../slice.ts";
 import type { Weights } from "../weights.ts";
@@ -127,7 +128,8 @@ export class BlockWeights implements Weights {
       cached: placement.cached,
       memory: this.#memory,
     };
-    if (units.length > 0 && !resident) this.#poolSetup = this.#openPool(slotPlan, slotAddress);
+    const pieces = this.#expertPieces();
+    if (units.length > 0 && !resident) this.#poolSetup = this.#openPool(slotPlan, slotAddress, pieces);
     this.stacked = resident && stacks.length > 0;
     if (this.stacked) this.#stack(describing, stacks.flat(), experts);
     if (units.length > 0) {
@@ -147,7 +149,7 @@ export class BlockWeights implements Weights {
               address: slotAddress,
               memory: setup.pool,
               readers: this.#memory,
-              pieces: this.#expertPieces(),
+              pieces,
               ...tensors,
               stack: this.#slotStacks(describing, slotPlan, slotAddress),
               path: map.files[0]!,
@@ -232,19 +234,19 @@ export class BlockWeights implements Weights {
     });
   }
 
-  #openPool(plan: SlotPlan, address: Pointer): PoolReaderSetup {
+  #openPool(plan: SlotPlan, address: Pointer, pieces: Int32Array): PoolReaderSetup {
     const slots = plan.classes.flatMap(({ slots, slotBytes, offset }) =>
       Array.from({ length: slots }, (_, slot) => address + BigInt(offset + slot * slotBytes)),
     );
     const { map, cached } = this.#setup;
-    const mostPieces = this.#expertPieces().reduce((most, count) => Math.max(most, count), 1);
+    const mostPieces = pieces.reduce((most, count) => Math.max(most, count), 1);
     return { map, slots, cached, memory: this.#memory, pool: poolMemory(slots.length, mostPieces) };
   }
 
   /** By expert: the pieces that it is read in. */
   #expertPieces(): Int32Array {
     const { blocks, experts } = this.#map;
-    return Int32Array.from(blocks.slice(experts), ({ extents }) => piecesOf(extents, readerThreads.length).length);
+    return Int32Array.from(blocks.slice(experts), ({ extents }) => piecesOf(extents, leastPieces).length);
   }
 
   /** For each matrix of each class, one tensor of all slots, if it lies at the same place in all of them. */
